@@ -1,0 +1,42 @@
+"""PSPNet and the networks it is made of, for Keras 3."""
+
+from keras_psp import classes, layers, losses, metrics, models, optimizers, pictures
+from keras_psp.callbacks import RunFolder
+from keras_psp.data import check_data, load_camvid, load_folder
+from keras_psp.data.registration import register_camvid
+from keras_psp.data.street_scenes import load_street_scenes, street_scene
+from keras_psp.evaluation import evaluate
+from keras_psp.inference import load_run, segment
+from keras_psp.layers import BasicBlock, BilinearUpsample, DilatedBottleneck, PyramidPooling
+from keras_psp.models import PSPNet, ResNet, build_backbone, load_weights
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "BasicBlock",
+    "BilinearUpsample",
+    "DilatedBottleneck",
+    "PSPNet",
+    "PyramidPooling",
+    "ResNet",
+    "RunFolder",
+    "build_backbone",
+    "check_data",
+    "classes",
+    "evaluate",
+    "layers",
+    "load_camvid",
+    "load_folder",
+    "load_run",
+    "load_street_scenes",
+    "load_weights",
+    "losses",
+    "metrics",
+    "models",
+    "optimizers",
+    "pictures",
+    "segment",
+    "street_scene",
+]
+
+register_camvid()

@@ -1,0 +1,320 @@
+"""One folder that holds everything of a run, and from which a killed run goes on."""
+
+import csv
+import json
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_psp.classes import CAMVID, ClassList
+from keras_psp.metrics import MeanIoU, SegmentationScores
+
+_CHECKPOINT = "checkpoint.weights.h5"
+_BEST = "best.weights.h5"
+_HISTORY = "history.csv"
+_PER_CLASS = "per_class.csv"
+
+
+class RunFolder(keras.callbacks.Callback):
+    """Writes down a training run, epoch by epoch, and resumes it where it was cut off.
+
+    After every epoch the folder holds
+
+    - `checkpoint.weights.h5`: weights and optimiser state, from which the next `fit` with the same
+      folder goes on, in the same learning-rate schedule;
+    - `best.weights.h5`: the weights with the best validation mean IoU so far (the latest ones, as
+      long as there is no such score);
+    - `history.csv` and `curves.png`: losses and scores of all epochs;
+    - `per_class.csv` and `per_class.png`: every class' IoU on the validation split;
+    - `samples.png`: image, truth and prediction of some validation images;
+    - `config.json`: the model, what its weights started from, versions, and the `settings`.
+
+    Every file is written whole or not at all: a run killed at any moment loses at most the epoch it
+    was in. A loss or a weight that is not finite ends the run with the last good weights, which are
+    kept. Where several processes train together (JAX), the first one writes all but `samples.png`,
+    and the folder must be one that all of them can read.
+
+    Args:
+        folder: The run folder; made if it does not exist.
+        validation_data: A dataset of `(images, labels)` whose first images `samples.png` shows;
+            `None` for no such picture.
+        classes: Names and colours of the classes.
+        settings: What else is worth writing down; anything that JSON can hold. A folder is resumed
+            only with the same settings and model.
+        num_samples: Number of images in `samples.png`.
+
+    Raises:
+        OSError: If the folder cannot be written to.
+        ValueError: In `fit`, if the folder holds a run of another model or other settings, or if
+            the model has not as many classes as `classes`.
+        FloatingPointError: In `fit`, if the loss or a weight stops being finite.
+
+    Example:
+
+    ```python
+    import tempfile
+    import numpy as np
+    import keras_psp
+
+    images, labels = np.zeros((2, 33, 33, 3)), np.zeros((2, 33, 33), "int32")
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    with tempfile.TemporaryDirectory() as folder:
+        run = keras_psp.RunFolder(folder)
+        model.fit(images, labels, epochs=1, callbacks=[run], verbose=0)
+        assert (run.folder / "checkpoint.weights.h5").exists()
+    ```
+    """
+
+    def __init__(
+        self,
+        folder: str | os.PathLike[str],
+        *,
+        validation_data: Any = None,
+        classes: ClassList = CAMVID,
+        settings: Mapping[str, Any] | None = None,
+        num_samples: int = 4,
+    ):
+        super().__init__()
+        self.folder = Path(folder)
+        self.classes = classes
+        self.settings = dict(settings or {})
+        self.history: list[dict[str, float]] = []
+        # All processes must go through the same motions, for what Keras saves is spread over them.
+        self._scratch = tempfile.TemporaryDirectory() if _process() else None
+        self._out = Path(self._scratch.name) if self._scratch else self.folder
+        self._samples = None
+        # Keras' `predict` cannot bring together what several processes compute.
+        if validation_data is not None and _process() is None:
+            images, labels = next(iter(validation_data))
+            self._samples = (np.asarray(images)[:num_samples], np.asarray(labels)[:num_samples])
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._write(".writable", b"")
+            (self._out / ".writable").unlink()
+        except OSError as error:
+            raise OSError(
+                f"A run needs a folder that can be written to. Received: folder='{self.folder}' "
+                f"({error}). Choose another one."
+            ) from error
+
+    def on_train_begin(self, logs=None):
+        num_classes = getattr(self.model, "num_classes", len(self.classes))
+        if num_classes != len(self.classes):
+            raise ValueError(
+                "The classes must be the model's. "
+                f"Received: {len(self.classes)} classes, a model of num_classes={num_classes}. "
+                "Pass classes=keras_psp.classes.ClassList(names)."
+            )
+        # An optimiser that has no variables yet would neither save nor load its state.
+        self.model.optimizer.build(self.model.trainable_variables)
+        config = self._config()
+        file, checkpoint = self.folder / "config.json", self.folder / _CHECKPOINT
+        if not _as_the_first_process(checkpoint.exists()):
+            self._write(file.name, json.dumps(config, indent=1).encode())
+            # What a loss that is not finite in the very first epoch leaves to go back to.
+            self._save_checkpoint()
+            return
+        started = json.loads(file.read_text())
+        self._check_same_run(started, config)
+        self.model.load_weights(checkpoint)
+        self.history = self._read_history()
+        self.model.initial_weights = started["initial_weights"]
+        if self.history:
+            self.model._initial_epoch = int(self.history[-1]["epoch"]) + 1
+            print(f"Going on after epoch {self.model._initial_epoch} of the run in {self.folder}.")
+            # The kill may have come just before the checkpoint, or just after it.
+            self._write_history()
+            self._save_best()
+            self._draw()
+
+    def on_epoch_begin(self, epoch, logs=None):
+        # Keras would begin every later `fit` there, too.
+        self.model._initial_epoch = None
+
+    def on_train_end(self, logs=None):
+        self.model._initial_epoch = None
+
+    def _config(self):
+        model = json.loads(self.model.to_json())
+        return {
+            "model": model,
+            "initial_weights": getattr(self.model, "initial_weights", "unknown"),
+            "classes": {"names": self.classes.names, "colors": self.classes.colors},
+            "settings": self.settings,
+            "versions": {"keras": keras.__version__, "backend": keras.backend.backend()},
+        }
+
+    def _check_same_run(self, old, new):
+        new = json.loads(json.dumps(new))
+        pairs = {"settings": (old["settings"], new["settings"])}
+        pairs["model"] = (_architecture(old), _architecture(new))
+        for name, (then, now) in pairs.items():
+            if then != now:
+                keys = [k for k in {*then, *now} if then.get(k) != now.get(k)]
+                changes = ", ".join(f"{k}: {then.get(k)} → {now.get(k)}" for k in sorted(keys))
+                raise ValueError(
+                    "A run is resumed with the model and the settings that it began with. "
+                    f"Received: folder='{self.folder}', where the {name} changed ({changes}). "
+                    "Take another folder, or the old settings."
+                )
+
+    def on_train_batch_end(self, batch, logs=None):
+        loss = float((logs or {}).get("loss", 0.0))
+        if not math.isfinite(loss):
+            self._stop(f"loss={loss} in step {batch + 1}")
+
+    def on_epoch_end(self, epoch, logs=None):
+        # The last step may have made weights that no loss has seen.
+        if broken := [w.path for w in self.model.weights if not _is_finite(w)]:
+            self._stop(f"{len(broken)} weights that are not, the first of them {broken[0]},")
+        logs = {name: float(value) for name, value in (logs or {}).items()}
+        rate = float(self.model.optimizer.learning_rate)
+        self.history.append({"epoch": epoch, **logs, "learning_rate": rate})
+        self._write_history()
+        self._write_scores()
+        # This is what makes the epoch count: after a kill, the tables are written again if it comes
+        # before this, the rest if it comes after.
+        self._save_checkpoint()
+        self._save_best()
+        self._draw()
+
+    def _stop(self, received):
+        epochs = len(self.history)
+        self.model.load_weights(self.folder / _CHECKPOINT)
+        raise FloatingPointError(
+            f"Loss and weights must be finite. Received: {received} in epoch {epochs + 1}. "
+            f"The weights after epoch {epochs} were put back; they lie in "
+            f"{self.folder / _CHECKPOINT}. Lower the learning rate, or check the data."
+        )
+
+    def _save_checkpoint(self):
+        def save(file):
+            import h5py
+
+            self.model.save_weights(file)
+            with h5py.File(file, "a") as checkpoint:
+                checkpoint.attrs["epochs"] = len(self.history)
+
+        self._write(_CHECKPOINT, save)
+
+    def _read_history(self):
+        import h5py
+
+        with h5py.File(self.folder / _CHECKPOINT) as checkpoint:
+            epochs = int(checkpoint.attrs["epochs"])
+        if not epochs:
+            return []
+        rows = read_table(self.folder / _HISTORY)[:epochs]
+        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+
+    def _save_best(self):
+        scores = [row.get("val_mean_iou", -math.inf) for row in self.history]
+        if scores[-1] == max(scores):
+            self._write(_BEST, self.model.save_weights)
+
+    def _write(self, name, content):
+        write_whole(self._out / name, content)
+
+    def _write_history(self):
+        write_table(self._out / _HISTORY, self.history)
+
+    def _write_scores(self):
+        scores = find_scores(self.model)
+        if scores is not None and "val_loss" in self.history[-1]:
+            table = zip(self.classes.names, scores.per_class(), strict=True)
+            rows = [{"class": name, "iou": value} for name, value in table]
+            write_table(self._out / _PER_CLASS, rows)
+
+    def _draw(self):
+        from keras_psp import pictures
+
+        pictures.training_curves(self._out / "curves.png", self._out / _HISTORY)
+        if (self._out / _PER_CLASS).exists():
+            iou = [float(row["iou"]) for row in read_table(self._out / _PER_CLASS)]
+            pictures.per_class_bars(self._out / "per_class.png", iou, self.classes)
+        if self._samples is not None:
+            images, labels = self._samples
+            predictions = self.model.predict(images, verbose=0).argmax(-1)
+            file = self._out / "samples.png"
+            pictures.segmentation_gallery(file, images, labels, predictions, self.classes)
+
+
+def find_scores(model: keras.Model) -> SegmentationScores | MeanIoU | None:
+    """The metric of a compiled model that knows the IoU of every class, if there is one."""
+    metrics = list(model.metrics)
+    for metric in metrics:
+        metrics += getattr(metric, "metrics", [])
+        if isinstance(metric, (SegmentationScores, MeanIoU)):
+            return metric
+    return None
+
+
+def write_whole(file: str | os.PathLike[str], content: bytes | Any) -> None:
+    """Writes a file whole or not at all, whatever happens meanwhile.
+
+    Args:
+        file: The file.
+        content: Its bytes, or a function that writes them to the path it is given.
+    """
+    file = Path(file)
+    # The suffix stays: Keras tells formats apart by it.
+    partial = file.with_name(f".partial-{file.name}")
+    if isinstance(content, bytes):
+        partial.write_bytes(content)
+    else:
+        content(partial)
+    with open(partial, "rb+") as written:
+        os.fsync(written.fileno())
+    os.replace(partial, file)
+
+
+def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> None:
+    """Writes rows as CSV, whole or not at all."""
+
+    def write(path):
+        with open(path, "w", newline="") as table:
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            writer = csv.DictWriter(table, names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    write_whole(file, write)
+
+
+def read_table(file: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """Reads the rows of a CSV file with a header."""
+    with open(file, newline="") as table:
+        return list(csv.DictReader(table))
+
+
+def _architecture(config) -> dict[str, Any]:
+    # A resumed run does not care whether ImageNet weights can still be had.
+    return {k: v for k, v in config["model"]["config"].items() if k != "initial_weights"}
+
+
+def _as_the_first_process(value: bool) -> bool:
+    """The value that the first of all processes has."""
+    if _process() is None:
+        return value
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(value))
+
+
+def _process() -> int | None:
+    """The number of this process, if there are several."""
+    if keras.backend.backend() != "jax":
+        return None
+    import jax
+
+    return jax.process_index() if jax.process_count() > 1 else None
+
+
+def _is_finite(variable) -> bool:
+    return bool(np.isfinite(keras.ops.convert_to_numpy(variable)).all())

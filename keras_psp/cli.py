@@ -1,0 +1,302 @@
+"""The command line, `keras-psp`: train, evaluate, predict, data check.
+
+A thin layer: every command is a few calls of the package, which can be written down in Python as
+well.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_psp import losses, optimizers, pictures
+from keras_psp.callbacks import RunFolder
+from keras_psp.classes import VOID, ClassList, median_frequency_weights
+from keras_psp.data import check_data, load_camvid, load_folder
+from keras_psp.data.augmentation import PRESETS
+from keras_psp.data.layouts import IMAGE_SUFFIXES
+from keras_psp.data.samples import read_image
+from keras_psp.data.street_scenes import load_street_scenes
+from keras_psp.evaluation import Evaluation, evaluate
+from keras_psp.inference import Run, load_run, segment
+from keras_psp.models import BACKBONES, PSPNet
+from keras_psp.naming import check_name
+
+FOLDER = "path/of/a/folder"
+_SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "learning_rate": 0.02}
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "street-scenes": {**_SMALL, "epochs": 6, "scenes": 200},
+    "camvid": {**_SMALL, "epochs": 4},
+    FOLDER: {
+        "image_size": (240, 320),
+        "augment": "scratch",
+        "batch_size": 8,
+        "learning_rate": 0.01,
+        "epochs": 50,
+    },
+}
+"""The data sets, and what a run on them uses where it is told nothing else. On the first two it
+ends within five minutes on two cores; the scores of papers need more of everything."""
+
+CLASS_WEIGHTS = {"none": 0.0, "median-frequency": 1.0, "sqrt-median-frequency": 0.5}
+"""Exponents of the median-frequency weights: the root helps rare classes at less cost to others."""
+
+_WHERE = """
+Everything lies in {folder}:
+  evaluation-val/samples.png    image, truth, prediction and errors
+  evaluation-val/per_class.csv  the table above; also per_class.png, scores.json
+  curves.png, history.csv       losses and scores of every epoch
+  best.weights.h5, config.json  the model; in Python: keras_psp.load_run("{folder}").model
+
+Mean IoU reached: {mean_iou:.3f}. Next: keras-psp predict {folder} IMAGE"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command.
+
+    Args:
+        arguments: What follows `keras-psp` on the command line; `None` takes it from there.
+
+    Returns:
+        The exit code: 0; 1 if something that was looked at is not in order; 2 if the command could
+        not be carried out; 130 if it was interrupted.
+    """
+    args = _parser().parse_args(arguments)
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
+        try:
+            return args.command(args)
+        except (ValueError, OSError, FloatingPointError) as error:
+            if args.traceback:
+                raise
+            print(f"keras-psp: {error}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            print("\nkeras-psp: interrupted", file=sys.stderr)
+            return 130
+
+
+def train(args: argparse.Namespace) -> int:
+    """Trains a PSPNet, or goes on with a run that was cut off; then scores its best weights."""
+    settings = _settings(args)
+    keras.utils.set_random_seed(args.seed)
+    augment = None if settings["augment"] == "none" else settings["augment"]
+    train = _load(settings, "train", augment=augment, crop_size=args.crop_size)
+    val = _load(settings, "val")
+    classes = ClassList(train.class_names, train.class_colors)
+    folder = Path(args.run or f"runs/{Path(args.data).name}-{args.backbone}")
+    run = RunFolder(folder, validation_data=val, classes=classes, settings=settings)
+
+    model = PSPNet(
+        args.backbone,
+        num_classes=len(classes),
+        backbone_weights=None if args.backbone_weights == "none" else args.backbone_weights,
+        output_stride=args.output_stride,
+    )
+    class_weights = None
+    if args.class_weights != "none":
+        every = _load(settings, "train", shuffle=False, drop_remainder=False)
+        power = CLASS_WEIGHTS[args.class_weights]
+        class_weights = [w**power for w in _median_frequency_weights(every, len(classes))]
+    heads = dict.fromkeys(optimizers.HEADS, args.head_multiplier)
+    model.compile(
+        optimizers.SGD(optimizers.PolynomialDecay(settings["learning_rate"]), multipliers=heads),
+        losses.SparseCategoricalCrossentropy(class_weights=class_weights),
+    )
+    model.fit(train, validation_data=val, epochs=settings["epochs"], callbacks=[run])
+
+    print("The best weights on the validation split:")
+    result = _evaluate(load_run(folder), val, folder / "evaluation-val")
+    print(_WHERE.format(folder=folder, mean_iou=result.mean_iou))
+    return 0
+
+
+def evaluate_run(args: argparse.Namespace) -> int:
+    """Scores the weights of a run on a split."""
+    run = load_run(args.run, args.weights)
+    changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
+    settings = run.settings | {name: value for name, value in changes.items() if value}
+    out = Path(args.out or run.folder / f"evaluation-{args.split}")
+    _evaluate(run, _load(settings, args.split), out)
+    print(f"Table, scores and pictures lie in {out}")
+    return 0
+
+
+def predict(args: argparse.Namespace) -> int:
+    """Segments an image, or all images of a folder; names the files that cannot be used."""
+    run = load_run(args.run, args.weights)
+    size = args.image_size or run.settings.get("image_size")
+    out = Path(args.out or run.folder / "predictions")
+    files = _image_files(Path(args.images))
+    failures = []
+    done: dict[str, Path] = {}
+    bar = keras.utils.Progbar(len(files), unit_name="image")
+    for file in files:
+        try:
+            if (other := done.setdefault(file.stem, file)) is not file:
+                raise ValueError(f"Images need different names. Received: {file} after {other}.")
+            image = read_image(file)
+            labels = segment(run.model, image, size)
+            pictures.write_image(out / "labels" / f"{file.stem}.png", labels)
+            blend = pictures.overlay(image, labels, classes=run.classes)
+            pictures.write_image(out / "overlays" / f"{file.stem}.png", blend)
+        except ValueError as error:
+            failures.append(error)
+        bar.add(1)
+    if len(failures) < len(files):
+        pictures.legend(out / "legend.png", run.classes)
+        print(f"labels/, overlays/ and legend.png lie in {out}")
+    if failures:
+        print(f"{len(failures)} of {len(files)} images failed:", *failures, sep="\n")
+    return 1 if failures else 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """Looks at every file of a data folder and says what is wrong."""
+    report = check_data(args.folder, args.split, classes=args.classes, progress=True)
+    print(report)
+    return 0 if report.ok else 1
+
+
+def _settings(args: argparse.Namespace) -> dict[str, Any]:
+    """What decides the outcome of a run, as it is written down in its folder."""
+    is_folder = args.data not in DEFAULTS and Path(args.data).is_dir()
+    defaults = DEFAULTS[check_name("data set", FOLDER if is_folder else args.data, DEFAULTS)]
+    settings = {
+        name: defaults.get(name) if value is None else value
+        for name, value in vars(args).items()
+        if name not in ("command", "run", "traceback")
+    }
+    # A wrong name is to be told before the data are read, which may take minutes.
+    check_name("backbone", settings["backbone"], BACKBONES)
+    check_name("augmentation preset", settings["augment"], [*PRESETS, "none"])
+    return settings
+
+
+def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
+    """Loads a split of the data of a run; without options, as it is scored."""
+    options = {
+        "image_size": tuple(settings["image_size"]),
+        "batch_size": settings["batch_size"],
+        "seed": settings["seed"],
+        "augment": None,
+    } | options
+    if settings["data"] == "street-scenes":
+        scenes = settings["scenes"] or DEFAULTS["street-scenes"]["scenes"]
+        if split != "train":
+            scenes = -(-scenes // 4)
+        return load_street_scenes(split, num_images=scenes, **options)
+    if settings["data"] == "camvid":
+        return load_camvid(split, data_dir=settings["data_dir"], **options)
+    return load_folder(settings["data"], split, **options)
+
+
+def _evaluate(run: Run, data: Any, out: Path) -> Evaluation:
+    if data.class_names != list(run.classes.names):
+        raise ValueError(
+            "A model is scored on data of its own classes. Received: a run with "
+            f"{', '.join(run.classes.names)}; data with {', '.join(data.class_names)}. Choose "
+            "other data, or train on these."
+        )
+    result = evaluate(run.model, data, run.classes, progress=True)
+    print(result)
+    result.write(out)
+    return result
+
+
+def _median_frequency_weights(data: Any, num_classes: int) -> list[float]:
+    """Weights from one pass over the train split."""
+    pixels, present = np.zeros((2, num_classes), np.int64)
+    for _, labels in data:
+        for label in np.asarray(labels):
+            counts = np.bincount(label[label != VOID], minlength=num_classes)
+            pixels += counts
+            present += (counts > 0) * label.size
+    return median_frequency_weights(pixels.tolist(), present.tolist())
+
+
+def _image_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    entries = sorted(path.iterdir())
+    files = [f for f in entries if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."]
+    if not files:
+        raise ValueError(
+            f"A folder to predict must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: "
+            f"{path} with {len(entries)} entries, none of them an image. Pass another folder."
+        )
+    return files
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="keras-psp", description="PSPNet: trains on street scenes, and segments them."
+    )
+    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    add = _add_command(commands, "train", train)
+    add("--data", default="street-scenes", help=f"{', '.join(DEFAULTS)} (default: %(default)s)")
+    add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
+    add("--scenes", type=int, help="street scenes to train on, and 1/4 to score (default: 200)")
+    add("--run", help="run folder (default: runs/DATA-BACKBONE); the same again goes on with it")
+    add("--backbone", default="resnet18", help="resnet18 … resnet269 (default: %(default)s)")
+    help = "auto (ImageNet where it can be had), imagenet, none, or a file (default: auto)"
+    add("--backbone-weights", default="auto", help=help)
+    help = "stride of the features: 8 (the paper's), 16 or 32 (default: %(default)s)"
+    add("--output-stride", type=int, default=16, help=help)
+    add("--image-size", **_SIZE, help=f"pixels of the images ({_default('image_size')})")
+    add("--crop-size", **_SIZE, help="pixels of what is cut out for training (default: all)")
+    add("--augment", help=f"{', '.join(PRESETS)}, none ({_default('augment')})")
+    add("--batch-size", type=int, help=f"images per step ({_default('batch_size')})")
+    add("--epochs", type=int, help=f"passes over the data ({_default('epochs')})")
+    help = f"at the beginning; it decays to 0 over the run ({_default('learning_rate')})"
+    add("--learning-rate", type=float, help=help)
+    help = "times that rate on pyramid and heads; 1 suits a random backbone (default: %(default)s)"
+    add("--head-multiplier", type=float, default=10.0, help=help)
+    add("--class-weights", choices=CLASS_WEIGHTS, default="none", help="factors in the loss")
+    add("--seed", type=int, default=1, help="of all random numbers (default: %(default)s)")
+
+    add = _add_command(commands, "evaluate", evaluate_run)
+    add("run", metavar="RUN", help="run folder")
+    add("--data", help="other data than the run's")
+    add("--data-dir", help="folder of camvid")
+    add("--split", default="val", help="default: %(default)s")
+    add("--image-size", **_SIZE, help="pixels of the images (default: the run's)")
+    add("--weights", default="best", help="best or last (default: %(default)s)")
+    add("--out", help="folder of table and pictures (default: RUN/evaluation-SPLIT)")
+
+    add = _add_command(commands, "predict", predict)
+    add("run", metavar="RUN", help="run folder")
+    add("images", metavar="IMAGE_OR_FOLDER", help="what to segment")
+    add("--image-size", **_SIZE, help="pixels that the network sees (default: the run's)")
+    add("--weights", default="best", help="best or last (default: %(default)s)")
+    add("--out", help="folder of label maps and overlays (default: RUN/predictions)")
+
+    data = commands.add_parser("data", help="what concerns data")
+    add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "check", check)
+    add("folder", metavar="FOLDER", help="images and label maps of your own, or CamVid")
+    add("--split", help="one split (default: all)")
+    add("--classes", nargs="+", metavar="NAME", help="class names (default: the folder's)")
+    return parser
+
+
+_SIZE: dict[str, Any] = {"nargs": 2, "type": int, "metavar": ("HEIGHT", "WIDTH")}
+
+
+def _add_command(commands: Any, name: str, function: Any) -> Any:
+    """Adds a command, described by its function; returns what adds options to it."""
+    summary = function.__doc__.strip()
+    command = commands.add_parser(name, description=summary, help=summary.rstrip("."))
+    command.set_defaults(command=function)
+    return command.add_argument
+
+
+def _default(name: str) -> str:
+    values = [f"{row[name]} for {data}" for data, row in DEFAULTS.items()]
+    return f"default: {', '.join(values)}"

@@ -1,0 +1,403 @@
+"""Random changes of training images, and of their labels with them.
+
+Everything here stands on Keras' own mask-aware layers, which take and return
+`{"images": ..., "segmentation_masks": ...}`. What they lack is added around them: what a layer
+moves in from outside the picture is void, not class 0, and has the mean colour; and the random
+numbers depend on a seed alone, however many threads draw them.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_psp.classes import VOID
+from keras_psp.naming import check_name
+
+# Mean colour of ImageNet (RGB, 0-255): what a network that normalises by it sees as nothing.
+MEAN_COLOUR = (123.675, 116.28, 103.53)
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class RandomView(keras.layers.RandomRotation):
+    """Takes a random view of each picture and its label: scaled, rotated, mirrored and cropped.
+
+    One affine map and one resampling for what would otherwise be four: faster, and less blurred.
+    As in the PSPNet authors' code, a scaled image that is larger than the crop is cut at a random
+    place, and a smaller one comes to lie in the middle. Images are resampled bilinearly (half-pixel
+    centres, no antialiasing), labels take the nearest pixel. Outside the picture the image has the
+    mean colour (RGB 124, 116, 104) and the mask 0, which `Augmentation` reads as void.
+
+    Args:
+        height: Height of the view in pixels.
+        width: Width of the view in pixels.
+        scale: Smallest and largest scale, drawn uniformly for each image; 2 doubles its size.
+        degrees: Largest angle, to either side; drawn uniformly for each image that is rotated.
+        rotated: Share of the images that are rotated, 0-1.
+        mirrored: Share of the images whose left and right are swapped, 0-1.
+        **kwargs: `seed`, `name` and `dtype`, as in every Keras layer.
+
+    Input shape: `(batch, any height, any width, channels)`.
+
+    Output shape: `(batch, height, width, channels)`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.data.augmentation import RandomView
+
+    view = RandomView(64, 96, scale=(0.5, 2.0))
+    assert view(np.zeros((2, 80, 120, 3)), training=True).shape == (2, 64, 96, 3)
+    ```
+
+    Reference:
+        [The PSPNet authors' semseg](https://github.com/hszhao/semseg): `RandScale`, `RandRotate`,
+        `RandomHorizontalFlip` and `Crop`.
+    """
+
+    def __init__(
+        self,
+        height: int,
+        width: int,
+        scale: tuple[float, float] = (1.0, 1.0),
+        degrees: float = 0.0,
+        rotated: float = 0.5,
+        mirrored: float = 0.5,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            factor=degrees / 360, fill_mode="constant", data_format="channels_last", **kwargs
+        )
+        self.height = height
+        self.width = width
+        self.scale = tuple(scale)
+        self.degrees = degrees
+        self.rotated = rotated
+        self.mirrored = mirrored
+
+    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
+        if not training:
+            return None
+        images = data["images"] if isinstance(data, dict) else data
+        batch, *size, _ = self.backend.shape(images)
+        if seed is None:
+            seed = self._get_seed_generator(self.backend._backend)
+        np_ = self.backend.numpy
+
+        def draw(low: float = 0.0, high: float = 1.0) -> Any:
+            return self.backend.random.uniform((batch,), low, high, seed=seed)
+
+        scale = draw(*self.scale)
+        angle = np_.where(draw() < self.rotated, draw(-self.degrees, self.degrees), 0.0)
+        cos, sin = np_.cos(angle * (np.pi / 180)), np_.sin(angle * (np.pi / 180))
+        side = np_.where(draw() < self.mirrored, -1.0, 1.0)
+
+        # Pixel p of the view is the point p·side/scale + start of the picture, relative to its
+        # middle and with pixels at half-integers; this point is then turned and moved back.
+        starts, middles = [], []
+        for length, view in zip(size, (self.height, self.width), strict=True):
+            length = self.backend.cast(length, "float32")
+            slack = np_.round(scale * length) - view
+            corner = np_.where(slack > 0, np_.floor(draw() * (slack + 1)), np_.floor(slack / 2))
+            starts.append((corner + 0.5) / scale - length / 2)
+            middles.append((length - 1) / 2)
+        y, x = starts[0], side * starts[1]
+        zero = np_.zeros_like(scale)
+        matrix = (
+            *(side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]),
+            *(side * sin / scale, cos / scale, sin * x + cos * y + middles[0]),
+            *(zero, zero),
+        )
+        return {"rotation_matrix": np_.stack(matrix, axis=-1)}
+
+    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        # The layer's outside is 0: so let 0 be the mean colour.
+        mean = self.backend.convert_to_tensor(MEAN_COLOUR, dtype=self.compute_dtype)
+        images = self.backend.cast(images, self.compute_dtype) - mean
+        return super().transform_images(images, transformation, training=training) + mean
+
+    def _transform_images(self, images: Any, transformation: Any, interpolation: str) -> Any:
+        # The affine map keeps the size of its input: make room first, cut afterwards.
+        _, height, width, _ = self.backend.shape(images)
+        room = [max(self.height - height, 0), max(self.width - width, 0)]
+        if any(room):
+            images = self.backend.numpy.pad(images, [[0, 0], [0, room[0]], [0, room[1]], [0, 0]])
+        images = super()._transform_images(images, transformation, interpolation)
+        return images[:, : self.height, : self.width]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (input_shape[0], self.height, self.width, input_shape[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        config = {name: getattr(self, name) for name in ("name", "seed")}
+        config["dtype"] = super().get_config()["dtype"]
+        names = ("height", "width", "scale", "degrees", "rotated", "mirrored")
+        return {**config, **{name: getattr(self, name) for name in names}}
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class RandomBlur(keras.layers.RandomGaussianBlur):
+    """Keras' random Gaussian blur, without its dark rim and several times as fast on a CPU.
+
+    The picture is mirrored at its border as in OpenCV, and the kernel applied along one axis after
+    the other. Arguments as in `keras.layers.RandomGaussianBlur`.
+    """
+
+    def transform_images(
+        self, images: Any, transformation: Any = None, training: bool = True
+    ) -> Any:
+        np_ = self.backend.numpy
+        images = self.backend.cast(images, self.compute_dtype)
+        if not training or transformation is None:
+            return images
+        blurred = transformation["should_apply_blur"][:, None]
+        for axis, size in zip((1, 2), self.kernel_size, strict=True):
+            sigma = transformation["blur_factor"][axis - 1]
+            reach = size // 2
+            offsets = np_.arange(-reach, reach + 1, dtype=self.compute_dtype)
+            kernel = np_.exp(-0.5 * (offsets / sigma) ** 2)
+            untouched = self.backend.cast(offsets == 0, self.compute_dtype)
+            kernel = np_.where(blurred, kernel / np_.sum(kernel), untouched)[..., None, None, None]
+            rim = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+            padded = np_.pad(images, rim, mode="reflect")
+            length, cut = self.backend.shape(images)[axis], [slice(None)] * 4
+            images = 0.0
+            for i in range(size):
+                cut[axis] = slice(i, i + length)
+                images = images + kernel[:, i] * padded[tuple(cut)]
+        return images
+
+
+# name -> the layers, given the height and the width that shall come out.
+PRESETS: dict[str, Callable[[int, int], list[keras.layers.Layer]]] = {
+    "authors": lambda height, width: [_view(height, width), _blur()],
+    "course": lambda height, width: [_blur(), _view(height, width)],
+    "flip": lambda height, width: [RandomView(height, width)],
+    "scratch": lambda height, width: [RandomView(height, width, scale=(0.6, 1.5)), _jitter()],
+}
+
+
+def _view(height: int, width: int) -> keras.layers.Layer:
+    return RandomView(height, width, scale=(0.5, 2.0), degrees=10.0, rotated=0.5)
+
+
+def _blur() -> keras.layers.Layer:
+    # In OpenCV, which the authors use, the deviation of a 5x5 kernel is 1.1.
+    return RandomBlur(factor=(0.5, 0.5), kernel_size=5, sigma=(1.0, 1.2))
+
+
+def _jitter() -> keras.layers.Layer:
+    return keras.layers.RandomColorJitter(
+        brightness_factor=0.15, contrast_factor=0.3, saturation_factor=(0.35, 0.65)
+    )
+
+
+def get(augment: Any, output_size: tuple[int, int] = (240, 320), seed: int = 0) -> "Augmentation":
+    """Returns the augmentation that `augment` names or consists of.
+
+    Args:
+        augment: A preset's name, a mask-aware layer of Keras or KerasCV, a list of such layers, or
+            `None`. The presets:
+
+            | name | what it does |
+            | --- | --- |
+            | `"authors"` | as PSPNet's authors: `"course"`, but blurred last |
+            | `"course"` | 5x5 blur (p 0.5), rotation up to 10° (p 0.5), scale 0.5-2, flip, crop |
+            | `"flip"` | flip, and random crop where `output_size` is below the images' size |
+            | `"scratch"` | without ImageNet weights: scale 0.6-1.5, flip, crop, colour jitter |
+
+        output_size: `(height, width)` in pixels that the presets return. A layer of your own
+            returns what it returns.
+        seed: Same seed, same random numbers.
+
+    Returns:
+        An `Augmentation`: call it with a batch, or map a dataset with it.
+
+    Raises:
+        ValueError: If there is no such preset, or if a layer does not change masks along with
+            the images.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.data import augmentation
+
+    augment = augmentation.get("authors", output_size=(64, 96), seed=1)
+    images = np.random.uniform(0, 255, (2, 80, 120, 3)).astype("float32")
+    masks = np.random.randint(0, 11, (2, 80, 120, 1))
+    batch = augment({"images": images, "segmentation_masks": masks})
+    assert batch["images"].shape == (2, 64, 96, 3)
+    assert batch["segmentation_masks"].shape == (2, 64, 96, 1)
+    ```
+    """
+    if augment is None:
+        layers = []
+    elif isinstance(augment, str):
+        layers = PRESETS[check_name("augmentation preset", augment, PRESETS)](*output_size)
+    else:
+        layers = list(augment) if isinstance(augment, Sequence) else [augment]
+    return Augmentation(layers, seed=seed)
+
+
+class Augmentation:
+    """Mask-aware layers, one after the other, with exact labels and reproducible random numbers.
+
+    A class travels through a layer as `1 + class + fill_value`, and void as `fill_value`, which is
+    what the layer gives to all that it moves in from outside the picture (0 where it has no such
+    argument): so whatever comes in is void, and is never mistaken for a class.
+
+    Args:
+        layers: Keras' or KerasCV's layers that take and return `{"images", "segmentation_masks"}`.
+        seed: Same seed, same random numbers. It stands in for the seeds of Keras' layers; KerasCV's
+            layers draw from their own.
+
+    Raises:
+        ValueError: If a layer does not change masks along with images.
+    """
+
+    def __init__(self, layers: Sequence[keras.layers.Layer], seed: int = 0):
+        self.layers = list(layers)
+        self.seed = seed
+        self._calls = itertools.count()
+        for layer in self.layers:
+            _check_mask_aware(layer)
+
+    def __call__(self, batch: dict[str, Any], seed: Any = None) -> dict[str, Any]:
+        """Augments one batch, on TensorFlow whatever Keras' backend.
+
+        Args:
+            batch: `{"images": ..., "segmentation_masks": ...}`: images (batch, height, width, 3),
+                0-255, and integers (batch, height, width) or (batch, height, width, 1).
+            seed: The call's own number, an integer or a scalar tensor. By default the calls are
+                counted; inside a graph, where nothing counts, it must be given.
+
+        Returns:
+            A dictionary of the same keys: float32 images, 0-255; masks of the given rank and type.
+
+        Raises:
+            ValueError: If called without a `seed` while a graph is built.
+        """
+        import tensorflow as tf
+
+        if seed is None:
+            if not tf.executing_eagerly():
+                raise ValueError(
+                    "In a graph every call of an augmentation needs its own seed. "
+                    "Received: seed=None. Write `augment.map(dataset)` instead of "
+                    "`dataset.map(augment)`, or pass a seed."
+                )
+            seed = next(self._calls)
+        masks = tf.convert_to_tensor(batch["segmentation_masks"])
+        images, codes = self._run(
+            tf.cast(batch["images"], tf.float32),
+            tf.cast(masks if masks.shape.rank == 4 else masks[..., None], tf.float32),
+            tf.cast(seed, tf.int64),
+        )
+        codes = codes if masks.shape.rank == 4 else codes[..., 0]
+        return {"images": images, "segmentation_masks": tf.cast(codes, masks.dtype)}
+
+    @functools.cached_property
+    def _run(self) -> Any:
+        # In a graph, Keras' layers compute with TensorFlow under every backend.
+        import tensorflow as tf
+
+        def run(images: Any, masks: Any, seed: Any) -> Any:
+            key = tf.random.experimental.stateless_fold_in([self.seed, 0], seed)
+            for number, layer in enumerate(self.layers):
+                seeds = _Seeds(tf.random.experimental.stateless_fold_in(key, number))
+                images, masks = _apply(layer, images, masks, seeds)
+            return tf.clip_by_value(images, 0.0, 255.0), masks
+
+        return tf.function(run, autograph=False, reduce_retracing=True)
+
+    def map(self, dataset: Any) -> Any:
+        """Augments a `tf.data.Dataset` of batches `(images, labels)`, several batches at a time.
+
+        Order and content of the batches depend on the seed alone; each pass over the dataset
+        brings other ones.
+
+        Args:
+            dataset: Batches of images (batch, height, width, 3), 0-255, and of integer labels
+                (batch, height, width).
+
+        Returns:
+            The dataset of the augmented batches, of the same length.
+        """
+        import tensorflow as tf
+
+        def augment(batch: tuple[Any, Any], seed: Any) -> tuple[Any, Any]:
+            result = self({"images": batch[0], "segmentation_masks": batch[1]}, seed)
+            return result["images"], result["segmentation_masks"]
+
+        seeds = tf.data.Dataset.random(self.seed, rerandomize_each_iteration=True)
+        return tf.data.Dataset.zip(dataset, seeds).map(
+            augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+        )
+
+
+class _Seeds(keras.random.SeedGenerator):
+    """Stands in for a layer's seed generator: a key of the call, and a count within the call.
+
+    Keras' own generators are variables that the calls of parallel threads race for.
+    """
+
+    def __init__(self, key: Any):
+        self.key = key
+        self.count = itertools.count()
+
+    def next(self, ordered: bool = True) -> Any:
+        import tensorflow as tf
+
+        return tf.random.experimental.stateless_fold_in(self.key, next(self.count))
+
+
+def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) -> tuple[Any, Any]:
+    """Applies one layer to images and masks, inside a graph."""
+    import tensorflow as tf
+
+    # KerasCV's layers make masks one-hot and fill all their channels alike: argmax says 0.
+    fill = 0.0 if hasattr(layer, "segmentation_classes") else getattr(layer, "fill_value", 0.0)
+    codes = tf.where(masks == VOID, fill, masks + (1 + fill))
+    drawing = [part for part in layer._flatten_layers() if hasattr(part, "_get_seed_generator")]
+    for part in drawing:
+        part.__dict__["_get_seed_generator"] = lambda backend=None: seeds
+    try:
+        result = layer({"images": images, "segmentation_masks": codes}, training=True)
+    finally:
+        for part in drawing:
+            del part.__dict__["_get_seed_generator"]
+    images, codes = (tf.cast(result[key], tf.float32) for key in ("images", "segmentation_masks"))
+    return images, tf.where(codes == fill, float(VOID), codes - (1 + fill))
+
+
+def _check_mask_aware(layer: keras.layers.Layer) -> None:
+    """Raises a ValueError unless the layer returns masks with no other labels than it was given."""
+    import tensorflow as tf
+
+    images = tf.fill((2, 32, 32, 3), 128.0)
+    given = (3, 8)
+    masks = tf.broadcast_to(
+        tf.reshape(tf.constant(given, tf.float32), (2, 1, 1, 1)), (2, 32, 32, 1)
+    )
+    try:
+        run = tf.function(lambda: _apply(layer, images, masks, _Seeds([1, 2])), autograph=False)
+        images, masks = run()
+        found = set(np.unique(masks).tolist()) - {float(VOID)}
+        flaw = ""
+        if images.shape[:3] != masks.shape[:3]:
+            flaw = f"it returns images {images.shape} with masks {masks.shape}"
+        elif not found <= set(given):
+            flaw = f"it turns the labels {given} into {sorted(found)}"
+    except Exception as error:
+        flaw = f"it fails on them: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    if flaw:
+        raise ValueError(
+            "An augmentation layer must change `segmentation_masks` along with `images` and must "
+            f"not mix labels. Received: augment={layer!r}, but {flaw}. Use a layer that handles "
+            f"masks, such as keras.layers.RandomFlip, or a preset: {', '.join(PRESETS)}."
+        )

@@ -1,0 +1,132 @@
+"""CamVid for TensorFlow Datasets: `tfds.load("camvid")`. Imported only where that package is."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import requests
+import tensorflow_datasets as tfds
+
+from keras_psp.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES
+from keras_psp.data.camvid import release
+from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, camvid_coding, find_camvid
+from keras_psp.data.samples import LabelCoding, Sample
+
+
+class Camvid(tfds.core.GeneratorBasedBuilder):
+    """CamVid with eleven classes.
+
+    It downloads the SegNet release, or reads a folder in any of CamVid's layouts.
+
+    Args:
+        folder: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`, else
+            the download.
+        **kwargs: `config` (`"segnet"`, the default, or `"lecture"`: how 32 classes became eleven),
+            `data_dir` (where the prepared data lies) and whatever else TensorFlow Datasets knows.
+
+    Example: (no network is needed up to here, but `download_and_prepare()` downloads)
+
+    ```python
+    import tensorflow_datasets as tfds
+    import keras_psp
+
+    builder = tfds.builder("camvid")
+    assert builder.info.features["label"].names[5] == "Road"
+    ```
+    """
+
+    VERSION = tfds.core.Version("1.0.0")
+    RELEASE_NOTES: ClassVar = {"1.0.0": "The SegNet release in the lecture's class order."}
+    BUILDER_CONFIGS: ClassVar = [
+        tfds.core.BuilderConfig(
+            name="segnet", description="Classes merged as in the SegNet release (the default)."
+        ),
+        tfds.core.BuilderConfig(
+            name="lecture",
+            description="Only the eleven classes of the same names, the other 21 void; needs a "
+            "folder with the original 32 classes.",
+        ),
+    ]
+
+    def __init__(self, *, folder: str | os.PathLike | None = None, **kwargs: Any):
+        self.folder = folder or os.environ.get(FOLDER_VARIABLE)
+        super().__init__(**kwargs)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        return self.dataset_info_from_configs(
+            description="701 frames of street scenes from Cambridge, every pixel with one of "
+            "eleven classes in the order Building, Tree, Sky, …, or 255 for unlabelled.",
+            features=tfds.features.FeaturesDict(
+                {
+                    "image": tfds.features.Image(shape=(None, None, 3), encoding_format="png"),
+                    "label": tfds.features.LabeledImage(
+                        labels=list(CAMVID.names), shape=(None, None, 1), encoding_format="png"
+                    ),
+                    "file_name": tfds.features.Text(),
+                }
+            ),
+            supervised_keys=("image", "label"),
+            homepage=release.HOMEPAGE,
+            license=release.LICENCE,
+            citation="""@article{brostow2009camvid,
+  title = {Semantic object classes in video: A high-definition ground truth database},
+  author = {Brostow, Gabriel J. and Fauqueur, Julien and Cipolla, Roberto},
+  journal = {Pattern Recognition Letters},
+  volume = {30}, number = {2}, pages = {88--97}, year = {2009}
+}""",
+            metadata=tfds.core.MetadataDict(
+                classes=list(CAMVID.names),
+                colors=[list(color) for color in CAMVID_COLORS],
+                void=255,
+                train_frequencies=list(CAMVID_FREQUENCIES) if self._is_segnet else None,
+            ),
+        )
+
+    @property
+    def _is_segnet(self) -> bool:
+        return self.builder_config.name == "segnet"
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
+        found = find_camvid(self.folder or self._download(dl_manager))
+        coding = camvid_coding(found, self.builder_config.name)
+        return {
+            split: self._generate_examples(found.samples(split), coding) for split in found.splits
+        }
+
+    def _download(self, dl_manager: tfds.download.DownloadManager) -> Path:
+        if not self._is_segnet:
+            raise ValueError(
+                "What is downloaded, the SegNet release, has its 32 classes already merged to "
+                f"eleven. Received: merging={self.builder_config.name!r} without a folder. Pass "
+                f"data_dir= a folder with the original 32-colour label maps ({release.HOMEPAGE}), "
+                "or merging='segnet'."
+            )
+        print(f"Downloading CamVid (180 MB). Licence: {release.LICENCE}.")
+        try:
+            # TensorFlow Datasets tries for minutes; where there is no network, say so at once.
+            requests.head(release.URL, timeout=30)
+            extracted = dl_manager.download_and_extract(release.URL)
+        except (OSError, tfds.download.DownloadError) as error:
+            raise ConnectionError(
+                f"CamVid must be downloaded once. Received: {release.URL}, which cannot be had "
+                f"({error}). Connect to the network, or pass data_dir= a folder that holds CamVid "
+                f"(or set {FOLDER_VARIABLE} to it)."
+            ) from error
+        folder = next(Path(extracted).glob("*/CamVid"), Path(extracted) / "CamVid")
+        release.verify(folder)
+        return folder
+
+    def _generate_examples(
+        self, samples: list[Sample], coding: LabelCoding
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        for sample in samples:
+            _, label = sample.read(coding)  # Checks the image as well, which is kept as it is.
+            yield (
+                sample.name,
+                {
+                    "image": sample.image,
+                    "label": label[..., None],
+                    "file_name": sample.name,
+                },
+            )

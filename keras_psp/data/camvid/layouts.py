@@ -1,0 +1,91 @@
+"""CamVid's splits, and the three public ways in which it lies in folders."""
+
+import os
+
+from keras_psp.classes import CAMVID_MERGINGS, LabelColors, LabelValues, camvid_label_colors
+from keras_psp.data.layouts import DataFolder, Layout, find_data
+from keras_psp.data.samples import LabelCoding
+from keras_psp.naming import check_name
+
+SPLITS = ("train", "val", "test")
+
+FOLDER_VARIABLE = "KERAS_PSP_DATA"
+"""Environment variable with the folder that holds CamVid."""
+
+# Sequence name with the frame number's format, first and last frame, step. All other frames are the
+# test split's.
+_FRAMES = {
+    "train": (
+        ("0001TP_{:06d}", 6690, 8520, 30),
+        ("0006R0_f{:05d}", 930, 3930, 30),
+        ("0016E5_{:05d}", 390, 870, 30),
+        ("0016E5_{:05d}", 901, 901, 30),
+        ("0016E5_{:05d}", 930, 2400, 30),
+        ("0016E5_{:05d}", 4350, 7920, 30),
+        ("0016E5_{:05d}", 8190, 8640, 30),
+    ),
+    "val": (("0016E5_{:05d}", 7959, 8159, 2),),
+}
+FRAMES = {
+    split: frozenset(
+        frame.format(number)
+        for frame, first, last, step in ranges
+        for number in range(first, last + 1, step)
+    )
+    for split, ranges in _FRAMES.items()
+}
+"""The names of the 367 training and 101 validation frames."""
+
+
+def _in_split(stem: str, split: str) -> bool:
+    return split == next((name for name, frames in FRAMES.items() if stem in frames), "test")
+
+
+LAYOUTS = (
+    Layout("SegNet release", "{split}", "{split}annot", coding="values"),
+    Layout("Kaggle", "{split}", "{split}_labels", ending="_L", coding="colors"),
+    Layout(
+        "original release",
+        "701_StillsRaw_full",
+        "LabeledApproved_full",
+        ending="_L",
+        coding="colors",
+        splits=SPLITS,
+        member=_in_split,
+    ),
+)
+
+# Share of an original label map's pixels that may have a colour which none of the 32 classes has:
+# hand-drawn maps contain a stray pixel here and there. They become void.
+_STRAY = 0.01
+
+
+def find_camvid(folder: str | os.PathLike) -> DataFolder:
+    """Finds CamVid in a folder, in any of `LAYOUTS`.
+
+    Raises:
+        ValueError: If the folder has none of the layouts.
+    """
+    return find_data(folder, LAYOUTS)
+
+
+def camvid_coding(found: DataFolder, merging: str = "segnet") -> LabelCoding:
+    """Returns what turns the label files of a folder into the eleven classes.
+
+    Args:
+        found: The folder.
+        merging: `"segnet"` or `"lecture"`.
+
+    Raises:
+        ValueError: If the label files have been merged in the other way already.
+    """
+    check_name("merging", merging, CAMVID_MERGINGS)
+    if found.layout.coding == "colors":
+        return LabelColors(camvid_label_colors(merging), stray=_STRAY)
+    if merging != "segnet":
+        raise ValueError(
+            f"The label maps of the SegNet release are already merged from 32 classes to eleven, "
+            f"in SegNet's way. Received: merging={merging!r} with {found.root}. Pass data_dir= a "
+            f"folder with the original 32-colour label maps ({LAYOUTS[2]}), or merging='segnet'."
+        )
+    return LabelValues.segnet()

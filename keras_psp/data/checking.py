@@ -1,0 +1,201 @@
+"""Looks through a data set before the first epoch, and reports everything that is wrong with it."""
+
+import dataclasses
+import os
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from keras_psp.classes import CAMVID, VOID, ClassList, median_frequency_weights
+from keras_psp.data import folder as own
+from keras_psp.data.camvid import layouts as camvid
+from keras_psp.data.layouts import DataFolder, find_data
+from keras_psp.data.samples import DataError, LabelCoding, Sample
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong.
+
+    Args:
+        split: Where.
+        kind: `"missing partner"`, `"size mismatch"`, `"unreadable"`, `"wrong kind of file"` or
+            `"unknown label"`.
+        message: What it is, with the file's name, and how to repair it.
+    """
+
+    split: str
+    kind: str
+    message: str
+
+
+@dataclasses.dataclass(frozen=True)
+class DataReport:
+    """What `check_data` found. Printed, it is a table.
+
+    Args:
+        classes: The class list.
+        images: Number of pairs per split.
+        pixels: Per split, the pixels of each class, and last those of void.
+        present: Per split and class, the pixels of the images in which it occurs.
+        problems: All that is wrong.
+    """
+
+    classes: ClassList
+    images: dict[str, int]
+    pixels: dict[str, np.ndarray]
+    present: dict[str, np.ndarray]
+    problems: list[Problem]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every file can be used."""
+        return not self.problems
+
+    @property
+    def absent(self) -> dict[str, list[str]]:
+        """The classes that never occur, per split. They cannot be learnt or scored there."""
+        return {
+            split: [self.classes.names[label] for label in np.flatnonzero(pixels[:-1] == 0)]
+            for split, pixels in self.pixels.items()
+        }
+
+    def class_weights(self, split: str = "train") -> list[float]:
+        """Returns the median-frequency weights of the classes in a split."""
+        return median_frequency_weights(self.pixels[split][:-1], self.present[split])
+
+    def __str__(self) -> str:
+        splits = list(self.images)
+        width = max(len(name) for name in (*self.classes.names, "images"))
+
+        def line(name: str, cells: Sequence[str]) -> str:
+            return f"{name:<{width}}" + "".join(f"  {cell:>9}" for cell in cells)
+
+        lines = [line("", splits), line("images", [str(self.images[split]) for split in splits])]
+        shares = {split: self._shares(self.pixels[split]) for split in splits}
+        for place, name in enumerate((*self.classes.names, "void")):
+            lines.append(line(name, [shares[split][place] for split in splits]))
+        for split, names in self.absent.items():
+            if names:
+                lines.append(f"{split} never shows: {', '.join(names)}")
+        lines += [f"{item.split}, {item.kind}: {item.message}" for item in self.problems]
+        kinds = Counter(item.kind for item in self.problems)
+        summary = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
+        return "\n".join([*lines, f"Problems: {summary or 'none'}."])
+
+    @staticmethod
+    def _shares(pixels: np.ndarray) -> list[str]:
+        """Share of the labelled pixels per class; of all pixels for void, which comes last."""
+        labelled, total = max(pixels[:-1].sum(), 1), max(pixels.sum(), 1)
+        parts = [*(pixels[:-1] / labelled), pixels[-1] / total]
+        return [f"{part:.3%}" if part else "0" for part in parts]
+
+
+def check_data(
+    folder: str | os.PathLike,
+    split: str | Sequence[str] | None = None,
+    *,
+    classes: ClassList | Sequence[str] | None = None,
+    progress: bool = False,
+) -> DataReport:
+    """Looks at every file of a data set and reports what is wrong, without stopping at the first.
+
+    It finds images and label maps without partner, files that cannot be read or are of the wrong
+    kind (greyscale, transparent, 16-bit), pairs of different sizes, labels and colours that are not
+    in the class list, and classes that never occur.
+
+    Args:
+        folder: A folder as for `load_folder`, or one that holds CamVid as for `load_camvid`.
+        split: A split, or several. Default: all that the folder has.
+        classes: Class names or a `ClassList`. Default: the folder's class list, or CamVid's eleven
+            classes where the folder has none and is laid out as CamVid.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        A `DataReport`.
+
+    Raises:
+        ValueError: If the folder has no known layout or no class list, or not this split.
+
+    Example: (a folder made on the spot, with a label that no class has)
+
+    ```python
+    import pathlib, tempfile
+    import keras_psp
+    from PIL import Image
+
+    folder = pathlib.Path(tempfile.mkdtemp())
+    for name, mode, pixel in [("images", "RGB", (0, 0, 0)), ("labels", "L", 7)]:
+        (folder / "train" / name).mkdir(parents=True)
+        Image.new(mode, (64, 48), pixel).save(folder / "train" / name / "a.png")
+
+    report = keras_psp.check_data(folder, classes=["road", "other"])
+    assert [problem.kind for problem in report.problems] == ["unknown label"]
+    ```
+    """
+    found, names, coding_of = _describe(folder, classes)
+    report = DataReport(names, {}, {}, {}, [])
+    for name in found.splits if split is None else [split] if isinstance(split, str) else split:
+        _check_split(found, name, coding_of, report, progress)
+    return report
+
+
+def _describe(
+    folder: str | os.PathLike, classes: ClassList | Sequence[str] | None
+) -> tuple[DataFolder, ClassList, Callable[[Sequence[Sample]], LabelCoding]]:
+    """Returns the folder, its classes, and what tells the coding of its label files."""
+    found = find_data(folder, (*own.LAYOUTS, *camvid.LAYOUTS))
+    is_own = classes is not None or own.has_classes(found.root) or found.layout == own.LAYOUTS[0]
+    if is_own:
+        names, values, colors = own.read_classes(found.root, classes)
+        return found, names, lambda samples: own.choose_coding(samples, values, colors)
+    found = camvid.find_camvid(folder)
+    coding = camvid.camvid_coding(found)
+    return found, CAMVID, lambda samples: coding
+
+
+def _check_split(
+    found: DataFolder,
+    split: str,
+    coding_of: Callable[[Sequence[Sample]], LabelCoding],
+    report: DataReport,
+    progress: bool,
+) -> None:
+    """Adds what is found in one split to the report."""
+    from keras.utils import Progbar
+
+    images, labels = found.files(split)
+    for name in sorted(images.keys() ^ labels.keys()):
+        lacking = "label map" if name in images else "image"
+        file = images.get(name) or labels[name]
+        message = f"{file} has no {lacking}. Add it, or remove the file."
+        report.problems.append(Problem(split, "missing partner", message))
+
+    samples = [Sample(name, images[name], labels[name]) for name in images if name in labels]
+    coding = coding_of(samples)
+    pixels = np.zeros(len(report.classes) + 1, np.int64)
+    present = np.zeros(len(report.classes), np.int64)
+    bar = Progbar(len(samples), unit_name="file") if progress else None
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for result in pool.map(lambda sample: _count(sample, coding), samples):
+            if isinstance(result, DataError):
+                report.problems.append(Problem(split, result.kind, str(result)))
+            else:
+                # Void (255) comes last, after the classes.
+                counts = np.append(result[: len(report.classes)], result[VOID])
+                pixels += counts
+                present += (counts[:-1] > 0) * counts.sum()
+            if bar:
+                bar.add(1)
+    report.images[split] = len(samples)
+    report.pixels[split], report.present[split] = pixels, present
+
+
+def _count(sample: Sample, coding: LabelCoding) -> np.ndarray | DataError:
+    """Returns how often each label occurs, or what is wrong with the files."""
+    try:
+        return np.bincount(sample.read(coding)[1].ravel(), minlength=256)
+    except DataError as error:
+        return error

@@ -1,0 +1,181 @@
+"""Own data: a folder of images and label maps, with a class list."""
+
+import contextlib
+import csv
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from keras_psp.classes import VOID, VOID_NAMES, ClassList, LabelColors, LabelValues
+from keras_psp.data.layouts import Layout, find_data
+from keras_psp.data.pipeline import load_splits
+from keras_psp.data.samples import DataError, LabelCoding, Sample, has_colors
+
+LAYOUTS = (
+    Layout("folders", "{split}/images", "{split}/labels"),
+    Layout("as in CamVid's SegNet release", "{split}", "{split}annot"),
+    Layout("as in CamVid on Kaggle", "{split}", "{split}_labels", ending="_L"),  # Or without.
+)
+
+COLORS_FILE, NAMES_FILE = "class_dict.csv", "classes.txt"
+COLUMNS = ("name", "r", "g", "b")
+
+
+def load_folder(
+    folder: str | os.PathLike,
+    split: str | Sequence[str] = "train",
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 8,
+    *,
+    classes: ClassList | Sequence[str] | None = None,
+    augment: Any = "auto",
+    crop_size: tuple[int, int] | None = None,
+    shuffle: bool | str = "auto",
+    seed: int = 0,
+    cache: bool | str = "auto",
+    drop_remainder: bool | str = "auto",
+    antialias: bool | str = "auto",
+) -> Any:
+    """Loads images and label maps of your own as batches.
+
+    The folder has one of these layouts, where `train` may be any split's name: `train/images/X.png`
+    with `train/labels/X.png`, `train/X.png` with `trainannot/X.png`, or `train/X.png` with
+    `train_labels/X_L.png` (or `X.png`). Images are 8-bit RGB, PNG or JPEG. Label maps are PNG,
+    either with one channel, whose numbers 0, 1, 2, … are the classes in the order of the class list
+    and 255 is void, or with the classes' colours (black is void unless it is a class).
+
+    The class list lies in the folder: `classes.txt` with one name a line, or `class_dict.csv` with
+    the columns `name,r,g,b`. Classes called void, unlabelled, unlabeled or ignore become void, and
+    those after them move up.
+
+    Args:
+        folder: The folder.
+        split: A split, or a list of them.
+        image_size: (height, width) in pixels, or `None` for the size that all images have.
+        batch_size: Images per batch.
+        classes: Class names, or a `ClassList` with colours, instead of the folder's class list.
+        augment: As in `load_camvid`, and so are `crop_size`, `shuffle`, `seed`, `cache`,
+            `drop_remainder` and `antialias`.
+
+    Returns:
+        A `tf.data.Dataset` of (image, label), or a list of them for a list of splits: the same as
+        from `load_camvid`. The number of classes is `len(dataset.class_names)`.
+
+    Raises:
+        ValueError: If the folder has no known layout or no class list, or if a file in it cannot be
+            used; the message names it. `keras_psp.check_data` lists all such files at once.
+
+    Example: (a folder made on the spot)
+
+    ```python
+    import pathlib, tempfile
+    import keras_psp
+    from PIL import Image
+
+    folder = pathlib.Path(tempfile.mkdtemp())
+    (folder / "classes.txt").write_text("road\\nother\\n")
+    for name, mode in [("images", "RGB"), ("labels", "L")]:
+        (folder / "train" / name).mkdir(parents=True)
+        Image.new(mode, (64, 48)).save(folder / "train" / name / "a.png")
+
+    train = keras_psp.load_folder(folder, "train", batch_size=1)
+    assert train.class_names == ["road", "other"]
+    ```
+    """
+    found = find_data(folder, LAYOUTS)
+    names, values, colors = read_classes(found.root, classes)
+
+    def find(name: str) -> tuple[list[Sample], LabelCoding]:
+        samples = found.samples(name)
+        return samples, choose_coding(samples, values, colors)
+
+    return load_splits(
+        split,
+        find,
+        names,
+        image_size=image_size,
+        batch_size=batch_size,
+        augment=augment,
+        crop_size=crop_size,
+        shuffle=shuffle,
+        seed=seed,
+        cache=cache,
+        drop_remainder=drop_remainder,
+        antialias=antialias,
+    )
+
+
+def has_classes(root: Path) -> bool:
+    """Tells whether a folder holds a class list."""
+    return any((root / name).is_file() for name in (COLORS_FILE, NAMES_FILE))
+
+
+def read_classes(
+    root: Path, classes: ClassList | Sequence[str] | None = None
+) -> tuple[ClassList, LabelValues, LabelColors]:
+    """Returns the class list of a folder, without void, and what the numbers and colours mean.
+
+    Args:
+        root: The folder.
+        classes: The class list, if it is not to be read from there.
+
+    Raises:
+        ValueError: If there is no class list, or if it makes no sense.
+    """
+    colors: Sequence[Sequence[int]] | None = None
+    table, text = root / COLORS_FILE, root / NAMES_FILE
+    if isinstance(classes, ClassList):
+        names, colors = list(classes.names), classes.colors
+    elif classes is not None:
+        names = list(classes)
+    elif table.is_file():
+        names, colors = _read_table(table)
+    elif text.is_file():
+        names = [line.strip() for line in text.read_text("utf-8").splitlines() if line.strip()]
+    else:
+        raise ValueError(
+            f"A data folder needs a class list. Received: {root} without classes.txt (one name a "
+            f"line) and class_dict.csv (name,r,g,b). Write one of them, or pass classes=[names]."
+        )
+    whole = ClassList(names, colors)
+    kept = [place for place, name in enumerate(names) if name.lower() not in VOID_NAMES]
+    labels = [kept.index(place) if place in kept else VOID for place in range(len(names))]
+    known = ClassList([names[place] for place in kept], [whole.colors[place] for place in kept])
+    return known, LabelValues(labels), LabelColors(dict(zip(whole.colors, labels, strict=True)))
+
+
+def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
+    """Reads names and colours from a class_dict.csv."""
+    with file.open(newline="", encoding="utf-8-sig") as stream:
+        reader = csv.DictReader(stream, skipinitialspace=True)
+        heading, rows = reader.fieldnames or [], list(reader)
+    try:
+        if missing := [column for column in COLUMNS if column not in heading]:
+            raise ValueError(f"no column {missing[0]!r}")
+        names = [row["name"].strip() for row in rows]
+        colors = [tuple(int(row[channel]) for channel in COLUMNS[1:]) for row in rows]
+        if not all(0 <= channel <= 255 for color in colors for channel in color):
+            raise ValueError("a colour outside 0 to 255")
+    except (TypeError, ValueError) as error:  # A line too short has None in its last columns.
+        raise ValueError(
+            f"A class_dict.csv must have the columns {','.join(COLUMNS)}, colours 0 to 255. "
+            f"Received: {file} ({error}). Correct the heading or the line."
+        ) from None
+    if len(set(colors)) != len(colors):
+        double = next(color for color in colors if colors.count(color) > 1)
+        raise ValueError(
+            f"Every class must have a colour of its own. Received: {file} with {double} more than "
+            f"once. Change the colours, also in the label maps."
+        )
+    return names, colors
+
+
+def choose_coding(
+    samples: Sequence[Sample], values: LabelValues, colors: LabelColors
+) -> LabelCoding:
+    """Returns which of two codings a data set has, by its first label file that can be read."""
+    for sample in samples:
+        with contextlib.suppress(DataError):  # Reported when the file is read for its content.
+            return colors if has_colors(sample.label, sample.name) else values
+    return values

@@ -1,0 +1,136 @@
+"""How data sets lie in folders: layouts as data, and finding the pairs of a split."""
+
+import dataclasses
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from keras_psp.data.samples import Sample
+from keras_psp.naming import check_name
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """Where the images and the label maps of a split lie.
+
+    Args:
+        name: What messages call it.
+        images: Folder of the images; `{split}` stands for the split.
+        labels: Folder of the label maps.
+        ending: What follows the image's name in the label map's, before the suffix.
+        coding: What label maps consist of where the layout settles it: `"values"` or `"colors"`.
+        splits: All splits, for layouts that keep them in one folder.
+        member: Whether the frame of this name belongs to this split, for the same layouts.
+    """
+
+    name: str
+    images: str
+    labels: str
+    ending: str = ""
+    coding: str | None = None
+    splits: tuple[str, ...] = ()
+    member: Callable[[str, str], bool] | None = None
+
+    def folders(self, root: Path, split: str) -> tuple[Path, Path]:
+        """Returns the folders of the images and of the label maps."""
+        return root / self.images.format(split=split), root / self.labels.format(split=split)
+
+    def find_splits(self, root: Path) -> tuple[str, ...]:
+        """Returns the splits that a data set's folder holds in this layout."""
+        names = self.splits or sorted(entry.name for entry in root.iterdir() if entry.is_dir())
+        return tuple(
+            name for name in names if all(folder.is_dir() for folder in self.folders(root, name))
+        )
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.images}/X.png with {self.labels}/X{self.ending}.png"
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFolder:
+    """A data set's folder whose layout is known.
+
+    Args:
+        root: The folder.
+        layout: Its layout.
+        splits: The splits it holds.
+    """
+
+    root: Path
+    layout: Layout
+    splits: tuple[str, ...]
+
+    def files(self, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
+        """Returns the images and the label maps of a split, each by the image's name.
+
+        Raises:
+            ValueError: If there is no such split.
+        """
+        try:
+            check_name("split", split, self.splits)
+        except ValueError as error:
+            raise ValueError(f"In {self.root}: {error}") from None
+        folders = self.layout.folders(self.root, split)
+        images, labels = ({f.stem: f for f in sorted(d.iterdir()) if _is_image(f)} for d in folders)
+        ending, member = self.layout.ending, self.layout.member
+        labels = {name.removesuffix(ending): file for name, file in labels.items()}
+        if member:
+            images = {name: file for name, file in images.items() if member(name, split)}
+            labels = {name: file for name, file in labels.items() if member(name, split)}
+        return images, labels
+
+    def samples(self, split: str) -> list[Sample]:
+        """Returns the samples of a split, sorted by name.
+
+        Raises:
+            ValueError: If an image has no label map, a label map no image, or if there are none.
+        """
+        images, labels = self.files(split)
+        folders = " and ".join(map(str, self.layout.folders(self.root, split)))
+        if not images and not labels:
+            raise ValueError(
+                f"A split must have at least one image with its label map. Received: "
+                f"split={split!r}, for which {folders} hold none. Expected files are {self.layout}."
+            )
+        if alone := sorted(images.keys() ^ labels.keys()):
+            files = ", ".join(str(images.get(name) or labels[name]) for name in alone[:3])
+            raise ValueError(
+                f"Every image needs a label map of the same name, and every label map an image. "
+                f"Received: {len(alone)} without partner in {folders}, such as {files}. Add what "
+                f"is missing or remove these (keras_psp.check_data lists all)."
+            )
+        return [Sample(name, file, labels[name]) for name, file in images.items()]
+
+
+def find_data(root: str | os.PathLike, layouts: Sequence[Layout]) -> DataFolder:
+    """Finds out which layout a folder has.
+
+    Args:
+        root: The data set's folder, or one that holds it under the name `CamVid`.
+        layouts: The candidates.
+
+    Raises:
+        ValueError: If it has none of them.
+    """
+    root = Path(root).expanduser()
+    if not root.is_dir():
+        raise ValueError(
+            f"A data folder must exist. Received: {str(root)!r}. Pass the folder that holds the "
+            f"data set."
+        )
+    for base in (root, root / "CamVid"):
+        for layout in layouts:
+            if base.is_dir() and (splits := layout.find_splits(base)):
+                return DataFolder(base, layout, splits)
+    entries = sorted(entry.name for entry in root.iterdir())
+    listing = ", ".join(entries[:12]) + (", …" if len(entries) > 12 else "")
+    raise ValueError(
+        f"A data folder must have a known layout. Received: {root}, which holds "
+        f"{listing or 'nothing'}. Expected one of: {'; '.join(map(str, layouts))}."
+    )
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")

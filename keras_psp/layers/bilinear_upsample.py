@@ -1,0 +1,155 @@
+"""Bilinear interpolation in both conventions, as two small matrix products."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class BilinearUpsample(keras.layers.Layer):
+    """Resizes feature maps by bilinear interpolation.
+
+    Two conventions are in use for where the samples of an image lie. With *aligned corners* the
+    centres of the corner pixels of input and output coincide, as in PSPNet; with *half-pixel
+    centres* the corners of the corner pixels do, as in image libraries. Keras itself has the
+    second only.
+
+    The size comes from one of three places: `size`, `factor`, or the tensor `like` of the call.
+    Heights and widths may be unknown until run time.
+
+    Args:
+        size: `(height, width)` of the output.
+        factor: Integer by which height and width grow.
+        align_corners: The convention, see above.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Call arguments:
+        inputs: Tensor of shape `(batch, height, width, channels)`.
+        like: Tensor `(batch, height', width', …)` whose height and width the output gets; given
+            exactly if neither `size` nor `factor` is.
+
+    Output shape:
+        `(batch, height', width', channels)`
+
+    Raises:
+        ValueError: If the output's size is given not at all or more than once, or is no size.
+
+    Reference:
+        Lecture, "Upsampling: Bilinear Interpolation":
+        f(x, y) = Σ f(i, j) max(0, 1 − |x − i|) max(0, 1 − |y − j|).
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    x = np.array([[1.0, 2.0], [3.0, 4.0]], "float32").reshape(1, 2, 2, 1)
+    aligned = keras_psp.layers.BilinearUpsample(size=(3, 3))(x)
+    assert np.allclose(aligned[0, :, :, 0], [[1, 1.5, 2], [2, 2.5, 3], [3, 3.5, 4]])
+    half_pixel = keras_psp.layers.BilinearUpsample(factor=2, align_corners=False)(x)
+    assert np.allclose(half_pixel[0, 0, :, 0], [1.0, 1.25, 1.75, 2.0])
+    ```
+    """
+
+    def __init__(
+        self,
+        size: Sequence[int] | None = None,
+        factor: int | None = None,
+        align_corners: bool = True,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if size is not None and factor is not None:
+            raise ValueError(
+                "The output's size must be given once. "
+                f"Received: size={size}, factor={factor}. Leave one of them out."
+            )
+        wanted = factor if size is None else size
+        numbers = wanted if isinstance(wanted, Sequence) else (wanted, wanted)
+        if wanted is not None and (
+            len(numbers) != 2 or any(not isinstance(n, int) or n < 1 for n in numbers)
+        ):
+            raise ValueError(
+                "The output's size must be positive integers. "
+                f"Received: size={size}, factor={factor}. Use size=(height, width) or factor=2."
+            )
+        self.size = None if size is None else tuple(numbers)
+        self.factor = factor
+        self.align_corners = align_corners
+
+    def call(self, inputs, like=None):
+        self._check_size_is_given_once(like)
+        height, width = ops.shape(inputs)[1:3]
+        new_height, new_width = self._new_size((height, width), like)
+        return resize_bilinear(inputs, (height, width), (new_height, new_width), self.align_corners)
+
+    def _check_size_is_given_once(self, like) -> None:
+        if (like is None) == (self.size is None and self.factor is None):
+            raise ValueError(
+                "The output's size must be given once: size= or factor= of the layer, or like= of "
+                f"the call. Received: size={self.size}, factor={self.factor}, "
+                f"like={None if like is None else tuple(getattr(like, 'shape', like))}."
+            )
+
+    def _new_size(self, size, like):
+        if self.size is not None:
+            return self.size
+        if self.factor is not None:
+            return tuple(None if n is None else n * self.factor for n in size)
+        return tuple(ops.shape(like)[1:3])
+
+    def compute_output_shape(self, inputs_shape, like_shape=None):
+        self._check_size_is_given_once(like_shape)
+        batch, height, width, channels = inputs_shape
+        if like_shape is not None:
+            return (batch, *like_shape[1:3], channels)
+        return (batch, *self._new_size((height, width), None), channels)
+
+    def compute_output_spec(self, inputs, like=None):
+        shape = self.compute_output_shape(inputs.shape, None if like is None else like.shape)
+        return keras.KerasTensor(shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "size": self.size,
+            "factor": self.factor,
+            "align_corners": self.align_corners,
+        }
+
+
+def resize_bilinear(x, size, new_size, align_corners):
+    """`(batch, *size, channels)` to `(batch, *new_size, channels)`, by two matrix products."""
+    rows = interpolation_matrix(size[0], new_size[0], align_corners, x.dtype)
+    columns = interpolation_matrix(size[1], new_size[1], align_corners, x.dtype)
+    return separable_map(x, rows, columns, size, new_size)
+
+
+def separable_map(x, rows, columns, size, new_size):
+    """Applies `rows` (new height, height) and `columns` (new width, width) to every channel."""
+    # Columns first: it multiplies the fewer rows, and what is left is one large product.
+    channels = x.shape[-1]
+    x = ops.matmul(columns, x)
+    x = ops.reshape(x, (-1, size[0], new_size[1] * channels))
+    x = ops.matmul(rows, x)
+    return ops.reshape(x, (-1, new_size[0], new_size[1], channels))
+
+
+def interpolation_matrix(size, new_size, align_corners, dtype):
+    """The matrix (new_size, size) that interpolates linearly along one axis.
+
+    Row `p` holds the lecture's weights max(0, 1 − |x(p) − i|), `x(p)` being where the output's
+    sample `p` lies among the input's.
+    """
+    positions = ops.cast(ops.arange(new_size), "float32")
+    cells = ops.cast(ops.arange(size), "float32")
+    size, new_size = ops.cast(size, "float32"), ops.cast(new_size, "float32")
+    if align_corners:
+        positions = positions * ((size - 1.0) / ops.maximum(new_size - 1.0, 1.0))
+    else:
+        positions = (positions + 0.5) * (size / new_size) - 0.5
+    positions = ops.clip(positions, 0.0, size - 1.0)
+    weights = ops.maximum(0.0, 1.0 - ops.abs(positions[:, None] - cells[None, :]))
+    return ops.cast(weights, dtype)

@@ -1,0 +1,211 @@
+"""The blocks of every ResNet: basic and bottleneck, residual and plain, dilated or not."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from keras_psp.layers.batch_normalization import BatchNormalization
+from keras_psp.layers.convolution import PaddedConv2D
+from keras_psp.naming import check_name
+
+
+class _Block(keras.layers.Layer):
+    """A chain of convolutions, each with batch normalisation and ReLU, and a shortcut around it."""
+
+    def __init__(self, filters, strides, dilation_rate, residual, use_bias, epsilon, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.strides = strides
+        self.dilation_rate = dilation_rate
+        self.residual = residual
+        self.use_bias = use_bias
+        self.epsilon = epsilon
+        self.convolutions, self.batch_normalizations = [], []
+        for i, (width, kernel_size, stride, dilation) in enumerate(self._chain(), 1):
+            self.convolutions.append(self._conv(f"conv{i}", width, kernel_size, stride, dilation))
+            self.batch_normalizations.append(self._bn(f"bn{i}"))
+        # The projection exists only where the input's shape asks for one: see build.
+        self.shortcut_conv: Any = None
+        self.shortcut_bn: Any = None
+
+    def _chain(self):
+        """Rows of (filters, kernel size, stride, dilation rate)."""
+        raise NotImplementedError
+
+    def _conv(self, name, filters, kernel_size, strides, dilation_rate):
+        return PaddedConv2D(
+            filters,
+            kernel_size,
+            strides,
+            dilation_rate,
+            use_bias=self.use_bias,
+            kernel_initializer="he_normal",
+            name=name,
+            dtype=self.dtype_policy,
+        )
+
+    def _bn(self, name):
+        return BatchNormalization(epsilon=self.epsilon, name=name, dtype=self.dtype_policy)
+
+    def build(self, input_shape):
+        shape = tuple(input_shape)
+        for conv, bn in zip(self.convolutions, self.batch_normalizations, strict=True):
+            conv.build(shape)
+            shape = conv.compute_output_shape(shape)
+            bn.build(shape)
+        if self.residual and (self.strides != 1 or input_shape[-1] != shape[-1]):
+            self.shortcut_conv = self._conv("shortcut_conv", shape[-1], 1, self.strides, 1)
+            self.shortcut_conv.build(input_shape)
+            self.shortcut_bn = self._bn("shortcut_bn")
+            self.shortcut_bn.build(shape)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        x = inputs
+        for i, (conv, bn) in enumerate(
+            zip(self.convolutions, self.batch_normalizations, strict=True)
+        ):
+            x = bn(conv(ops.relu(x) if i else x), training=training)
+        if self.shortcut_conv is not None:
+            inputs = self.shortcut_bn(self.shortcut_conv(inputs), training=training)
+        return ops.relu(x + inputs if self.residual else x)
+
+    def compute_output_shape(self, input_shape):
+        for conv in self.convolutions:
+            input_shape = conv.compute_output_shape(input_shape)
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "strides": self.strides,
+            "dilation_rate": self.dilation_rate,
+            "residual": self.residual,
+            "use_bias": self.use_bias,
+            "epsilon": self.epsilon,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class BasicBlock(_Block):
+    """Two 3×3 convolutions and a shortcut: the block of ResNet-18 and -34.
+
+    The shortcut is the identity where the input has the output's shape, and a 1×1 convolution with
+    batch normalisation (the paper's option B) where it has not.
+
+    Args:
+        filters: Channels of both convolutions and of the output.
+        strides: Stride of the first convolution.
+        dilation_rate: Dilation of both convolutions.
+        residual: Whether there is a shortcut; `False` gives the plain net's block.
+        use_bias: Whether the convolutions have biases.
+        epsilon: Epsilon of the batch normalisations.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, channels)`
+
+    Output shape:
+        `(batch, ceil(height / strides), ceil(width / strides), filters)`
+
+    Reference:
+        [He et al., 2016](https://arxiv.org/abs/1512.03385), figure 5 left and table 1.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    block = keras_psp.layers.BasicBlock(128, strides=2)
+    assert block(np.ones((1, 28, 28, 64), "float32")).shape == (1, 14, 14, 128)
+    ```
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        strides: int = 1,
+        dilation_rate: int = 1,
+        residual: bool = True,
+        use_bias: bool = False,
+        epsilon: float = 1e-5,
+        **kwargs,
+    ):
+        super().__init__(filters, strides, dilation_rate, residual, use_bias, epsilon, **kwargs)
+
+    def _chain(self):
+        return [
+            (self.filters, 3, self.strides, self.dilation_rate),
+            (self.filters, 3, 1, self.dilation_rate),
+        ]
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class DilatedBottleneck(_Block):
+    """1×1, 3×3, 1×1 convolutions and a shortcut: the block of ResNet-50 and deeper.
+
+    With `dilation_rate` above 1 the 3×3 looks further out without the map getting smaller, which
+    is how PSPNet keeps its features at 1/8 of the image.
+
+    Args:
+        filters: Channels of the first two convolutions; the output has four times as many.
+        strides: Stride of the block.
+        dilation_rate: Dilation of the 3×3 convolution.
+        stride_on: `"3x3"` (torchvision, the PSPNet authors) or `"1x1"` (the ResNet paper,
+            `keras.applications`): the convolution that has the stride.
+        residual: Whether there is a shortcut; `False` gives a plain block.
+        use_bias: Whether the convolutions have biases.
+        epsilon: Epsilon of the batch normalisations.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, channels)`
+
+    Output shape:
+        `(batch, ceil(height / strides), ceil(width / strides), 4 * filters)`
+
+    Raises:
+        ValueError: If `stride_on` is neither of the two.
+
+    Reference:
+        [He et al., 2016](https://arxiv.org/abs/1512.03385), figure 5 right and table 1;
+        [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), section 3.3.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    block = keras_psp.layers.DilatedBottleneck(64, dilation_rate=2)
+    assert block(np.ones((1, 30, 40, 256), "float32")).shape == (1, 30, 40, 256)
+    ```
+    """
+
+    def __init__(
+        self,
+        filters: int,
+        strides: int = 1,
+        dilation_rate: int = 1,
+        stride_on: str = "3x3",
+        residual: bool = True,
+        use_bias: bool = False,
+        epsilon: float = 1e-5,
+        **kwargs,
+    ):
+        self.stride_on = check_name("stride_on", stride_on, ["3x3", "1x1"])
+        super().__init__(filters, strides, dilation_rate, residual, use_bias, epsilon, **kwargs)
+
+    def _chain(self):
+        first, second = (self.strides, 1) if self.stride_on == "1x1" else (1, self.strides)
+        return [
+            (self.filters, 1, first, 1),
+            (self.filters, 3, second, self.dilation_rate),
+            (4 * self.filters, 1, 1, 1),
+        ]
+
+    def get_config(self):
+        return {**super().get_config(), "stride_on": self.stride_on}

@@ -1,0 +1,82 @@
+"""The head that turns features into class scores."""
+
+import keras
+from keras import ops
+
+from keras_psp.layers.batch_normalization import BatchNormalization
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class SegmentationHead(keras.layers.Layer):
+    """3×3 convolution, batch normalisation, ReLU, spatial dropout, 1×1 convolution to the classes.
+
+    PSPNet has two of them: the head behind the pyramid and, in training, the auxiliary head on the
+    last stage but one.
+
+    Args:
+        filters: Channels of the 3×3 convolution (512 in PSPNet's head, 256 in its auxiliary head).
+        num_classes: Channels of the output.
+        dropout: Share of whole channels dropped in training, 0–1.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, channels)`
+
+    Output shape:
+        `(batch, height, width, num_classes)`: logits.
+
+    Reference:
+        [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), figures 3d and 4, and the authors'
+        PyTorch code for the widths.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    head = keras_psp.layers.SegmentationHead(filters=16, num_classes=11)
+    assert head(np.ones((2, 30, 40, 64), "float32")).shape == (2, 30, 40, 11)
+    ```
+    """
+
+    def __init__(self, filters: int, num_classes: int, dropout: float = 0.1, **kwargs):
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.num_classes = num_classes
+        self.dropout = dropout
+        policy = {"dtype": self.dtype_policy}
+        self.conv1 = keras.layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name="conv1",
+            **policy,
+        )
+        self.bn1 = BatchNormalization(name="bn1", **policy)
+        self.drop = keras.layers.SpatialDropout2D(dropout, name="dropout", **policy)
+        self.conv2 = keras.layers.Conv2D(num_classes, 1, name="conv2", **policy)
+
+    def build(self, input_shape):
+        self.conv1.build(input_shape)
+        hidden = (*input_shape[:-1], self.filters)
+        self.bn1.build(hidden)
+        self.conv2.build(hidden)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        x = ops.relu(self.bn1(self.conv1(inputs), training=training))
+        return self.conv2(self.drop(x, training=training))
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.num_classes)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters": self.filters,
+            "num_classes": self.num_classes,
+            "dropout": self.dropout,
+        }

@@ -1,0 +1,68 @@
+"""What a network does to an image before it looks at it."""
+
+import keras
+from keras import ops
+
+from keras_psp.naming import check_name
+
+# Means and deviations of 0–255 RGB; "caffe" networks want BGR and only the mean taken off.
+_MEAN = (123.675, 116.28, 103.53)
+_DEVIATION = (58.395, 57.12, 57.375)
+_CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+NORMALIZATIONS = {
+    "torch": {"mean": _MEAN, "deviation": _DEVIATION, "bgr": False},
+    "caffe": {"mean": _CAFFE_MEAN_BGR, "deviation": (1.0, 1.0, 1.0), "bgr": True},
+    "tf": {"mean": (127.5,) * 3, "deviation": (127.5,) * 3, "bgr": False},
+    "none": {"mean": (0.0,) * 3, "deviation": (1.0,) * 3, "bgr": False},
+}
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class ImageNormalization(keras.layers.Layer):
+    """Turns RGB 0–255 into what a backbone's weights were trained on.
+
+    Args:
+        mode: `"torch"` (minus ImageNet's mean, by its deviation), `"caffe"` (BGR, minus the mean),
+            `"tf"` (−1 … 1) or `"none"` (0–255 as it is): the names of
+            `keras.applications.imagenet_utils.preprocess_input`.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, 3)`, RGB, 0–255, integer or float.
+
+    Output shape:
+        The input's.
+
+    Raises:
+        ValueError: If there is no such mode.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    white = np.full((1, 4, 4, 3), 255, "uint8")
+    assert np.allclose(keras_psp.layers.ImageNormalization("tf")(white), 1.0)
+    ```
+    """
+
+    def __init__(self, mode: str = "torch", **kwargs):
+        # Half precision would blur the image itself before the first layer sees it.
+        kwargs["dtype"] = "float32"
+        super().__init__(**kwargs)
+        self.mode = check_name("normalization", mode, NORMALIZATIONS)
+
+    def call(self, inputs):
+        row = NORMALIZATIONS[self.mode]
+        x = ops.cast(inputs, "float32")
+        if row["bgr"]:
+            x = ops.flip(x, axis=-1)
+        mean, deviation = ops.array(row["mean"], "float32"), ops.array(row["deviation"], "float32")
+        return (x - mean) / deviation
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode}

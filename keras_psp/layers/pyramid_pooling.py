@@ -1,0 +1,149 @@
+"""Pyramid pooling, the module that PSPNet is named after."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from keras_psp.layers.batch_normalization import BatchNormalization
+from keras_psp.layers.bilinear_upsample import resize_bilinear, separable_map
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class PyramidPooling(keras.layers.Layer):
+    """Sees a feature map at several scales at once, the whole image included.
+
+    For every `b` in `bins` the map is averaged over b×b cells, reduced to `filters` channels by a
+    1×1 convolution with batch normalisation and ReLU, and upsampled to the input's size (aligned
+    corners). The results stand behind the input in the concatenation, in the order of `bins`.
+
+    The cells are PyTorch's adaptive ones: cell `i` of an axis of length `n` covers
+    ⌊i·n/b⌋ … ⌈(i+1)·n/b⌉ − 1. Where `b` does not divide `n` they overlap, where `b` exceeds `n`
+    they repeat, so every size works.
+
+    Args:
+        bins: Cells a side of each level.
+        filters: Channels of each level; the input's channels divided by the number of bins
+            (the paper's choice) if `None`.
+        momentum: Momentum of the batch normalisation's moving statistics.
+        epsilon: Epsilon of the batch normalisation.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, channels)`, height and width may be unknown.
+
+    Output shape:
+        `(batch, height, width, channels + len(bins) * filters)`
+
+    Raises:
+        ValueError: If `bins` is empty or holds anything but positive integers, or the input has
+            fewer channels than there are levels.
+
+    Reference:
+        [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), section 3.2 and figure 3c.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    layer = keras_psp.layers.PyramidPooling(bins=(1, 2, 3, 6))
+    features = np.ones((2, 30, 40, 64), "float32")
+    assert layer(features).shape == (2, 30, 40, 128)
+    ```
+    """
+
+    def __init__(
+        self,
+        bins: Sequence[int] = (1, 2, 3, 6),
+        filters: int | None = None,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.bins = tuple(bins)
+        if not self.bins or any(not isinstance(b, int) or b < 1 for b in self.bins):
+            raise ValueError(
+                "Pyramid pooling needs at least one level, each of 1×1 cells or more. "
+                f"Received: bins={bins}. The paper's are (1, 2, 3, 6)."
+            )
+        self.filters = filters
+        self.momentum = momentum
+        self.epsilon = epsilon
+        self.batch_normalizations = [
+            BatchNormalization(momentum, epsilon, name=f"level{i}_bn", dtype=self.dtype_policy)
+            for i, _ in enumerate(self.bins, 1)
+        ]
+
+    def build(self, input_shape):
+        filters = self._filters(input_shape)
+        self.convolutions = [
+            keras.layers.Conv2D(
+                filters,
+                1,
+                use_bias=False,
+                kernel_initializer="he_normal",
+                name=f"level{i}_conv",
+                dtype=self.dtype_policy,
+            )
+            for i, _ in enumerate(self.bins, 1)
+        ]
+        batch, _, _, channels = input_shape
+        for bins, conv, bn in self._levels():
+            conv.build((batch, bins, bins, channels))
+            bn.build((batch, bins, bins, filters))
+        self.built = True
+
+    def _filters(self, input_shape) -> int:
+        filters = self.filters or input_shape[-1] // len(self.bins)
+        if filters < 1:
+            raise ValueError(
+                "Each level of the pyramid needs a channel at least. "
+                f"Received: {input_shape[-1]} channels for bins={self.bins}. "
+                "Give filters=1 or more."
+            )
+        return filters
+
+    def _levels(self):
+        return zip(self.bins, self.convolutions, self.batch_normalizations, strict=True)
+
+    def call(self, inputs, training=None):
+        size = tuple(ops.shape(inputs)[1:3])
+        outputs = [inputs]
+        for bins, conv, bn in self._levels():
+            x = adaptive_average_pool(inputs, size, bins)
+            x = ops.relu(bn(conv(x), training=training))
+            outputs.append(resize_bilinear(x, (bins, bins), size, align_corners=True))
+        return ops.concatenate(outputs, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        *size, channels = input_shape
+        return (*size, channels + len(self.bins) * self._filters(input_shape))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "bins": self.bins,
+            "filters": self.filters,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+
+
+def adaptive_average_pool(x, size, bins):
+    """Averages `(batch, *size, channels)` over bins×bins overlapping cells."""
+    rows = pooling_matrix(size[0], bins, x.dtype)
+    columns = pooling_matrix(size[1], bins, x.dtype)
+    return separable_map(x, rows, columns, size, (bins, bins))
+
+
+def pooling_matrix(size, bins, dtype):
+    """The matrix (bins, size) whose row i averages cells ⌊i·size/bins⌋ … ⌈(i+1)·size/bins⌉−1."""
+    i = ops.arange(bins, dtype="int32")[:, None]
+    first = ops.floor_divide(i * size, bins)
+    past = -ops.floor_divide(-(i + 1) * size, bins)
+    cells = ops.arange(size, dtype="int32")[None, :]
+    inside = ops.cast(ops.logical_and(cells >= first, cells < past), "float32")
+    return ops.cast(inside / ops.cast(past - first, "float32"), dtype)

@@ -1,0 +1,202 @@
+"""Cross-entropy that knows about void pixels."""
+
+from collections.abc import Sequence
+
+import keras
+from keras import ops
+
+from keras_psp.classes import VOID
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class SparseCategoricalCrossentropy(keras.losses.Loss):
+    """Cross-entropy of class logits, averaged over the pixels that have a label.
+
+    The average goes over the valid pixels of the *global* batch: under
+    `tf.distribute.MirroredStrategy` a replica whose images are mostly void weighs less, as it would
+    on one device. A batch without a single valid pixel has loss 0.
+
+    Args:
+        ignore_class: The label that does not count; `None` if every label does.
+        class_weights: One factor per class on the cross-entropy of its pixels, for instance
+            `keras_psp.classes.CAMVID_CLASS_WEIGHTS` (median-frequency balancing).
+        name: Name of the loss.
+
+    Call arguments:
+        y_true: Integer labels `(batch, height, width)` or `(batch, height, width, 1)`.
+        y_pred: Logits `(batch, height, width, num_classes)`.
+        sample_weight: Weights per image `(batch,)` or per pixel, of the labels' shape.
+
+    Returns:
+        A scalar: Σ weight · cross-entropy over the valid pixels / number of valid pixels.
+
+    Raises:
+        ValueError: If labels and logits differ in size, or a label is neither a class nor
+            `ignore_class`. (A compiled step of TensorFlow raises `tf.errors.InvalidArgumentError`
+            with the same message; where XLA compiles it, as JAX always does, nothing can be raised
+            from within and the loss becomes NaN, at which `keras_psp.RunFolder` stops.)
+
+    Reference:
+        [Long et al., 2015](https://arxiv.org/abs/1411.4038), section 4, the per-pixel loss;
+        [Badrinarayanan et al., 2017](https://arxiv.org/abs/1511.00561), section 4, the weights.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    loss = keras_psp.losses.SparseCategoricalCrossentropy()
+    logits = np.zeros((1, 2, 2, 11), "float32")
+    labels = np.array([[[3, 255], [255, 10]]])
+    assert np.isclose(loss(labels, logits), np.log(11))
+    assert float(loss(np.full((1, 2, 2), 255), logits)) == 0.0
+    ```
+    """
+
+    def __init__(
+        self,
+        ignore_class: int | None = VOID,
+        class_weights: Sequence[float] | None = None,
+        name: str = "sparse_categorical_crossentropy",
+    ):
+        super().__init__(name=name, reduction="sum", dtype="float32")
+        self.ignore_class = ignore_class
+        self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
+
+    def __call__(self, y_true, y_pred, sample_weight=None):
+        logits = ops.cast(y_pred, "float32")
+        labels = label_map(y_true, logits)
+        num_classes = logits.shape[-1]
+        if self.class_weights is not None and len(self.class_weights) != num_classes:
+            raise ValueError(
+                "There must be one weight per class. "
+                f"Received: {len(self.class_weights)} class_weights for {num_classes} classes."
+            )
+        valid, in_range = valid_labels(labels, num_classes, self.ignore_class)
+        classes = ops.where(valid, labels, 0)
+        # Logits of void pixels may be infinite, and so would their gradients be.
+        logits = ops.where(valid[..., None], logits, 0.0)
+        # One pass over the logits each: log Σ exp, and the logit of the true class.
+        picked = ops.one_hot(classes, num_classes, dtype="float32")
+        loss = ops.logsumexp(logits, axis=-1) - ops.sum(picked * logits, axis=-1)
+        weight = ops.cast(valid, "float32")
+        count = ops.sum(weight)
+        if self.class_weights is not None:
+            weight = weight * ops.take(ops.array(self.class_weights, "float32"), classes)
+        if sample_weight is not None:
+            weight = weight * weight_map(sample_weight)
+        loss = _mean_over_replicas(ops.sum(loss * weight), count)
+        return ops.where(in_range, loss, float("nan"))
+
+    def get_config(self):
+        return {
+            "name": self.name,
+            "ignore_class": self.ignore_class,
+            "class_weights": self.class_weights,
+        }
+
+
+def label_map(labels, predictions):
+    """Labels as integers `(batch, height, width)`, of the same size as the predictions.
+
+    Args:
+        labels: Numbers `(batch, height, width)` or `(batch, height, width, 1)`.
+        predictions: Anything that begins with `(batch, height, width)`.
+
+    Returns:
+        int32 tensor `(batch, height, width)`.
+
+    Raises:
+        ValueError: If the sizes differ, or the labels are not one number per pixel.
+    """
+    labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+    if len(labels.shape) == 4 and labels.shape[-1] == 1:
+        labels = ops.squeeze(labels, -1)
+    pairs = list(zip(labels.shape, predictions.shape, strict=False))
+    if len(labels.shape) != 3 or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+        raise ValueError(
+            "A label map (batch, height, width) has one class number per pixel of its image. "
+            f"Received: labels of shape {tuple(labels.shape)}, predictions of shape "
+            f"{tuple(predictions.shape)}. Resize the labels (nearest neighbour); turn one-hot "
+            "labels into class numbers by argmax."
+        )
+    return labels
+
+
+def weight_map(weight):
+    """Weights per image or per pixel as float32 that broadcasts to `(batch, height, width)`."""
+    weight = ops.cast(weight, "float32")
+    if len(weight.shape) == 4:
+        weight = ops.squeeze(weight, -1)
+    return ops.reshape(weight, (-1, 1, 1)) if len(weight.shape) == 1 else weight
+
+
+def valid_labels(labels, num_classes: int, ignore_class: int | None, noun: str = "label"):
+    """Which labels count, and whether all the others are void.
+
+    Args:
+        labels: Integer tensor.
+        num_classes: Labels 0 … num_classes − 1 are classes.
+        ignore_class: The void label; `None` if there is none.
+        noun: What the message calls a label.
+
+    Returns:
+        A Boolean tensor of the labels' shape, and a scalar one that is false if some label is
+        neither a class nor void.
+
+    Raises:
+        ValueError: In that case, wherever values can be looked at.
+    """
+    valid = ops.logical_and(labels >= 0, labels < num_classes)
+    allowed, void_rule, void_repair = valid, "", ""
+    if ignore_class is not None:
+        void = ops.equal(labels, ignore_class)
+        valid, allowed = ops.logical_and(valid, ops.logical_not(void)), ops.logical_or(valid, void)
+        void_rule = f" or {ignore_class} for void"
+        void_repair = f", or map it to {ignore_class} if it means void"
+    rule = f"A {noun} must be one of 0 … {num_classes - 1}{void_rule}. Received: {noun}"
+    repair = f"Set num_classes so that it is covered{void_repair}."
+    in_range = ops.all(allowed)
+    _raise_unless(in_range, labels, allowed, rule, repair)
+    return valid, in_range
+
+
+def _raise_unless(in_range, labels, allowed, rule, repair):
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        if not tf.executing_eagerly():
+            # One more, that is allowed, because a replica's batch may be empty.
+            labels = tf.concat([tf.reshape(labels, [-1]), [0]], 0)
+            allowed = tf.concat([tf.reshape(allowed, [-1]), [True]], 0)
+            wrong = labels[tf.argmin(tf.cast(allowed, "int32"))]
+            tf.debugging.Assert(in_range, [rule, wrong, repair])
+            return
+    # There are no values to look at in a step that JAX compiles, nor on PyTorch's meta device.
+    elif backend == "jax":
+        import jax
+
+        if isinstance(in_range, jax.core.Tracer):
+            return
+    elif backend == "torch" and in_range.is_meta:
+        return
+    if not bool(in_range):
+        labels, allowed = ops.convert_to_numpy(labels), ops.convert_to_numpy(allowed)
+        wrong = sorted({int(value) for value in labels[~allowed]})
+        raise ValueError(f"{rule} {', '.join(map(str, wrong[:5]))}. {repair}")
+
+
+def _mean_over_replicas(total, count):
+    # Keras adds up what the replicas return, so each returns its share of the global mean. (That
+    # the shares are equal lets the epoch's mean be right also when the last batch is not.)
+    replicas = 1
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            replicas = context.num_replicas_in_sync
+            total, count = context.all_reduce("SUM", [total, count])
+    return total / ops.maximum(count, 1.0) / replicas

@@ -1,0 +1,274 @@
+"""Scores of a segmentation, all of them from one exact confusion matrix."""
+
+from collections.abc import Sequence
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_psp.classes import VOID
+from keras_psp.losses import label_map, valid_labels, weight_map
+from keras_psp.naming import check_name
+
+# A counter is two int32, of which the low one holds less than this. So a batch may have 2³¹ − 2¹⁶
+# pixels and a split 2⁴⁷, and neither a class' row (of up to 32,000 classes) nor the sum over many
+# replicas overflows, on any backend.
+_CARRY = 2**16
+
+
+class _ConfusionMatrixMetric(keras.metrics.Metric):
+    default_name: str
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_class: int | None = VOID,
+        absent_classes: str = "skip",
+        class_names: Sequence[str] | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(name=name or self.default_name, dtype="float32")
+        self.num_classes = num_classes
+        self.ignore_class = ignore_class
+        self.absent_classes = check_name("absent_classes", absent_classes, ["skip", "zero"])
+        self.class_names = None if class_names is None else list(class_names)
+        shape = (num_classes, num_classes)
+        self.low = self.add_variable(shape, "zeros", dtype="int32", name="low")
+        self.high = self.add_variable(shape, "zeros", dtype="int32", name="high")
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        """Counts a batch.
+
+        Args:
+            y_true: Labels `(batch, height, width)` or `(batch, height, width, 1)`.
+            y_pred: Logits or probabilities `(batch, height, width, num_classes)`, or class maps
+                of the labels' shape.
+            sample_weight: Pixels of weight 0 are left out; other weights do not change a score,
+                which is a matter of pixels.
+        """
+        y_pred = ops.convert_to_tensor(y_pred)
+        labels = label_map(y_true, y_pred)
+        valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
+        if sample_weight is not None:
+            valid = ops.logical_and(valid, ops.not_equal(weight_map(sample_weight), 0.0))
+        predicted = self._class_map(y_pred)
+        # Everything that does not count falls into one bin more, which is cut off.
+        cells = self.num_classes**2
+        index = ops.where(valid, labels * self.num_classes + predicted, cells)
+        index = ops.reshape(index, (-1,))
+        counts = ops.segment_sum(ops.ones_like(index), index, num_segments=cells + 1)[:cells]
+        counts = ops.reshape(counts, (self.num_classes, self.num_classes))
+        low = self.low + counts
+        carry = ops.floor_divide(low, _CARRY)
+        self.high.assign_add(carry)
+        self.low.assign(low - carry * _CARRY)
+
+    def _class_map(self, y_pred):
+        channels = y_pred.shape[-1] if len(y_pred.shape) == 4 else 1
+        if channels == self.num_classes:
+            return ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+        if channels != 1:
+            raise ValueError(
+                "Predictions must be class maps or have one channel per class. Received: "
+                f"predictions of shape {tuple(y_pred.shape)}, num_classes={self.num_classes}. "
+                "Give the metric the model's num_classes."
+            )
+        classes = label_map(y_pred, y_pred)
+        valid_labels(classes, self.num_classes, ignore_class=None, noun="predicted class")
+        return classes
+
+    def confusion_matrix(self) -> np.ndarray:
+        """The pixels counted so far.
+
+        Returns:
+            int64 array `(num_classes, num_classes)`: rows the true class, columns the predicted.
+        """
+        low, high = (ops.convert_to_numpy(v).astype("int64") for v in (self.low, self.high))
+        return high * _CARRY + low
+
+    def _areas(self):
+        # Sums of exact integers first, so that each count is rounded once.
+        def total(reduce):
+            low, high = reduce(self.low), reduce(self.high)
+            return ops.cast(high, "float32") * _CARRY + ops.cast(low, "float32")
+
+        intersection = total(lambda m: ops.diagonal(m))
+        target = total(lambda m: ops.sum(m, axis=1))
+        predicted = total(lambda m: ops.sum(m, axis=0))
+        return intersection, target, target + predicted - intersection
+
+    def _mean(self, values, target):
+        if self.absent_classes == "zero":
+            return ops.mean(values)
+        present = ops.cast(target > 0, "float32")
+        return ops.sum(values * present) / ops.maximum(ops.sum(present), 1.0)
+
+    def get_config(self):
+        return {
+            "num_classes": self.num_classes,
+            "ignore_class": self.ignore_class,
+            "absent_classes": self.absent_classes,
+            "class_names": self.class_names,
+            "name": self.name,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class MeanIoU(_ConfusionMatrixMetric):
+    """Mean over the classes of intersection over union, of all pixels of a split together.
+
+    Args:
+        num_classes: Number of classes K.
+        ignore_class: The label that counts nowhere; `None` if every label does.
+        absent_classes: A class that has no pixel in the whole split is left out of the mean
+            (`"skip"`) or counts as 0 (`"zero"`, as in the lecture's course).
+        class_names: K names, used where scores are listed per class.
+        name: Name of the metric.
+
+    Returns:
+        `result()` is a scalar, 0–1; `per_class()` gives every class' IoU, NaN for absent ones.
+
+    Reference:
+        Lecture, "Measuring Performance: Intersection over Union".
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    metric = keras_psp.metrics.MeanIoU(num_classes=3)
+    metric.update_state(np.array([[[2, 0], [1, 255]]]), np.array([[[2, 0], [0, 1]]]))
+    assert np.isclose(metric.result(), (1 / 2 + 0 / 1 + 1 / 1) / 3)
+    ```
+    """
+
+    default_name = "mean_iou"
+
+    def result(self):
+        intersection, target, union = self._areas()
+        return self._mean(intersection / ops.maximum(union, 1.0), target)
+
+    def per_class(self) -> np.ndarray:
+        """Every class' IoU: float64 array `(num_classes,)`, NaN where a class never occurred."""
+        return iou_per_class(self.confusion_matrix())
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class MeanAccuracy(_ConfusionMatrixMetric):
+    """Mean over the classes of the share of a class' pixels that was found.
+
+    Args:
+        num_classes: Number of classes K.
+        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `class_names`, `name`.
+
+    Returns:
+        `result()` is a scalar, 0–1.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    metric = keras_psp.metrics.MeanAccuracy(num_classes=2)
+    metric.update_state(np.array([[[0, 0], [0, 1]]]), np.array([[[0, 0], [1, 1]]]))
+    assert np.isclose(metric.result(), (2 / 3 + 1) / 2)
+    ```
+    """
+
+    default_name = "mean_accuracy"
+
+    def result(self):
+        intersection, target, _ = self._areas()
+        return self._mean(intersection / ops.maximum(target, 1.0), target)
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class PixelAccuracy(_ConfusionMatrixMetric):
+    """Share of the labelled pixels that were classified right.
+
+    Args:
+        num_classes: Number of classes K.
+        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `class_names`, `name`.
+
+    Returns:
+        `result()` is a scalar, 0–1.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    metric = keras_psp.metrics.PixelAccuracy(num_classes=2)
+    metric.update_state(np.array([[[0, 0], [0, 1]]]), np.array([[[0, 0], [1, 1]]]))
+    assert np.isclose(metric.result(), 3 / 4)
+    ```
+    """
+
+    default_name = "pixel_accuracy"
+
+    def result(self):
+        intersection, target, _ = self._areas()
+        return ops.sum(intersection) / ops.maximum(ops.sum(target), 1.0)
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class SegmentationScores(_ConfusionMatrixMetric):
+    """Mean IoU, mean accuracy and pixel accuracy at the cost of one of them.
+
+    Args:
+        num_classes: Number of classes K.
+        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `class_names`, `name`.
+
+    Returns:
+        `result()` is a dictionary of scalars, 0–1: `mean_iou`, `mean_accuracy`, `pixel_accuracy`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    scores = keras_psp.metrics.SegmentationScores(num_classes=2)
+    scores.update_state(np.array([[[0, 0], [0, 1]]]), np.array([[[0, 0], [1, 1]]]))
+    assert np.isclose(scores.result()["mean_iou"], (2 / 3 + 1 / 2) / 2)
+    ```
+    """
+
+    default_name = "scores"
+
+    def result(self):
+        return {
+            "mean_iou": MeanIoU.result(self),
+            "mean_accuracy": MeanAccuracy.result(self),
+            "pixel_accuracy": PixelAccuracy.result(self),
+        }
+
+    def per_class(self) -> np.ndarray:
+        """Every class' IoU: float64 array `(num_classes,)`, NaN where a class never occurred."""
+        return iou_per_class(self.confusion_matrix())
+
+
+def iou_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
+    """Intersection over union of every class.
+
+    Args:
+        confusion_matrix: Integers `(K, K)`, rows the true class, columns the predicted.
+
+    Returns:
+        float64 array `(K,)`, 0–1, NaN for a class without a true pixel.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.metrics import iou_per_class
+    assert np.allclose(iou_per_class(np.array([[2, 1], [0, 1]])), [2 / 3, 1 / 2])
+    ```
+    """
+    intersection = np.diagonal(confusion_matrix).astype("float64")
+    target = confusion_matrix.sum(axis=1)
+    union = target + confusion_matrix.sum(axis=0) - intersection
+    return np.where(target > 0, intersection / np.maximum(union, 1), np.nan)

@@ -1,0 +1,143 @@
+"""PSPNet: the Pyramid Scene Parsing Network."""
+
+from collections.abc import Sequence
+
+import keras
+
+from keras_psp.layers import BilinearUpsample, PyramidPooling, SegmentationHead
+from keras_psp.models.backbones import build_backbone
+from keras_psp.models.segmentation_model import SegmentationModel
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class PSPNet(SegmentationModel):
+    """The Pyramid Scene Parsing Network: any image in, class scores for each of its pixels out.
+
+    A dilated backbone gives features at 1/8 of the image, pyramid pooling adds to every place what
+    the regions around it and the whole image look like, and a head turns that into classes:
+
+        image → backbone → pyramid pooling → head → upsampling → logits
+                   └──────→ auxiliary head (in training only)
+
+    Args:
+        backbone: A name from the table (`"resnet18"` … `"resnet269"`, each also `_deep`: the stem
+            of the PSPNet authors), or a functional Keras model with its weights (from
+            `keras.applications`, KerasHub, KerasCV, your own), which is copied and dilated.
+        num_classes: Number of classes K.
+        backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
+            weights can be had, otherwise random values and a warning that says why), `"imagenet"`
+            (those or an error), `None` (random values), or a file.
+        weights: File of weights of the whole model, as `save_weights` wrote it.
+        output_stride: Stride of the features: 8 (the paper's), 16 or 32.
+        bins: Cells a side of each pyramid level; `()` leaves the pyramid out.
+        dropout: Share of the heads' channels dropped in training, 0–1.
+        auxiliary_weight: Weight of the auxiliary loss on the last stage but one; 0 leaves the
+            auxiliary head out.
+        input_shape: `(height, width, 3)`, either of which may be `None`: any size.
+        name: Name of the model.
+
+    Input shape:
+        `(batch, height, width, 3)`: RGB, 0–255, integer or float. The model normalises by itself.
+
+    Output shape:
+        `(batch, height, width, num_classes)`: logits, float32.
+
+    Raises:
+        ValueError: If there is no such backbone, it cannot be brought to the output stride, or the
+            weights are another architecture's.
+
+    Reference:
+        [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), figure 3, and the authors' PyTorch
+        code for the details. The widths of the heads are a quarter of their features' channels,
+        which for ResNet-50 and deeper gives the authors' 512 and 256.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    model = keras_psp.PSPNet(backbone="resnet18", num_classes=11, backbone_weights=None)
+    image = np.zeros((1, 60, 81, 3), "uint8")
+    assert model.predict(image, verbose=0).shape == (1, 60, 81, 11)
+    ```
+    """
+
+    def __init__(
+        self,
+        backbone: str | keras.Model = "resnet50",
+        num_classes: int = 11,
+        *,
+        backbone_weights: str | None = "auto",
+        weights: str | None = None,
+        output_stride: int = 8,
+        bins: Sequence[int] = (1, 2, 3, 6),
+        dropout: float = 0.1,
+        auxiliary_weight: float = 0.4,
+        input_shape: Sequence[int | None] = (None, None, 3),
+        name: str = "pspnet",
+        **kwargs,
+    ):
+        source = backbone
+        backbone = build_backbone(
+            source, weights=backbone_weights, output_stride=output_stride, input_shape=input_shape
+        )
+        early, late = (features.shape[-1] for features in backbone.outputs)
+
+        pyramid_pooling = PyramidPooling(bins, name="pyramid_pooling") if bins else None
+        head = SegmentationHead(late // 4, num_classes, dropout, name="head")
+        auxiliary_head = None
+        if auxiliary_weight:
+            auxiliary_head = SegmentationHead(
+                early // 4, num_classes, dropout, name="auxiliary_head"
+            )
+            auxiliary_head.build(backbone.outputs[0].shape)
+        # Logits at full size are what a loss or an argmax works on: always in full precision.
+        upsample = BilinearUpsample(name="upsample", dtype="float32")
+
+        image = keras.Input(input_shape, name="image")
+        logits = _segment(image, backbone, pyramid_pooling, head, upsample)
+        super().__init__(inputs=image, outputs=logits, name=name, **kwargs)
+        self.autocast = False
+        self.backbone = backbone
+        self.pyramid_pooling = pyramid_pooling
+        self.head = head
+        self.auxiliary_head = auxiliary_head
+        self.upsample = upsample
+
+        self.num_classes = num_classes
+        self.output_stride = output_stride
+        self.bins = tuple(bins)
+        self.dropout = dropout
+        self.auxiliary_weight = auxiliary_weight
+        self._remember(source, backbone, weights)
+
+    def call(self, inputs, training=None, mask=None):
+        return _segment(
+            inputs,
+            self.backbone,
+            self.pyramid_pooling,
+            self.head,
+            self.upsample,
+            self.auxiliary_head if training else None,
+            training,
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "output_stride": self.output_stride,
+            "bins": self.bins,
+            "dropout": self.dropout,
+            "auxiliary_weight": self.auxiliary_weight,
+        }
+
+
+def _segment(image, backbone, pyramid_pooling, head, upsample, auxiliary_head=None, training=None):
+    early, late = backbone(image, training=training)
+    features = pyramid_pooling(late, training=training) if pyramid_pooling else late
+    logits = upsample(head(features, training=training), like=image)
+    if auxiliary_head is None:
+        return logits
+    auxiliary = upsample(auxiliary_head(early, training=training), like=image)
+    return {"logits": logits, "auxiliary": auxiliary}

@@ -1,0 +1,215 @@
+"""ResNet, as classifier and as backbone: a table and a loop."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from keras_psp.layers import (
+    BasicBlock,
+    BatchNormalization,
+    DilatedBottleneck,
+    ImageNormalization,
+    PaddedConv2D,
+)
+from keras_psp.models.weights import load_imagenet_weights
+from keras_psp.naming import check_name
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table of ResNets.
+
+    Attributes:
+        blocks: Number of blocks in conv2_x … conv5_x.
+        block: `"basic"` or `"bottleneck"`.
+        stem: Filters of the stem's 3×3 convolutions, or `()` for one 7×7 with 64.
+        stride_on: Which convolution of a bottleneck has the stride.
+        use_bias: Whether convolutions have biases.
+        epsilon: Epsilon of the batch normalisations.
+        normalization: What its weights want done to an image.
+    """
+
+    blocks: tuple[int, int, int, int]
+    block: str = "bottleneck"
+    stem: tuple[int, ...] = ()
+    stride_on: str = "3x3"
+    use_bias: bool = False
+    epsilon: float = 1e-5
+    normalization: str = "torch"
+
+
+_BLOCKS = {
+    18: (2, 2, 2, 2),
+    34: (3, 4, 6, 3),
+    50: (3, 4, 6, 3),
+    101: (3, 4, 23, 3),
+    152: (3, 8, 36, 3),
+    269: (3, 30, 48, 8),
+}
+_APPLICATIONS: dict[str, Any] = {
+    "stride_on": "1x1",
+    "use_bias": True,
+    "epsilon": 1.001e-5,
+    "normalization": "caffe",
+}
+
+# resnet18 …      the paper's; 50, 101 and 152 in the very form of `keras.applications`
+# resnet18_deep … the PSPNet authors': three 3×3 convolutions in the stem
+# resnet50_v1b …  torchvision's: 7×7 stem, the stride on the 3×3
+RESNETS: dict[str, Variant] = {}
+for _depth, _blocks in _BLOCKS.items():
+    _kind = "basic" if _depth < 50 else "bottleneck"
+    _same_as_keras: dict[str, Any] = _APPLICATIONS if _depth in (50, 101, 152) else {}
+    RESNETS[f"resnet{_depth}"] = Variant(_blocks, _kind, **_same_as_keras)
+    RESNETS[f"resnet{_depth}_deep"] = Variant(_blocks, _kind, stem=(64, 64, 128))
+    if _same_as_keras:
+        RESNETS[f"resnet{_depth}_v1b"] = Variant(_blocks, _kind)
+
+# (filters, strides) of conv2_x … conv5_x
+_STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
+
+
+def ResNet(
+    variant: str = "resnet50",
+    *,
+    include_top: bool = True,
+    num_classes: int = 1000,
+    weights: str | None = "auto",
+    output_stride: int = 32,
+    residual: bool = True,
+    pooling: str | None = None,
+    classifier_activation: str | None = "softmax",
+    input_shape: Sequence[int | None] = (None, None, 3),
+    name: str | None = None,
+) -> keras.Model:
+    """Builds a ResNet.
+
+    Args:
+        variant: A name from the table: `"resnet18"`, `34`, `50`, `101`, `152`, `269`, each also
+            with `_deep` (the PSPNet authors' stem of three 3×3 convolutions, stride on the 3×3, no
+            biases); 50, 101 and 152 are `keras.applications`' (stride on the first 1×1, biases),
+            with `_v1b` torchvision's.
+        include_top: Whether the global average pooling and the fully connected layer are there.
+        num_classes: Outputs of the fully connected layer.
+        weights: `"imagenet"` (the files of `keras.applications`, or an error), `None` (random
+            values), `"auto"` (ImageNet's where the table knows some and they can be had,
+            otherwise random values and a warning that says why) or the path of a file, one that
+            `save_weights` wrote or one of `keras.applications`.
+        output_stride: 32, or 16 or 8: the last stages then keep their resolution and are dilated
+            instead, in every block.
+        residual: `False` leaves the shortcuts out: the paper's plain net.
+        pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
+        classifier_activation: Activation of the fully connected layer; `None` for logits.
+        input_shape: `(height, width, 3)`, either of which may be `None`.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
+        normalises them itself. It gives class probabilities `(batch, num_classes)`, or features
+        `(batch, height / output_stride, width / output_stride, channels)`. Its attribute
+        `initial_weights` says what it started from.
+
+    Raises:
+        ValueError: If there is no such variant or output stride, or the weights do not fit.
+
+    Reference:
+        [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1;
+        [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), section 3.3, for the dilation.
+
+    Example:
+
+    ```python
+    import keras_psp
+
+    model = keras_psp.ResNet("resnet18", weights=None)
+    assert model.count_params() == 11_689_512 + 9_600  # and the batch norms' moving statistics
+    ```
+    """
+    row = RESNETS[check_name("variant", variant, RESNETS)]
+    image = keras.Input(input_shape, name="image")
+    x = ImageNormalization(row.normalization, name="normalize")(image)
+    x = _stem(x, row)
+    dilations = stage_dilations(output_stride)
+    for stage, (count, (filters, strides)) in enumerate(zip(row.blocks, _STAGES, strict=True), 1):
+        dilation = dilations[stage - 1]
+        for block in range(1, count + 1):
+            first = strides if block == 1 and dilation == 1 else 1
+            x = _block(row, filters, first, dilation, residual, f"stage{stage}_block{block}")(x)
+    if include_top:
+        x = keras.layers.GlobalAveragePooling2D(name="average_pool")(x)
+        x = keras.layers.Dense(num_classes, classifier_activation, name="predictions")(x)
+    elif pooling is not None:
+        pools = {
+            "avg": keras.layers.GlobalAveragePooling2D,
+            "max": keras.layers.GlobalMaxPooling2D,
+        }
+        x = pools[check_name("pooling", pooling, pools)](name=f"{pooling}_pool")(x)
+    model = keras.Model(image, x, name=name or variant)
+    # Half precision must not reach the image before it is normalised.
+    model.autocast = False
+    model.initial_weights = load_imagenet_weights(
+        model, variant, weights, residual=residual, top=include_top and num_classes == 1000
+    )
+    return model
+
+
+def _stem(x, row: Variant):
+    filters = row.stem or (64,)
+    for i, width in enumerate(filters, 1):
+        x = PaddedConv2D(
+            width,
+            3 if row.stem else 7,
+            strides=2 if i == 1 else 1,
+            use_bias=row.use_bias,
+            kernel_initializer="he_normal",
+            name=f"stem_conv{i}",
+        )(x)
+        x = BatchNormalization(epsilon=row.epsilon, name=f"stem_bn{i}")(x)
+        x = keras.layers.ReLU(name=f"stem_relu{i}")(x)
+    # Zeros are as good as −∞ around what a ReLU put out.
+    x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
+    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+
+
+def _block(row: Variant, filters, strides, dilation_rate, residual, name):
+    options = {
+        "strides": strides,
+        "dilation_rate": dilation_rate,
+        "residual": residual,
+        "use_bias": row.use_bias,
+        "epsilon": row.epsilon,
+        "name": name,
+    }
+    if row.block == "basic":
+        return BasicBlock(filters, **options)
+    return DilatedBottleneck(filters, stride_on=row.stride_on, **options)
+
+
+def stage_dilations(output_stride: int) -> tuple[int, int, int, int]:
+    """The dilation of each of the four stages that keeps the features at this stride.
+
+    Args:
+        output_stride: 32, 16 or 8.
+
+    Returns:
+        Four dilation rates; a stage with a rate above 1 has no stride.
+
+    Raises:
+        ValueError: If the stride is none of the three.
+
+    Example:
+
+    ```python
+    from keras_psp.models.resnet import stage_dilations
+    assert stage_dilations(8) == (1, 1, 2, 4)
+    ```
+    """
+    dilations = {32: (1, 1, 1, 1), 16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
+    if output_stride not in dilations:
+        raise ValueError(
+            "A ResNet's features are at 1/32, 1/16 or 1/8 of the image. "
+            f"Received: output_stride={output_stride}. Use 32, 16 or 8."
+        )
+    return dilations[output_stride]

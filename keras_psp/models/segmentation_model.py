@@ -1,0 +1,223 @@
+"""What every segmentation model of the package does in `compile` and `fit`."""
+
+from collections.abc import Mapping
+
+import keras
+from keras import ops
+
+from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
+from keras_psp.metrics import SegmentationScores
+from keras_psp.models.weights import load_weights
+from keras_psp.optimizers import SGD, PolynomialDecay
+
+
+class SegmentationModel(keras.Model):
+    """A Keras model from images to logits, with the paper's recipe as the default of `compile`.
+
+    A subclass is functional, has one output `(batch, height, width, num_classes)` and the
+    attributes `num_classes`, `auxiliary_weight` and `initial_weights`. Where it has an auxiliary
+    head, calling it with `training=True` returns `{"logits": …, "auxiliary": …}`; everything else
+    sees the logits only.
+    """
+
+    num_classes: int
+    auxiliary_weight: float = 0.0
+    initial_weights: str
+    _class_weights: tuple[float, ...] | None = None
+
+    def compile(
+        self,
+        optimizer="recipe",
+        loss="recipe",
+        *,
+        metrics="recipe",
+        **kwargs,
+    ):
+        """Configures the model for training; without arguments, by the paper's recipe.
+
+        Args:
+            optimizer: `"recipe"` is `keras_psp.optimizers.SGD()`: momentum 0.9, L2 1e-4, polynomial
+                decay from 0.01 over the run, ten times the rate on pyramid and heads. Otherwise
+                any Keras optimiser.
+            loss: `"recipe"` is `keras_psp.losses.SparseCategoricalCrossentropy()`, blind to void.
+                Otherwise any Keras loss of labels and logits. The auxiliary head gets the same.
+            metrics: `"recipe"` is `keras_psp.metrics.SegmentationScores`: mean IoU, mean accuracy
+                and pixel accuracy. Otherwise any Keras metrics of labels and logits.
+            **kwargs: What `keras.Model.compile` takes.
+        """
+        if optimizer == "recipe":
+            optimizer = SGD()
+        if loss == "recipe":
+            loss = SparseCategoricalCrossentropy()
+        if metrics == "recipe":
+            metrics = [SegmentationScores(self.num_classes)]
+        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+
+    def compile_from_config(self, config):
+        # What Keras does itself, but not for a model with a `compile` of its own.
+        config = keras.saving.deserialize_keras_object(config)
+        self.compile(**config)
+        if self.optimizer is not None and self.built:
+            self.optimizer.build(self.trainable_variables)
+
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        *args,
+        class_weight: Mapping[int, float] | None = None,
+        **kwargs,
+    ):
+        """Trains the model: `keras.Model.fit`, and by the recipe where `compile` was not called.
+
+        Args:
+            x: A `tf.data.Dataset`, `keras.utils.PyDataset` or `DataLoader` of
+                `(images, labels)`, or an array of images.
+            y: Labels, where `x` holds images only.
+            batch_size: As in Keras.
+            epochs: As in Keras. The learning rate decays to 0 over all of them.
+            verbose: As in Keras.
+            callbacks: As in Keras.
+            *args: Further positional arguments of `keras.Model.fit`.
+            class_weight: Class → factor on the loss of its pixels in training (others 1).
+            **kwargs: What `keras.Model.fit` takes.
+
+        Returns:
+            Keras' `History`.
+
+        Raises:
+            ValueError: If the schedule needs the number of steps and the data does not tell it, if
+                `class_weight` names no class, or under a strategy that Keras 3 cannot train with.
+        """
+        _check_strategy(self)
+        if not self.compiled:
+            self.compile()
+        callbacks = keras.tree.flatten(callbacks or [])
+        schedule = _open_schedule(self.optimizer)
+        if schedule is not None:
+            callbacks.append(_BeginSchedule(schedule))
+        if hasattr(x, "element_spec") and not args:
+            # A tf.data.Dataset shuffles by itself; Keras would warn of its own default.
+            kwargs.setdefault("shuffle", False)
+        class_weights = _class_weights(class_weight, self.num_classes)
+        if schedule is not None or class_weights != self._class_weights:
+            # Both are constants of the compiled step.
+            self.train_function = None
+        self._class_weights = class_weights
+        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+
+    def _remember(self, source, backbone, weights) -> None:
+        """Keeps what the model was made from, and loads `weights` into it if they are given."""
+        # The configuration alone: the model that was copied is no part of this one.
+        self._source = (
+            source if isinstance(source, str) else keras.saving.serialize_keras_object(source)
+        )
+        self.initial_weights = backbone.initial_weights
+        if weights is not None:
+            load_weights(self, weights)
+            self.initial_weights = f"the file {weights}"
+
+    def get_config(self):
+        return {
+            "backbone": self._source,
+            "num_classes": self.num_classes,
+            "input_shape": self.inputs[0].shape[1:],
+            "initial_weights": self.initial_weights,
+            "name": self.name,
+            "trainable": self.trainable,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        # The weights come from the file that the configuration came from.
+        initial_weights = config.pop("initial_weights")
+        if not isinstance(config["backbone"], str):
+            config["backbone"] = keras.saving.deserialize_keras_object(
+                config["backbone"], custom_objects=custom_objects
+            )
+        model = cls(backbone_weights=None, **config)
+        model.initial_weights = initial_weights
+        return model
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if training and self._class_weights is not None:
+            # Labels that are no class get some weight here; the loss is what sorts them out.
+            classes = ops.clip(weight_map(y), 0, self.num_classes - 1)
+            weight = ops.take(ops.array(self._class_weights), ops.cast(classes, "int32"))
+            if sample_weight is not None:
+                weight = weight * weight_map(sample_weight)
+            sample_weight = weight
+        if not isinstance(y_pred, dict):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
+        # Not `compute_loss` again: what layers add to the loss (regularisers) counts once.
+        auxiliary = self._compile_loss(y, y_pred["auxiliary"], sample_weight)
+        return loss + self.auxiliary_weight * auxiliary
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
+        return super().compute_metrics(x, y, logits, sample_weight)
+
+
+class _BeginSchedule(keras.callbacks.Callback):
+    """Tells the schedule where the run began and how long it is, once that is known."""
+
+    def __init__(self, schedule: PolynomialDecay):
+        super().__init__()
+        self.schedule = schedule
+        self.begun = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if self.begun:
+            return
+        steps, epochs = self.params["steps"], self.params["epochs"]
+        if steps is None:
+            raise ValueError(
+                "The learning rate decays over the whole run, so its length must be known. "
+                "Received: data of unknown length. Pass steps_per_epoch=, or compile with an "
+                "optimizer whose learning_rate is a number."
+            )
+        # A run that was cut off (`epoch` is not 0) goes on in its own schedule.
+        step = int(ops.convert_to_numpy(_inner(self.model.optimizer)._iterations))
+        self.schedule.begin_run(step - epoch * steps, epochs * steps)
+        self.begun = True
+
+
+def _open_schedule(optimizer) -> PolynomialDecay | None:
+    schedule = getattr(_inner(optimizer), "_learning_rate", None)
+    is_open = isinstance(schedule, PolynomialDecay) and schedule.total_steps is None
+    return schedule if is_open else None
+
+
+def _inner(optimizer):
+    return getattr(optimizer, "inner_optimizer", optimizer)
+
+
+def _class_weights(given, num_classes: int) -> tuple[float, ...] | None:
+    if given is None:
+        return None
+    if unknown := set(given) - set(range(num_classes)):
+        raise ValueError(
+            f"The keys of class_weight must be classes 0 … {num_classes - 1}. "
+            f"Received: class_weight for {sorted(unknown)}. Leave these out."
+        )
+    return tuple(float(given.get(k, 1)) for k in range(num_classes))
+
+
+def _check_strategy(model) -> None:
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    strategy = model.distribute_strategy or tf.distribute.get_strategy()
+    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
+        raise ValueError(
+            "Keras 3 cannot fit under MultiWorkerMirroredStrategy (keras-team/keras#20585). "
+            "Received: strategy=MultiWorkerMirroredStrategy. Use MirroredStrategy on one machine, "
+            "or keras.distribution.initialize() and DataParallel on the JAX backend on several."
+        )

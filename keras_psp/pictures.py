@@ -1,0 +1,454 @@
+"""Pictures of label maps, predictions, training runs and scores.
+
+Every function that takes a `file` writes it whole or not at all, makes the folders on its way, and
+returns the path.
+"""
+
+import csv
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from keras import ops
+
+from keras_psp.classes import CAMVID, VOID, ClassList
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+VOID_COLOR = (0, 0, 0)
+_RIGHT, _WRONG = (225, 225, 225), (214, 39, 40)
+_INK, _GRID = "#333333", "#dddddd"
+
+
+def colorize(labels: Any, classes: ClassList = CAMVID) -> np.ndarray:
+    """Turns a label map into a picture: class k gets `classes.colors[k]`, void becomes black.
+
+    Args:
+        labels: Integers of any shape, usually `(height, width)` or `(batch, height, width)`:
+            classes 0 … K−1, 255 void.
+        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+
+    Returns:
+        The colours, uint8, of shape `(*labels.shape, 3)`.
+
+    Raises:
+        ValueError: If a label is neither a class that has a colour nor void, or no integer.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import pictures
+
+    labels = np.array([[0, 5], [10, 255]])  # Building, Road; Bicyclist, void
+    picture = pictures.colorize(labels)
+    assert picture.tolist() == [[[128, 0, 0], [128, 64, 128]], [[0, 128, 192], [0, 0, 0]]]
+    ```
+    """
+    labels = ops.convert_to_numpy(labels)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            "Labels must be integers, one class for each pixel. "
+            f"Received: labels of dtype {labels.dtype} and shape {labels.shape}. "
+            "Turn logits into classes with `.argmax(-1)`."
+        )
+    strange = labels[((labels < 0) | (labels >= len(classes))) & (labels != VOID)]
+    if strange.size:
+        raise ValueError(
+            f"A label must be a class 0 … {len(classes) - 1} or {VOID} for void. "
+            f"Received: label={strange[0]}. "
+            "Give `classes` with all the classes, and map what is no class to void."
+        )
+    palette = np.full((VOID + 1, 3), VOID_COLOR, np.uint8)
+    palette[: len(classes)] = classes.colors
+    return palette[labels]
+
+
+def overlay(image: Any, labels: Any, alpha: float = 0.5, classes: ClassList = CAMVID) -> np.ndarray:
+    """Lays a label map over its image, half transparent; where the label is void, the image stays
+    as it is.
+
+    Args:
+        image: RGB, 0–255, `(height, width, 3)` or `(batch, height, width, 3)`.
+        labels: Integers of the same size without the channels: classes 0 … K−1, 255 void.
+        alpha: How much of the result is colour, from 0 (the image) to 1 (the label map).
+        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+
+    Returns:
+        The picture, uint8, of the image's shape.
+
+    Raises:
+        ValueError: If image and labels differ in size, or a label is neither a class nor void.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import pictures
+
+    image = np.full((1, 2, 3), 100, "uint8")
+    picture = pictures.overlay(image, np.array([[0, 255]]))  # Building is (128, 0, 0)
+    assert picture.tolist() == [[[114, 50, 50], [100, 100, 100]]]
+    ```
+    """
+    image, labels = _image(image), ops.convert_to_numpy(labels)
+    if image.shape != (*labels.shape, 3):
+        raise ValueError(
+            "An image must be RGB and have the size of its labels. "
+            f"Received: image of shape {image.shape}, labels of shape {labels.shape}. "
+            "Resize the image bilinearly or the labels to the nearest pixel."
+        )
+    weight = np.where(labels == VOID, 0.0, alpha)[..., None]
+    return np.rint((1 - weight) * image + weight * colorize(labels, classes)).astype(np.uint8)
+
+
+def legend(file: str | os.PathLike[str], classes: ClassList = CAMVID) -> Path:
+    """Writes a strip that says which colour means which class.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+
+    Returns:
+        The path of the picture.
+
+    Example:
+
+    ```python
+    from keras_psp import pictures
+    from keras_psp.classes import ClassList
+
+    pictures.legend("legend.png", ClassList(["Road", "Car"], [(128, 64, 128), (64, 0, 128)]))
+    ```
+    """
+    figure = _figure(8, 0.1)
+    _add_legend(figure, range(len(classes)), classes)
+    return _save(figure, file)
+
+
+def segmentation_gallery(
+    file: str | os.PathLike[str],
+    images: Any,
+    truths: Any = None,
+    predictions: Any = None,
+    classes: ClassList = CAMVID,
+) -> Path:
+    """Writes image, truth, prediction and errors side by side, a row for each image, with a legend.
+
+    In the last column the pixels that are right are grey, those that are wrong red, and those that
+    are void in truth, and so count nowhere, black; the figure over it is the share of right pixels
+    among those that count.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        images: RGB, 0–255, `(batch, height, width, 3)`, or a list of images of different sizes.
+        truths: Labels 0 … K−1 or 255 (void), `(batch, height, width)` or a list, or `None`.
+        predictions: Classes 0 … K−1, likewise, or `None`. Errors are shown where both are given.
+        classes: The names and colours of the classes; the legend shows those that occur. Defaults
+            to CamVid's eleven.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        ValueError: If there is no image, or there are more or fewer label maps than images, or a
+            label is neither a class nor void.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import pictures
+
+    images = np.zeros((2, 24, 32, 3), "uint8")
+    truths = np.zeros((2, 24, 32), "int32")
+    pictures.segmentation_gallery("gallery.png", images, truths, predictions=truths)
+    ```
+    """
+    images = [_image(image) for image in images]
+    columns: dict[str, list[np.ndarray]] = {"Image": images}
+    label_maps = []
+    for title, given in (("Truth", truths), ("Prediction", predictions)):
+        if given is not None:
+            labels = [ops.convert_to_numpy(one) for one in given]
+            columns[title] = [colorize(one, classes) for one in labels]
+            label_maps.append(labels)
+    if not images or any(len(column) != len(images) for column in columns.values()):
+        counts = ", ".join(f"{len(column)} of {title!r}" for title, column in columns.items())
+        raise ValueError(
+            "A gallery needs at least one image, and as many label maps as images. "
+            f"Received: {counts}. Give batches of the same length."
+        )
+    shares: list[str] = []
+    if len(label_maps) == 2:
+        columns["Errors"] = []
+        for truth, prediction in zip(*label_maps, strict=True):
+            valid, right = (truth != VOID)[..., None], (truth == prediction)[..., None]
+            errors = np.select([~valid, right], [VOID_COLOR, _RIGHT], _WRONG)
+            columns["Errors"].append(errors.astype(np.uint8))
+            shares.append(f"{right[valid].mean():.1%} right" if valid.any() else "all void")
+
+    width = 2.6
+    heights = [width * image.shape[0] / image.shape[1] for image in images]
+    figure = _figure(width * len(columns), sum(heights) + 0.35)
+    grid = figure.subplots(
+        len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights}
+    )
+    for column, (title, column_pictures) in enumerate(columns.items()):
+        grid[0, column].set_title(title, fontsize=11, color=_INK)
+        for axes, picture in zip(grid[:, column], column_pictures, strict=True):
+            # Labels are shown as they are: a blend of two colours would be a third class.
+            axes.imshow(picture, interpolation="antialiased" if title == "Image" else "nearest")
+            axes.set_axis_off()
+    for axes, share in zip(grid[:, -1], shares, strict=False):
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        axes.text(0.02, 0.04, share, transform=axes.transAxes, fontsize=8, color=_INK, bbox=box)
+    shown = [np.unique(labels) for maps in label_maps for labels in maps]
+    if shown:
+        _add_legend(figure, np.unique(np.concatenate(shown)), classes)
+    return _save(figure, file)
+
+
+def training_curves(
+    file: str | os.PathLike[str],
+    history: Mapping[str, Sequence[float]] | str | os.PathLike[str],
+) -> Path:
+    """Writes the curves of a training run: loss, scores and learning rate over the epochs.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        history: What `model.fit(...).history` holds, or the path of a CSV file with the same
+            columns (as `keras.callbacks.CSVLogger` writes it): `loss`, `mean_iou`, `learning_rate`,
+            … and, for the validation split, `val_loss`, `val_mean_iou`, …. A column `epoch` counts
+            from 0.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        ValueError: If the history has no epoch.
+
+    Example:
+
+    ```python
+    from keras_psp import pictures
+
+    history = {"loss": [2.1, 1.4], "val_loss": [1.9, 1.5], "val_mean_iou": [0.1, 0.25]}
+    pictures.training_curves("curves.png", history)
+    ```
+    """
+    if isinstance(history, str | os.PathLike):
+        history = _read_history(Path(history))
+    values = {name: np.asarray(column, float) for name, column in history.items()}
+    epochs = values.pop("epoch", None)
+    if not any(column.size for column in values.values()):
+        raise ValueError(
+            "A history must hold at least one epoch. "
+            f"Received: history with columns {list(history)} and no row. "
+            "Give the history of a run that has finished an epoch."
+        )
+    names = list(dict.fromkeys(name.removeprefix("val_") for name in values))
+    losses = [name for name in names if name.endswith("loss")]
+    rates = [name for name in names if name == "learning_rate"]
+    scores = [name for name in names if name not in losses + rates]
+    panels = {"Loss": losses, "Scores": scores, "Learning rate": rates}
+    panels = {title: members for title, members in panels.items() if members}
+
+    figure = _figure(4.6 * len(panels), 3.4)
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, members) in zip(all_axes, panels.items(), strict=True):
+        for number, member in enumerate(members):
+            label = _pretty(member)
+            for name in (f"val_{member}", member):
+                if name not in values:
+                    continue
+                line = values[name]
+                x = 1 + (np.arange(line.size) if epochs is None else epochs)
+                style = {"color": f"C{number}", "marker": "o" if line.size < 3 else ""}
+                if name == "val_mean_iou" and np.isfinite(line).any():
+                    best = np.nanargmax(line)
+                    axes.plot(x[best], line[best], "o", color=style["color"])
+                    label += f", best {line[best]:.3f}"
+                # The validation split counts: its line is solid, and the training split's only
+                # where there is no other. An underscore keeps the second line out of the legend.
+                axes.plot(x, line, "--" if label.startswith("_") else "-", label=label, **style)
+                label = "_" + label
+        axes.set_title(title, fontsize=11, color=_INK)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlim(left=0.5)
+        axes.set_ylim(0, 1 if members == scores else None)
+        axes.grid(color=_GRID)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, frameon=False)
+    note = "epoch (solid: validation, dashed: training)"
+    compared = any(name.startswith("val_") for name in values)
+    figure.supxlabel(note if compared else "epoch", fontsize=9, color=_INK)
+    return _save(figure, file)
+
+
+def per_class_bars(
+    file: str | os.PathLike[str],
+    iou: Any,
+    classes: ClassList = CAMVID,
+) -> Path:
+    """Writes the IoU of every class as a bar in its colour, and their mean as a line.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        iou: One IoU from 0 to 1 for each of the K classes; NaN where a class is absent, which
+            leaves it out of the mean.
+        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        ValueError: If there are more or fewer scores than classes.
+
+    Example:
+
+    ```python
+    from keras_psp import pictures
+    from keras_psp.classes import ClassList
+
+    pictures.per_class_bars("iou.png", [0.91, float("nan")], ClassList(["Road", "Car"]))
+    ```
+    """
+    iou = np.asarray(ops.convert_to_numpy(iou), float)
+    if iou.shape != (len(classes),):
+        raise ValueError(
+            "There must be one IoU for each class. "
+            f"Received: iou of shape {iou.shape}, {len(classes)} classes. "
+            "Give the scores of all classes, NaN for those that are absent."
+        )
+    absent = np.isnan(iou)
+    figure = _figure(6.4, 0.8 + 0.3 * len(iou))
+    axes = figure.subplots()
+    rows = np.arange(len(iou))
+    axes.barh(
+        rows,
+        np.where(absent, 0, iou),
+        color=np.array(classes.colors) / 255,
+        edgecolor=_INK,
+        linewidth=0.5,
+    )
+    for row, value in enumerate(iou):
+        text = "absent" if absent[row] else f"{value:.3f}"
+        axes.annotate(
+            text,
+            (0 if absent[row] else value, row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    if not absent.all():
+        mean = iou[~absent].mean()
+        axes.axvline(mean, color=_INK, linestyle="--", linewidth=1)
+        axes.set_title(f"mean IoU {mean:.3f}", fontsize=11, color=_INK)
+    axes.set_yticks(rows, [_pretty(name) for name in classes.names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.08)
+    axes.set_xlabel("IoU", color=_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    return _save(figure, file)
+
+
+def write_image(file: str | os.PathLike[str], picture: Any) -> Path:
+    """Writes an array as an image file: a colour picture, or a label map as 8-bit grey levels with
+    its classes as values.
+
+    Args:
+        file: Where to write it; the ending says the format. Label maps want one without loss, such
+            as `.png`.
+        picture: RGB, `(height, width, 3)`, or label map, `(height, width)`; 0–255.
+
+    Returns:
+        The path of the image.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import pictures
+
+    pictures.write_image("labels.png", np.array([[0, 10], [255, 3]]))
+    ```
+    """
+    from PIL import Image
+
+    return _write(file, Image.fromarray(_image(picture)).save)
+
+
+def _image(image: Any) -> np.ndarray:
+    """An image as uint8; 0–255 floats, as augmentation gives them, are rounded."""
+    return np.rint(ops.convert_to_numpy(image)).clip(0, 255).astype(np.uint8)
+
+
+def _pretty(name: str) -> str:
+    return name.replace("_", " ").replace(" iou", " IoU")
+
+
+def _figure(width: float, height: float) -> "Figure":
+    # A figure without pyplot: no global state, no window, any thread, and nothing to close.
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+
+
+def _add_legend(figure: "Figure", labels: Any, classes: ClassList) -> None:
+    """Adds a swatch for each of the labels under the figure, void last."""
+    from matplotlib.patches import Patch
+
+    entries = [
+        (VOID_COLOR, "Void") if label == VOID else (classes.colors[label], classes.names[label])
+        for label in labels
+    ]
+    handles = [
+        Patch(facecolor=np.array(color) / 255, edgecolor=_INK, linewidth=0.5, label=_pretty(name))
+        for color, name in entries
+    ]
+    columns = max(1, int(figure.get_figwidth() / 1.25))
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=columns,
+        fontsize=8,
+        frameon=False,
+        handlelength=1.2,
+    )
+
+
+def _save(figure: "Figure", file: str | os.PathLike[str]) -> Path:
+    return _write(
+        file, lambda path, format: figure.savefig(path, format=format, bbox_inches="tight")
+    )
+
+
+def _write(file: str | os.PathLike[str], write: Any) -> Path:
+    """Calls `write(path, format)` for a file beside `file` and moves it there, so that nobody sees
+    half a file."""
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    half = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        write(half, format=file.suffix.removeprefix("."))
+        os.replace(half, file)
+    finally:
+        half.unlink(missing_ok=True)
+    return file
+
+
+def _read_history(file: Path) -> dict[str, list[float]]:
+    with file.open(newline="") as lines:
+        rows = csv.DictReader(lines)
+        columns: dict[str, list[float]] = {name: [] for name in rows.fieldnames or ()}
+        for row in rows:
+            for name in columns:
+                # A column that a later epoch added, or a row that was cut short, has no value here.
+                columns[name].append(float(row[name] or "nan"))
+    return columns

@@ -1,0 +1,33 @@
+"""What several tests need: real CamVid where it is at hand, and tiny data sets made on the spot."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+UNPACK = Path(__file__).parents[2] / "shared" / "camvid" / "unpack.py"
+
+
+@pytest.fixture(scope="session")
+def camvid(tmp_path_factory):
+    """The folder of the real CamVid, train and val splits in the layout of the SegNet release."""
+    if not UNPACK.is_file():
+        pytest.skip(f"real CamVid is not at hand: no {UNPACK}")
+    folder = tmp_path_factory.mktemp("camvid")
+    runpy.run_path(str(UNPACK))["unpack"](folder)
+    return folder / "CamVid"
+
+
+@pytest.fixture
+def write_image():
+    """Returns a function that saves pixels as a PNG, in folders made as needed."""
+
+    def write(path: Path, pixels, mode: str | None = None) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image = Image.fromarray(np.asarray(pixels, np.uint8))
+        (image.convert(mode) if mode else image).save(path)
+        return path
+
+    return write

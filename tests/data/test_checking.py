@@ -1,0 +1,102 @@
+"""The checker, on a folder with one of every fault."""
+
+import numpy as np
+import pytest
+
+from keras_psp.classes import CAMVID_CLASS_WEIGHTS
+from keras_psp.data import check_data
+
+NAMES = ["road", "car", "sky"]
+
+
+@pytest.fixture
+def folder(tmp_path, write_image):
+    """Two good pairs (3 void, 12 road and 5 car pixels), and faults of six kinds."""
+    good = np.zeros((2, 5))
+    with_car = np.ones((2, 5))
+    with_car[0, :2], with_car[1, :3] = 0, 255
+    for split in ("train", "val"):
+        for name, label in [("a", good), ("b", with_car)]:
+            write_image(tmp_path / split / "images" / f"{name}.png", np.zeros((2, 5, 3)))
+            write_image(tmp_path / split / "labels" / f"{name}.png", label)
+
+    def pair(name, image, label):
+        write_image(tmp_path / "train" / "images" / f"{name}.png", image)
+        write_image(tmp_path / "train" / "labels" / f"{name}.png", label)
+
+    pair("c_other_size", np.zeros((2, 5, 3)), np.zeros((2, 4)))
+    pair("d_greyscale", np.zeros((2, 5)), np.zeros((2, 5)))
+    pair("e_label_3", np.zeros((2, 5, 3)), np.full((2, 5), 3))
+    pair("f_broken", np.zeros((2, 5, 3)), np.zeros((2, 5)))
+    (tmp_path / "train" / "images" / "f_broken.png").write_bytes(b"nothing")
+    pair("g_no_label", np.zeros((2, 5, 3)), np.zeros((2, 5)))
+    (tmp_path / "train" / "labels" / "g_no_label.png").unlink()
+    pair("h_no_image", np.zeros((2, 5, 3)), np.zeros((2, 5)))
+    (tmp_path / "train" / "images" / "h_no_image.png").unlink()
+    return tmp_path
+
+
+def test_every_fault_is_reported(folder):
+    report = check_data(folder, classes=NAMES)
+    found = [(problem.split, problem.kind) for problem in report.problems]
+    assert found == [
+        ("train", "missing partner"),
+        ("train", "missing partner"),
+        ("train", "size mismatch"),
+        ("train", "wrong kind of file"),
+        ("train", "unknown label"),
+        ("train", "unreadable"),
+    ]
+    names = ["g_no_label", "h_no_image", "c_other_size", "d_greyscale", "e_label_3", "f_broken"]
+    for name, problem in zip(names, report.problems, strict=True):
+        assert name in problem.message
+    assert "labels 3 (10 pixels)" in report.problems[4].message
+    assert not report.ok
+    assert check_data(folder, "val", classes=NAMES).ok
+
+
+def test_classes_are_counted(folder):
+    report = check_data(folder, classes=NAMES)
+    assert report.images == {"train": 6, "val": 2}
+    assert report.pixels["val"].tolist() == [12, 5, 0, 3]
+    assert report.pixels["train"].tolist() == [12, 5, 0, 3]  # Only of files that can be used.
+    assert report.present["val"].tolist() == [20, 10, 0]
+    assert report.absent == {"train": ["sky"], "val": ["sky"]}
+    # Frequencies 12/20 and 5/10, median .55.
+    assert report.class_weights("val") == pytest.approx([0.55 / 0.6, 0.55 / 0.5, 0])
+
+
+def test_the_report_is_a_table(folder):
+    lines = str(check_data(folder, classes=NAMES)).splitlines()
+    assert lines[0].split() == ["train", "val"]
+    assert lines[1].split() == ["images", "6", "2"]
+    assert lines[2].split() == ["road", "70.588%", "70.588%"]
+    assert lines[5].split() == ["void", "15.000%", "15.000%"]
+    assert "train never shows: sky" in lines
+    assert lines[-1].startswith("Problems: 2 × missing partner, 1 × size mismatch")
+    assert str(check_data(folder, "val", classes=NAMES)).endswith("Problems: none.")
+
+
+def test_progress_is_shown_on_demand(folder, capsys):
+    check_data(folder, "val", classes=NAMES)
+    assert capsys.readouterr().out == ""
+    check_data(folder, "val", classes=NAMES, progress=True)
+    assert "2/2" in capsys.readouterr().out
+
+
+def test_an_unknown_split_is_refused(folder):
+    with pytest.raises(ValueError, match=r"split='vall'. Did you mean 'val'"):
+        check_data(folder, "vall", classes=NAMES)
+
+
+def test_a_folder_needs_a_class_list(folder):
+    with pytest.raises(ValueError, match="needs a class list"):
+        check_data(folder)
+
+
+def test_real_camvid_has_no_faults(camvid):
+    report = check_data(camvid)
+    assert report.ok
+    assert report.images == {"train": 367, "val": 101}
+    assert report.class_weights() == pytest.approx(CAMVID_CLASS_WEIGHTS, abs=1e-4)
+    assert report.absent == {"train": [], "val": []}

@@ -1,0 +1,128 @@
+"""Own data: three layouts, class lists in two forms, label maps as numbers and as colours."""
+
+import numpy as np
+import pytest
+
+from keras_psp.classes import ClassList
+from keras_psp.data import load_folder
+
+COLORS = {"void": (0, 0, 0), "road": (128, 64, 128), "car": (64, 0, 128)}
+LAYOUTS = {
+    "folders": ("train/images/{}.png", "train/labels/{}.png"),
+    "as SegNet": ("train/{}.png", "trainannot/{}.png"),
+    "as Kaggle": ("train/{}.png", "train_labels/{}_L.png"),
+    "as Kaggle without ending": ("train/{}.png", "train_labels/{}.png"),
+}
+
+
+def fill(folder, write_image, masks, layout="folders"):
+    image_path, label_path = LAYOUTS[layout]
+    for name, pixels in masks.items():
+        pixels = np.asarray(pixels)
+        write_image(folder / image_path.format(name), np.full((*pixels.shape[:2], 3), 50))
+        write_image(folder / label_path.format(name), pixels)
+
+
+def labels_of(folder, **options):
+    dataset = load_folder(folder, "train", batch_size=1, shuffle=False, augment=None, **options)
+    return dataset.class_names, [labels.numpy()[0].tolist() for _, labels in dataset]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_layouts(tmp_path, write_image, layout):
+    fill(tmp_path, write_image, {"a": [[0, 1]], "b": [[1, 255]]}, layout)
+    (tmp_path / "classes.txt").write_text("road\ncar\n\n")
+    assert labels_of(tmp_path) == (["road", "car"], [[[0, 1]], [[1, 255]]])
+
+
+def test_void_in_the_class_list_is_no_class(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[0, 1, 2, 3, 255]]})
+    (tmp_path / "classes.txt").write_text("road\nUnlabelled\ncar\nVoid")
+    assert labels_of(tmp_path) == (["road", "car"], [[[0, 255, 1, 255, 255]]])
+
+
+def test_label_maps_as_colors(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[COLORS["car"], COLORS["void"], COLORS["road"]]]})
+    rows = [f"{name}, {r}, {g}, {b}" for name, (r, g, b) in COLORS.items()]
+    (tmp_path / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]))
+    assert labels_of(tmp_path) == (["road", "car"], [[[1, 255, 0]]])
+
+
+def test_classes_may_be_passed(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[[9, 9, 9], [8, 8, 8]]]})
+    assert labels_of(tmp_path, classes=ClassList(["x", "y"], [(8, 8, 8), (9, 9, 9)])) == (
+        ["x", "y"],
+        [[[1, 0]]],
+    )
+
+
+def test_names_without_colors_are_enough_for_numbers(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[1, 0]]})
+    assert labels_of(tmp_path, classes=["x", "y"]) == (["x", "y"], [[[1, 0]]])
+
+
+def test_black_is_void_unless_it_is_a_class(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[[0, 0, 0], [9, 9, 9]]]})
+    assert labels_of(tmp_path, classes=ClassList(["x"], [(9, 9, 9)]))[1] == [[[255, 0]]]
+    both = ClassList(["x", "y"], [(9, 9, 9), (0, 0, 0)])
+    assert labels_of(tmp_path, classes=both)[1] == [[[1, 0]]]
+
+
+def test_several_splits_and_options(tmp_path, write_image):
+    masks = {str(number): np.zeros((8, 8)) for number in range(5)}
+    fill(tmp_path, write_image, masks)
+    (tmp_path / "train").rename(tmp_path / "first")
+    fill(tmp_path, write_image, masks)
+    train, first = load_folder(
+        tmp_path, ["train", "first"], (4, 6), batch_size=2, classes=["x"], augment=None
+    )
+    assert (len(train), len(first)) == (2, 3)
+    assert first.element_spec[0].shape[1:] == (4, 6, 3)
+
+
+def test_a_label_beyond_the_class_list_is_named(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[0, 2]]})
+    with pytest.raises(ValueError, match=r"a\.png: A label must be 0 to 1.*labels 2 .*class list"):
+        load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
+
+
+def test_a_color_that_is_in_no_class_list_is_named(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[[1, 2, 3]]]})
+    with pytest.raises(ValueError, match=r"a\.png: Every colour.*\(1, 2, 3\)"):
+        load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
+
+
+def test_an_unknown_split_suggests_the_nearest(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[0]]})
+    with pytest.raises(ValueError, match=r"split='trian'. Did you mean 'train'"):
+        load_folder(tmp_path, "trian", classes=["road"])
+
+
+def test_a_folder_without_layout_is_described(tmp_path):
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(ValueError, match=r"holds pictures\. Expected one of: folders: {split}/im"):
+        load_folder(tmp_path, classes=["road"])
+
+
+def test_a_folder_without_class_list_is_told_how_to_write_one(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[0]]})
+    with pytest.raises(ValueError, match=r"needs a class list.*without classes.txt"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ("road,1,2,3", r"must have the columns name,r,g,b.*class_dict\.csv"),
+        ("name,r,g,b\nroad,1,two,3", "invalid literal.*two"),
+        ("name,r,g,b\nroad,1,2,300", "a colour outside 0 to 255"),
+        ("name,r,g,b\nroad,1,2", "must have the columns"),
+        ("name,r,g,b\nroad,1,2,3\ncar,1,2,3", r"with \(1, 2, 3\) more than once"),
+        ("name,r,g,b", "needs 1 to 254 names"),
+    ],
+)
+def test_a_bad_class_table_is_refused(tmp_path, write_image, table, message):
+    fill(tmp_path, write_image, {"a": [[0]]})
+    (tmp_path / "class_dict.csv").write_text(table)
+    with pytest.raises(ValueError, match=message):
+        load_folder(tmp_path)

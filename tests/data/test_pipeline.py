@@ -1,0 +1,208 @@
+"""The pipeline: what comes out of it, in which order, how often, and what it refuses."""
+
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_psp.classes import ClassList, LabelValues
+from keras_psp.data.pipeline import load_splits, make_dataset
+from keras_psp.data.samples import Sample
+
+NAMES = ClassList([f"class {number}" for number in range(11)])
+VALUES = LabelValues(range(11))
+AUTOMATIC = {"augment": "auto", "shuffle": "auto", "drop_remainder": "auto"}
+
+
+@pytest.fixture
+def frames(tmp_path, write_image):
+    """Twenty frames of 12x16: frame n has the colour (n, 10n, row) and the label n mod 11."""
+    samples = []
+    for number in range(20):
+        image = np.zeros((12, 16, 3))
+        image[..., 0], image[..., 1] = number, 10 * number
+        image[..., 2] = np.arange(12)[:, None]
+        label = np.full((12, 16), number % 11)
+        label[0] = 255
+        files = [
+            write_image(tmp_path / name / f"{number}.png", pixels)
+            for name, pixels in [("images", image), ("labels", label)]
+        ]
+        samples.append(Sample(str(number), *files))
+    return samples
+
+
+def build(samples, **options):
+    return make_dataset(samples, VALUES, NAMES, **options)
+
+
+def order(dataset):
+    """The numbers of the frames, as their colours tell them."""
+    return [int(image[0, 0, 0]) for images, _ in dataset for image in images]
+
+
+def batches(dataset):
+    return [(images.numpy(), labels.numpy()) for images, labels in dataset]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_batches_are_float_images_and_integer_labels(frames, cache):
+    dataset = build(frames, batch_size=8, cache=cache)
+    assert len(dataset) == 3
+    assert dataset.element_spec == (
+        tf.TensorSpec((None, 12, 16, 3), tf.float32),
+        tf.TensorSpec((None, 12, 16), tf.int32),
+    )
+    images, labels = next(iter(dataset))
+    assert images.shape == (8, 12, 16, 3)
+    np.testing.assert_array_equal(images[3, 5, 7], [3, 30, 5])
+    np.testing.assert_array_equal(labels[3, 0], np.full(16, 255))
+    np.testing.assert_array_equal(labels[3, 1:], np.full((11, 16), 3))
+    assert dataset.class_names == list(NAMES.names)
+    assert dataset.sample_names[19] == "19"
+    assert order(dataset) == list(range(20))
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_shuffling_shows_every_frame_once_an_epoch_and_keeps_pairs_together(frames, cache):
+    dataset = build(frames, batch_size=6, shuffle=True, cache=cache)
+    first, second = order(dataset), order(dataset)
+    assert sorted(first) == sorted(second) == list(range(20))
+    assert first != second
+    assert first != list(range(20))
+    for images, labels in dataset:
+        np.testing.assert_array_equal(images[:, 5, 5, 0] % 11, labels[:, 5, 5])
+
+
+def test_the_order_depends_on_the_seed_alone(frames):
+    def epochs(seed, cache):
+        dataset = build(frames, shuffle=True, seed=seed, cache=cache)
+        return [order(dataset), order(dataset)]
+
+    assert epochs(1, True) == epochs(1, True) == epochs(1, False)
+    assert epochs(1, True) != epochs(2, True)
+
+
+def test_incomplete_batches_are_dropped_on_demand(frames):
+    dataset = build(frames, batch_size=8, drop_remainder=True)
+    assert len(dataset) == len(batches(dataset)) == 2
+    assert dataset.element_spec[0].shape == (8, 12, 16, 3)
+
+
+def test_caching_changes_nothing(frames):
+    options = {"image_size": (9, 11), "batch_size": 8, "augment": "authors", "shuffle": True}
+    cached = build(frames, **options, cache=True)
+    uncached = build(frames, **options, cache=False)
+    for _ in range(2):
+        for one, other in zip(batches(cached), batches(uncached), strict=True):
+            np.testing.assert_array_equal(one[0], other[0])
+            np.testing.assert_array_equal(one[1], other[1])
+
+
+def test_augmentation_depends_on_the_seed_and_differs_between_epochs(frames):
+    def epochs(seed):
+        dataset = build(frames, batch_size=20, augment="authors", seed=seed)
+        return [batches(dataset)[0][0] for _ in range(2)]
+
+    (first, second), (again, _), (other, _) = epochs(3), epochs(3), epochs(4)
+    np.testing.assert_array_equal(first, again)
+    assert (first != second).any()
+    assert (first != other).any()
+
+
+def test_the_middle_is_cut_out_as_the_course_does(tmp_path, write_image):
+    rows, columns = np.mgrid[:240, :320]
+    image = np.stack([rows, columns % 256, columns // 256], -1)
+    image = write_image(tmp_path / "image.png", image)
+    label = write_image(tmp_path / "label.png", np.zeros((240, 320)))
+    dataset = build([Sample("a", image, label)], crop_size=(201, 201))
+    images, labels = next(iter(dataset))
+    assert images.shape[1:3] == labels.shape[1:] == (201, 201)
+    np.testing.assert_array_equal(images[0, 0, 0], [19, 59, 0])  # rows 19-219, columns 59-259
+    np.testing.assert_array_equal(images[0, -1, -1], [219, 259 - 256, 1])
+
+
+def test_augmentation_crops_to_the_crop_size(frames):
+    images, labels = next(iter(build(frames, augment="flip", crop_size=(8, 10))))
+    assert images.shape == (8, 8, 10, 3)
+    assert labels.shape == (8, 8, 10)
+
+
+def test_auto_is_for_the_train_split_only(frames):
+    def find(split):
+        return frames, VALUES
+
+    train, val = load_splits(["train", "val"], find, NAMES, batch_size=8, **AUTOMATIC)
+    plain = load_splits("train", find, NAMES, batch_size=8, **{**AUTOMATIC, "augment": None})
+    assert len(train) == 2
+    assert len(val) == 3
+    assert order(val) == list(range(20))
+    assert order(plain) != sorted(order(plain))
+    np.testing.assert_array_equal(batches(val)[0][0][0], batches(build(frames[:1]))[0][0][0])
+    assert len(np.unique(batches(train)[0][0][..., 0])) > 20  # Scaled and rotated: no flat colour.
+
+
+def test_a_memory_too_small_is_not_used(frames, monkeypatch):
+    reads = []
+    original = Sample.read
+
+    def counted(self, *args):
+        reads.append(self.name)
+        return original(self, *args)
+
+    monkeypatch.setattr(Sample, "read", counted)
+    frame_bytes = 12 * 16 * 4
+    for memory, expected in [(20 * frame_bytes * 4, 20), (20 * frame_bytes * 4 - 4, 40)]:
+        monkeypatch.setattr("keras_psp.data.pipeline._memory", lambda memory=memory: memory)
+        reads.clear()
+        dataset = build(frames, image_size=(12, 16))
+        batches(dataset)
+        batches(dataset)
+        assert len(reads) == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "batch_size must be a positive integer. Received: batch_size=0"),
+        ({"batch_size": 2.5}, "Received: batch_size=2.5"),
+        ({"image_size": 240}, r"image_size must be \(height, width\).*Received: image_size=240"),
+        ({"image_size": (240, 0)}, "Received: image_size=0"),
+        ({"crop_size": (13, 16)}, r"crop_size=\(13, 16\), images of \(12, 16\). Make the crop"),
+        ({"batch_size": 21, "drop_remainder": True}, "batch_size=21, 20 samples"),
+        ({"augment": "author"}, "Did you mean 'authors'"),
+    ],
+)
+def test_nonsense_is_refused(frames, options, message):
+    with pytest.raises(ValueError, match=message):
+        build(frames, **options)
+
+
+def test_without_tensorflow_it_says_so(frames, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ImportError, match=r"made by tf\.data.*pip install tensorflow"):
+        build(frames)
+
+
+def test_without_image_size_all_images_must_have_one(frames, tmp_path, write_image):
+    image = write_image(tmp_path / "image.png", np.zeros((6, 8, 3)))
+    label = write_image(tmp_path / "label.png", np.zeros((6, 8)))
+    odd = Sample("odd", image, label)
+    with pytest.raises(
+        ValueError, match=r"Received: odd of \(6, 8\), 0 of \(12, 16\)\. Pass image"
+    ):
+        build([*frames, odd])
+    assert len(build([*frames, odd], image_size=(6, 8), batch_size=7)) == 3
+
+
+def test_a_bad_file_is_named_before_the_first_batch(frames, write_image):
+    write_image(frames[7].label, np.full((12, 16), 11))
+    with pytest.raises(ValueError, match=r"7\.png: A label must be 0 to 10.*labels 11"):
+        build(frames, cache=True)
+
+
+def test_a_bad_file_is_named_without_cache_too(frames, write_image):
+    write_image(frames[7].label, np.full((12, 16), 11))
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"7\.png: A label must be 0 to 10"):
+        batches(build(frames, cache=False))

@@ -1,0 +1,115 @@
+"""What every layer is asked, and what the tests of layers share."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def set_random_weights(model, seed=1):
+    """Random values everywhere, also where Keras starts from zeros and ones."""
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        name = variable.path.rpartition("/")[2]
+        if name == "kernel":
+            fan_in = np.prod(variable.shape[:-1])
+            value = rng.normal(0, fan_in**-0.5, variable.shape)
+        elif name in ("gamma", "moving_variance"):
+            value = rng.uniform(0.5, 1.5, variable.shape)
+        elif name in ("beta", "moving_mean", "bias"):
+            value = rng.normal(0, 0.5, variable.shape)
+        else:  # the seeds of dropout
+            continue
+        variable.assign(value.astype("float32"))
+
+
+@pytest.fixture(name="set_random_weights")
+def fixture_set_random_weights():
+    return set_random_weights
+
+
+@pytest.fixture
+def check_layer(tmp_path):
+    """Holds a layer to the contract of Keras.
+
+    `check_layer(layer, *inputs)`: shapes known before running, unknown height and width, the way to
+    a configuration and back, saved and loaded, mixed precision, and one training step.
+    """
+
+    def check(layer, *inputs, half_precision=True):
+        expected = keras.ops.convert_to_numpy(layer(*inputs))
+        set_random_weights(layer)
+        expected = keras.ops.convert_to_numpy(layer(*inputs))
+        assert tuple(layer.compute_output_shape(*(x.shape for x in inputs))) == expected.shape
+
+        fixed = functional(layer, inputs, [x.shape[1:] for x in inputs])
+        assert fixed.output.shape == (None, *expected.shape[1:])
+        np.testing.assert_allclose(predict(fixed, inputs), expected, rtol=1e-5, atol=1e-5)
+        flexible = functional(layer, inputs, [(None, None, x.shape[-1]) for x in inputs])
+        assert flexible.output.shape[0] is None
+        assert flexible.output.shape[-1] == expected.shape[-1]
+        np.testing.assert_allclose(predict(flexible, inputs), expected, rtol=1e-5, atol=1e-5)
+
+        config = layer.get_config()
+        again = type(layer).from_config(json.loads(json.dumps(config)))
+        assert json.dumps(again.get_config()) == json.dumps(config)
+
+        flexible.save(tmp_path / "model.keras")
+        loaded = keras.saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_allclose(predict(loaded, inputs), expected, rtol=1e-6, atol=1e-6)
+
+        if half_precision:
+            check_half_precision(layer, inputs, expected)
+        if layer.trainable_variables:
+            check_training(layer, inputs)
+
+    return check
+
+
+def functional(layer, inputs, shapes):
+    images = [keras.Input(shape, dtype=x.dtype) for x, shape in zip(inputs, shapes, strict=True)]
+    return keras.Model(images if len(images) > 1 else images[0], layer(*images))
+
+
+def predict(model, inputs):
+    outputs = model(list(inputs) if len(inputs) > 1 else inputs[0])
+    return keras.ops.convert_to_numpy(outputs)
+
+
+def check_half_precision(layer, inputs, expected):
+    for policy, places in [("mixed_float16", 11), ("mixed_bfloat16", 8)]:
+        # As a user would have it: by the global policy, sublayers included.
+        config = {k: v for k, v in layer.get_config().items() if k != "dtype"}
+        keras.config.set_dtype_policy(policy)
+        try:
+            half = type(layer).from_config(config)
+            outputs = half(*inputs)
+            half.set_weights(layer.get_weights())
+            outputs = half(*inputs)
+        finally:
+            keras.config.set_dtype_policy("float32")
+        assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")
+        assert {v.dtype for v in half.trainable_variables} <= {"float32"}
+        outputs = keras.ops.convert_to_numpy(keras.ops.cast(outputs, "float32"))
+        # A few roundings, each by half a unit in the last place, of values of this size.
+        bound = 8 * 2.0**-places * max(1.0, np.abs(expected).max())
+        np.testing.assert_allclose(outputs, expected, atol=bound, rtol=0)
+
+
+def check_training(layer, inputs):
+    model = functional(layer, inputs, [x.shape[1:] for x in inputs])
+    # Compiling the step would take longer than the step, except where each operation is compiled.
+    eagerly = keras.backend.backend() != "jax"
+    model.compile(keras.optimizers.SGD(0.1), "mse", run_eagerly=eagerly)
+    before = [keras.ops.convert_to_numpy(v).copy() for v in layer.trainable_variables]
+    target = np.zeros(predict(model, inputs).shape, "float32")
+    history = model.fit(list(inputs) if len(inputs) > 1 else inputs[0], target, verbose=0)
+    assert np.isfinite(history.history["loss"][0])
+    for variable, old in zip(layer.trainable_variables, before, strict=True):
+        assert not np.array_equal(keras.ops.convert_to_numpy(variable), old), variable.path

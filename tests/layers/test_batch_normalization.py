@@ -1,0 +1,77 @@
+"""Batch normalisation against PyTorch's, and its fast form against Keras'."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_psp.layers import BatchNormalization
+
+
+def test_constants_are_those_of_the_papers():
+    layer = BatchNormalization()
+    assert (layer.momentum, layer.epsilon) == (0.9, 1e-5)
+
+
+def step(layer, x, target):
+    """One step of gradient descent on the layer; its weights and moving statistics after it."""
+    image = keras.Input(x.shape[1:])
+    model = keras.Model(image, layer(image))
+    model.compile(keras.optimizers.SGD(1.0), "mse", run_eagerly=True)
+    model.fit(x, target, verbose=0, batch_size=len(x))
+    return layer.get_weights()
+
+
+@pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch's, on its first gradient
+@pytest.mark.parametrize("shape", [(3, 5, 4, 6), (1, 1, 2, 3), (7, 6)])
+def test_training_equals_pytorchs(rng, shape):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(2.0, 3.0, shape).astype("float32")
+    target = rng.normal(size=shape).astype("float32")
+    gamma, beta, mean, variance = step(BatchNormalization(), x, target)
+
+    flat = torch.tensor(x.reshape(-1, shape[-1])).cpu()
+    layer = torch.nn.BatchNorm1d(shape[-1], eps=1e-5, momentum=0.1).cpu()
+    loss = ((layer(flat) - torch.tensor(target.reshape(-1, shape[-1])).cpu()) ** 2).mean()
+    loss.backward()
+    np.testing.assert_allclose(gamma, 1 - layer.weight.grad.numpy(), atol=1e-5)
+    np.testing.assert_allclose(beta, -layer.bias.grad.numpy(), atol=1e-5)
+    np.testing.assert_allclose(mean, layer.running_mean.numpy(), atol=1e-5)
+    # PyTorch remembers the unbiased variance, Keras the biased one.
+    n = len(flat)
+    np.testing.assert_allclose(
+        (variance - 0.9) * n / (n - 1), layer.running_var.numpy() - 0.9, rtol=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{}, {"scale": False}, {"center": False}, {"axis": 1}, {"trainable": False}],
+    ids=str,
+)
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_differs_from_keras_in_its_constants_only(rng, options, policy):
+    x = rng.normal(2.0, 3.0, (3, 5, 4, 5)).astype("float32")
+    ours = BatchNormalization(dtype=policy, **options)
+    theirs = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, dtype=policy, **options)
+    for training in (True, False):
+        y, expected = (
+            keras.ops.convert_to_numpy(keras.ops.cast(layer(x, training=training), "float32"))
+            for layer in (ours, theirs)
+        )
+        np.testing.assert_allclose(y, expected, atol=1e-5 if policy == "float32" else 4e-3)
+    for a, b in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3 if policy == "mixed_float16" else 1e-5)
+
+
+def test_a_mask_leaves_places_out(rng):
+    x = rng.normal(size=(2, 3, 4, 5)).astype("float32")
+    mask = np.zeros((2, 3, 4), bool)
+    mask[0] = True
+    layer, alone = BatchNormalization(), BatchNormalization()
+    layer(x, training=True, mask=mask)
+    alone(x[:1], training=True)
+    np.testing.assert_allclose(layer.get_weights()[2], alone.get_weights()[2], atol=1e-6)
+
+
+def test_keeps_the_contract_of_a_layer(rng, check_layer):
+    check_layer(BatchNormalization(), rng.normal(2.0, 3.0, (2, 5, 6, 3)).astype("float32"))

@@ -1,0 +1,45 @@
+"""The evenly padded convolution against PyTorch's, which pads that way."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_psp.layers import PaddedConv2D
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 12)])
+@pytest.mark.parametrize(
+    "kernel, strides, dilation",
+    [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (3, 1, 4), (7, 2, 1), (5, 3, 1)],
+)
+def test_equals_pytorch(rng, size, kernel, strides, dilation):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(2, *size, 3)).astype("float32")
+    layer = PaddedConv2D(4, kernel, strides, dilation, bias_initializer="random_normal")
+    outputs = keras.ops.convert_to_numpy(layer(x))
+    weight, bias = layer.get_weights()
+    expected = torch.nn.functional.conv2d(
+        torch.tensor(x.transpose(0, 3, 1, 2)).cpu(),
+        torch.tensor(weight.transpose(3, 2, 0, 1).copy()),
+        torch.tensor(bias),
+        strides,
+        padding=dilation * (kernel - 1) // 2,
+        dilation=dilation,
+    )
+    np.testing.assert_allclose(outputs, expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("strides, dilation", [(2, 1), (1, 2)])
+def test_keeps_the_contract_of_a_layer(rng, check_layer, strides, dilation):
+    x = rng.normal(size=(2, 8, 9, 3)).astype("float32")
+    check_layer(PaddedConv2D(4, 3, strides, dilation), x)
+
+
+def test_an_even_kernel_is_an_error():
+    with pytest.raises(ValueError, match=r"odd kernel.*Received: kernel_size=4.*Use 1, 3, 5"):
+        PaddedConv2D(4, 4)
+
+
+def test_a_dilated_stride_is_an_error():
+    with pytest.raises(ValueError, match=r"strides.*not supported.*dilation_rate"):
+        PaddedConv2D(4, 3, strides=2, dilation_rate=2)

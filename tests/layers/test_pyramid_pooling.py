@@ -1,0 +1,103 @@
+"""Pyramid pooling against PyTorch and the course's test vectors."""
+
+import keras
+import numpy as np
+import pytest
+
+from keras_psp.layers import PyramidPooling
+from keras_psp.layers.pyramid_pooling import adaptive_average_pool
+
+# Rows of digits, and what the course expects of the 3×3 level on them.
+DIGITS = ["112233", "112233", "445566", "445566", "778812", "778834"]
+THREE_BINS = [
+    [1.0, 1.4, 1.8, 2.2, 2.6, 3.0],
+    [2.2, 2.6, 3.0, 3.4, 3.8, 4.2],
+    [3.4, 3.8, 4.2, 4.6, 5.0, 5.4],
+    [4.6, 5.0, 5.4, 5.54, 5.42, 5.3],
+    [5.8, 6.2, 6.6, 6.22, 5.06, 3.9],
+    [7.0, 7.4, 7.8, 6.9, 4.7, 2.5],
+]
+
+
+@pytest.mark.parametrize("size", [(6, 6), (26, 26), (13, 17), (12, 4), (1, 2), (5, 1)])
+@pytest.mark.parametrize("bins", [1, 2, 3, 6])
+def test_adaptive_pooling_equals_pytorchs(rng, size, bins):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(2, *size, 3)).astype("float32")
+    images = torch.tensor(x.transpose(0, 3, 1, 2)).cpu()
+    expected = torch.nn.functional.adaptive_avg_pool2d(images, bins).numpy().transpose(0, 2, 3, 1)
+    pooled = adaptive_average_pool(keras.ops.convert_to_tensor(x), size, bins)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(pooled), expected, atol=1e-5)
+
+
+def test_cells_of_26_are_those_of_the_paper():
+    # 3 bins are [0,9) [8,18) [17,26): ramps average to the middle of their cells.
+    ramp = keras.ops.convert_to_tensor(np.arange(26, dtype="float32").reshape(1, 1, 26, 1))
+    pooled = adaptive_average_pool(ramp, (1, 26), 3)
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(pooled)[0, 0, :, 0], [4.0, 12.5, 21.0], rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize("size", [(26, 26), (9, 12), (4, 5), (1, 1)])
+@pytest.mark.parametrize("bins, filters", [((1, 2, 3, 6), None), ((4, 1), 5)])
+def test_equals_pytorch(rng, set_random_weights, size, bins, filters):
+    torch = pytest.importorskip("torch")
+    x = rng.normal(size=(2, *size, 8)).astype("float32")
+    layer = PyramidPooling(bins, filters)
+    layer.build(x.shape)
+    set_random_weights(layer)
+    outputs = keras.ops.convert_to_numpy(layer(x))
+
+    images = torch.tensor(x.transpose(0, 3, 1, 2)).cpu()
+    expected = [images]
+    for i, b in enumerate(bins):
+        kernel = layer.convolutions[i].get_weights()[0]
+        gamma, beta, mean, variance = map(torch.tensor, layer.batch_normalizations[i].get_weights())
+        y = torch.nn.functional.adaptive_avg_pool2d(images, b)
+        y = torch.nn.functional.conv2d(y, torch.tensor(kernel.transpose(3, 2, 0, 1).copy()))
+        y = torch.nn.functional.batch_norm(y, mean, variance, gamma, beta, eps=1e-5).relu()
+        expected.append(
+            torch.nn.functional.interpolate(y, size=size, mode="bilinear", align_corners=True)
+        )
+    expected = torch.cat(expected, 1).numpy().transpose(0, 2, 3, 1)
+    assert outputs.shape[-1] == 8 + len(bins) * (filters or 8 // len(bins))
+    np.testing.assert_allclose(outputs, expected, atol=1e-5)
+
+
+def test_the_courses_vector():
+    x = np.array([[float(c) for c in row] for row in DIGITS], "float32").reshape(1, 6, 6, 1)
+    layer = PyramidPooling((1, 2, 3, 6), filters=1, epsilon=1e-7)
+    layer.build(x.shape)
+    for conv in layer.convolutions:
+        conv.set_weights([np.ones((1, 1, 1, 1))])
+    y = keras.ops.convert_to_numpy(layer(x))[0]
+    assert y.shape == (6, 6, 5)
+    np.testing.assert_allclose(y[..., 0], x[0, ..., 0], atol=1e-6)
+    np.testing.assert_allclose(y[..., 4], x[0, ..., 0], atol=1e-5)
+    np.testing.assert_allclose(y[..., 1], 4.2778, atol=1e-4)
+    np.testing.assert_allclose(y[..., 3], THREE_BINS, atol=1e-5)
+
+
+def test_the_courses_shape():
+    # (10, 200, 300, 100) in the course; the batch says nothing about shapes.
+    x = np.random.default_rng(0).random((1, 200, 300, 100), "float32")
+    y = keras.ops.convert_to_numpy(PyramidPooling((1, 2, 3, 6, 12), filters=50)(x))
+    assert y.shape == (1, 200, 300, 350)
+    np.testing.assert_array_equal(y[..., :100], x)
+
+
+def test_keeps_the_contract_of_a_layer(rng, check_layer):
+    x = rng.normal(size=(4, 7, 9, 8)).astype("float32")
+    check_layer(PyramidPooling(bins=[1, 3]), x)
+
+
+@pytest.mark.parametrize("bins", [(), (1, 0), (2.5,)])
+def test_bins_that_are_none_are_an_error(bins):
+    with pytest.raises(ValueError, match=r"at least one level.*Received: bins=.*\(1, 2, 3, 6\)"):
+        PyramidPooling(bins)
+
+
+def test_fewer_channels_than_levels_are_an_error():
+    with pytest.raises(ValueError, match=r"Received: 3 channels.*bins=\(1, 2, 3, 6\).*filters="):
+        PyramidPooling()(np.zeros((1, 4, 4, 3), "float32"))

@@ -1,0 +1,263 @@
+"""Other people's networks as backbones: the dilated copy computes the source's own features."""
+
+import json
+import re
+
+import keras
+import numpy as np
+import pytest
+from keras.src.applications.densenet import DenseNet
+
+from keras_psp import PSPNet
+from keras_psp.models import build_backbone
+
+applications = keras.applications
+numpy = keras.ops.convert_to_numpy
+SIZE = (96, 64)
+
+
+def densenet():
+    # As DenseNet121, with fewer layers in each of its four blocks.
+    return DenseNet([2, 2, 2, 2], include_top=False, weights=None, input_shape=(*SIZE, 3))
+
+
+def application(name, **options):
+    return lambda: getattr(applications, name)(
+        include_top=False, weights=None, **{"input_shape": (*SIZE, 3), **options}
+    )
+
+
+# Source, normalisation by preprocess_input's mode, last two stages, their strides, tolerance. What
+# averages over the whole map (squeeze and excitation) sees more places in the copy than in the
+# source, so that EfficientNet's features agree no better than that.
+CASES = {
+    "resnet": (application("ResNet50"), "caffe", "conv4_block6_out conv5_block3_out", 32, 1e-5),
+    "mobilenet": (
+        application("MobileNetV2", alpha=0.35),
+        "tf",
+        "block_13_expand_relu out_relu",
+        32,
+        1e-5,
+    ),
+    "vgg": (application("VGG16"), "caffe", "block4_conv3 block5_conv3", 16, 1e-5),
+    "densenet": (densenet, "torch", "pool4_conv relu", 32, 1e-5),
+    "efficientnet": (
+        application("EfficientNetB0"),
+        None,
+        "block6a_expand_activation top_activation",
+        32,
+        1e-3,
+    ),
+}
+
+
+def source_features(source, layers, x):
+    model = keras.Model(
+        source.inputs[0], [source.get_layer(name).output for name in layers.split()]
+    )
+    return [numpy(y) for y in model(x)]
+
+
+def assert_same_at_fewer_places(features, expected, tolerance):
+    """Every n-th place of the dense features is the source's, borders included."""
+    for dense, sparse in zip(features, expected, strict=True):
+        dense = numpy(dense)
+        step = dense.shape[1] // sparse.shape[1]
+        assert dense.shape[1:3] == (step * sparse.shape[1], step * sparse.shape[2])
+        scale = np.abs(sparse).max()
+        assert sparse.std() > 1e-3 * scale
+        np.testing.assert_allclose(dense[:, ::step, ::step], sparse, rtol=0, atol=tolerance * scale)
+
+
+@pytest.mark.parametrize("family", CASES)
+def test_keras_applications(family, randomize, image):
+    make, mode, layers, stride, tolerance = CASES[family]
+    source = make()
+    randomize(source)
+    before = json.dumps(source.get_config(), default=str), source.get_weights()
+
+    x = image(*SIZE)
+    normalized = x.copy()
+    if mode:
+        normalized = applications.imagenet_utils.preprocess_input(normalized, mode=mode)
+    expected = source_features(source, layers, normalized)
+    assert expected[1].shape[1:3] == (SIZE[0] // stride, SIZE[1] // stride)
+    # The pool between the last blocks of DenseNet stands in the way of 8.
+    for output_stride in [16] if family == "densenet" else [16, 8]:
+        backbone = build_backbone(source, output_stride=output_stride)
+        assert backbone.initial_weights == f"the weights of {source.name} as it was given"
+        features = backbone(x)
+        assert features[1].shape[1:3] == (SIZE[0] // output_stride, SIZE[1] // output_stride)
+        assert_same_at_fewer_places(features, expected, tolerance)
+
+    assert json.dumps(source.get_config(), default=str) == before[0]
+    for a, b in zip(source.get_weights(), before[1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_keras_hub(randomize, image):
+    keras_hub = pytest.importorskip("keras_hub")
+    source = keras_hub.models.ResNetBackbone(
+        input_conv_filters=[64],
+        input_conv_kernel_sizes=[7],
+        stackwise_num_filters=[64, 16, 24, 32],
+        stackwise_num_blocks=[1, 1, 2, 1],
+        stackwise_num_strides=[1, 2, 2, 2],
+        block_type="basic_block",
+        image_shape=(None, None, 3),
+    )
+    randomize(source)
+    x = image(*SIZE)
+    normalized = applications.imagenet_utils.preprocess_input(x.copy(), mode="torch")
+    pyramid = keras.Model(source.input, [source.pyramid_outputs[p] for p in ("P4", "P5")])
+    expected = [numpy(y) for y in pyramid(normalized)]
+    model = PSPNet(source, num_classes=3)
+    assert_same_at_fewer_places(model.backbone(x), expected, 1e-5)
+    assert model(x).shape == (1, *SIZE, 3)
+
+
+def test_keras_cv(randomize, image):
+    try:
+        import keras_cv
+    except Exception as error:  # frozen, and broken by some versions of what it needs
+        pytest.skip(f"KerasCV cannot be imported: {error}")
+    source = keras_cv.models.ResNetBackbone(
+        stackwise_filters=[16, 16, 24, 32],
+        stackwise_blocks=[1, 1, 2, 1],
+        stackwise_strides=[1, 2, 2, 2],
+        include_rescaling=True,
+    )
+    randomize(source)
+    x = image(*SIZE)
+    levels = source.pyramid_level_inputs
+    expected = source_features(source, f"{levels['P4']} {levels['P5']}", x)
+    model = PSPNet(source, num_classes=3)
+    assert_same_at_fewer_places(model.backbone(x), expected, 1e-5)
+    assert model(x).shape == (1, *SIZE, 3)
+
+
+def test_own_networks(tiny_backbone, randomize, image):
+    randomize(tiny_backbone)
+    x = image(*SIZE)
+    expected = source_features(tiny_backbone, "relu3 relu4", x)
+    assert_same_at_fewer_places(build_backbone(tiny_backbone)(x), expected, 1e-5)
+
+    # Of several outputs the last two; and what normalises already is not normalised again.
+    outputs = [tiny_backbone.get_layer(name).output for name in ("relu1", "relu2", "relu4")]
+    several = build_backbone(keras.Model(tiny_backbone.input, outputs))
+    early, late = several(x)
+    np.testing.assert_allclose(numpy(early), source_features(tiny_backbone, "relu2 relu4", x)[0])
+    assert late.shape == (1, 12, 8, 16)
+    torch_mean = build_backbone(tiny_backbone, normalization="torch")
+    for once, twice in zip(torch_mean(x), build_backbone(torch_mean)(x), strict=True):
+        np.testing.assert_array_equal(numpy(once), numpy(twice))
+
+
+def test_a_sequential_model(image):
+    layers = [keras.layers.Conv2D(4, 3, 2, padding="same", activation="relu") for _ in range(5)]
+    source = keras.Sequential([keras.Input((None, None, 3)), *layers], name="chain")
+    for layer in layers:
+        layer.set_weights([np.random.default_rng(1).normal(size=w.shape) for w in layer.weights])
+    x = image(*SIZE)
+    expected = source_features(source, f"{layers[3].name} {layers[4].name}", x)
+    # padding="same" pads more behind than before at even sizes; so does the copy.
+    assert_same_at_fewer_places(build_backbone(source)(x), expected, 1e-5)
+
+
+@pytest.mark.parametrize(
+    "pool, side, padding",
+    [("Max", 3, "same"), ("Max", 2, "same"), ("Max", 2, "valid"), ("Average", 2, "valid")],
+)
+def test_pools(pool, side, padding, randomize, image):
+    inputs = x = keras.Input((None, None, 3))
+    for i, strides in enumerate([2, 4, 1]):
+        x = keras.layers.Conv2D(4, 3, strides, padding="same", name=f"conv{i}")(x)
+        if i == 1:
+            # As in Xception, values below 0: what surrounds them is nothing, not 0.
+            x = getattr(keras.layers, f"{pool}Pooling2D")(side, 2, padding)(x)
+    source = keras.Model(inputs, x, name="pools")
+    randomize(source)
+    x = image(*SIZE) - 255
+    expected = source_features(source, "conv1 conv2", x)
+    features = build_backbone(source, output_stride=8, normalization="none")(x)
+    assert features[1].shape[1:3] == (12, 8)
+    assert_same_at_fewer_places(features[1:], expected[1:], 1e-5)
+
+
+def test_trains_saves_and_loads_with_one_of_keras_applications(randomize, image, rng, tmp_path):
+    source = application("MobileNet", alpha=0.25)()
+    randomize(source)
+    model = PSPNet(source, num_classes=3, dropout=0.0)
+    # The source is no part of the model.
+    parts = [model.backbone, model.pyramid_pooling, model.head, model.auxiliary_head]
+    assert model.count_params() == sum(part.count_params() for part in parts)
+    x, y = image(40, 48, batch=2), rng.integers(0, 3, (2, 40, 48))
+    model.compile(run_eagerly=True)
+    before = model.backbone.get_layer("conv1").get_weights()[0]
+    assert np.isfinite(model.fit(x, y, verbose=0).history["loss"][0])
+    assert not np.array_equal(before, model.backbone.get_layer("conv1").get_weights()[0])
+    np.testing.assert_array_equal(before, source.get_layer("conv1").get_weights()[0])
+
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), rtol=1e-4, atol=1e-4)
+
+
+# Bad input --------------------------------------------------------------------------------------
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+def flat():
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, keras.layers.Conv2D(4, 3, 2, padding="same")(image), name="flat")
+
+
+@pytest.mark.parametrize(
+    "make, output_stride, message",
+    [
+        (
+            application("InceptionV3", input_shape=(None, None, 3)),
+            8,
+            "Received: backbone=inception_v3, output_stride=8, where its layer .* shrinks the map",
+        ),
+        (
+            densenet,
+            8,
+            r"where its pooling layer pool4_pool \(2×2\) cannot be dilated. Use a larger",
+        ),
+        (lambda: Subclassed(name="own"), 8, "functional .*Received: backbone=own, a Subclassed"),
+        (flat, 8, r"two stages .*backbone=flat, whose features have strides \[2\]"),
+        (flat, 4, "output_stride=4. Use 32, 16 or 8"),
+    ],
+)
+def test_networks_that_cannot_be_one(make, output_stride, message):
+    with pytest.raises(ValueError, match=message):
+        build_backbone(make(), output_stride=output_stride)
+
+
+def test_a_layer_that_nobody_knows_is_not_dilated(tiny_backbone):
+    class Own(keras.layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    x = Own(name="own")(tiny_backbone.output)
+    x = keras.layers.Conv2D(4, 3, padding="same")(x)
+    with pytest.raises(ValueError, match=r"its layer own \(Own\) cannot be dilated"):
+        build_backbone(keras.Model(tiny_backbone.input, x), output_stride=8)
+
+
+def test_a_model_brings_its_own_weights(tiny_backbone):
+    message = (
+        "brings its own weights. Received: backbone=tiny (a model), backbone_weights='imagenet'"
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        PSPNet(tiny_backbone, backbone_weights="imagenet")
+
+
+def test_an_unknown_name():
+    with pytest.raises(ValueError, match=r"backbone='resnet50deep'. Did you mean 'resnet50_deep'"):
+        build_backbone("resnet50deep")

@@ -1,0 +1,230 @@
+"""PSPNet: its sizes, its two outputs in training and its one elsewhere, files, precision."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+
+from keras_psp import PSPNet
+from keras_psp.losses import SparseCategoricalCrossentropy
+
+numpy = keras.ops.convert_to_numpy
+
+
+@pytest.fixture
+def make(tiny_backbone, randomize):
+    """Returns a function that makes a small PSPNet with random weights."""
+
+    def make(**options):
+        model = PSPNet(tiny_backbone, **{"num_classes": 5, **options})
+        randomize(model)
+        return model
+
+    return make
+
+
+def parameters(*layers):
+    return sum(int(np.prod(v.shape)) for layer in layers for v in layer.trainable_variables)
+
+
+# The network ------------------------------------------------------------------------------------
+
+
+def test_parameters_are_those_of_the_authors_network():
+    with keras.StatelessScope(initialize_variables=False):
+        model = PSPNet("resnet50_deep", 11, backbone_weights=None)
+        flat = PSPNet("resnet50_deep", 11, backbone_weights=None, bins=())
+    assert parameters(model.backbone) == 23_631_808
+    assert parameters(model.pyramid_pooling) == 4_198_400
+    assert parameters(model.head) == 18_881_035
+    assert parameters(model.auxiliary_head) == 2_362_635
+    assert parameters(model.backbone, model.pyramid_pooling, model.head) == 46_711_243
+    assert parameters(model) == 49_073_878
+    assert parameters(flat) == 35_438_294
+    keras.utils.clear_session()
+
+
+@pytest.mark.parametrize("size", [(64, 72), (65, 81), (30, 41), (9, 7), (1, 1)])
+def test_logits_have_the_size_of_the_image(make, image, size):
+    assert make()(image(*size)).shape == (1, *size, 5)
+
+
+def test_a_known_size_is_a_known_output(tiny_backbone):
+    model = PSPNet(tiny_backbone, num_classes=5, input_shape=(40, 48, 3))
+    assert model.output.shape == (None, 40, 48, 5)
+    assert PSPNet(tiny_backbone, num_classes=5).output.shape == (None, None, None, 5)
+
+
+def test_integers_and_floats_are_the_same_image(make, image):
+    model = make()
+    x = image(24, 33)
+    np.testing.assert_array_equal(numpy(model(x.astype("uint8"))), numpy(model(x)))
+
+
+def test_the_output_stride_says_where_the_features_are(make, image):
+    for stride, size in [(8, (5, 7)), (16, (3, 4))]:
+        model = make(output_stride=stride)
+        assert model.backbone(image(40, 49))[1].shape[1:3] == size
+
+
+def test_the_pyramid_sees_the_whole_image(make, image):
+    # One pixel changed in a corner changes what is said about the far corner.
+    x = image(160, 160)
+    changed = x.copy()
+    changed[0, :8, :8] = 255 - changed[0, :8, :8]
+    for bins, reaches in [((1,), True), ((), False)]:
+        model = make(bins=bins)
+        assert (model.pyramid_pooling is not None) == reaches
+        far = [numpy(model(y))[0, -8:, -8:] for y in (x, changed)]
+        assert (np.abs(far[0] - far[1]).max() > 0) == reaches
+
+
+# Training and everything else -------------------------------------------------------------------
+
+
+def test_the_auxiliary_head_is_seen_in_training_only(make, image):
+    model = make(dropout=0.0)
+    x = image(33, 40, batch=2)
+    assert set(model(x, training=True)) == {"logits", "auxiliary"}
+    for outputs in (model(x), model(x, training=False)):
+        assert outputs.shape == (2, 33, 40, 5)
+    assert len(model.outputs) == 1
+
+    alone = make(auxiliary_weight=0)
+    assert alone.auxiliary_head is None
+    assert alone(x, training=True).shape == (2, 33, 40, 5)
+    assert parameters(model) - parameters(alone) == parameters(model.auxiliary_head)
+
+
+def test_fit_adds_the_auxiliary_loss_and_evaluate_does_not(make, image, rng):
+    model = make(dropout=0.0, auxiliary_weight=0.3)
+    x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
+    y[0, :20] = 255
+    loss = SparseCategoricalCrossentropy()
+    model.compile(keras.optimizers.SGD(0.0), run_eagerly=keras.backend.backend() != "jax")
+    evaluated = model.evaluate(x, y, verbose=0, return_dict=True)
+    np.testing.assert_allclose(evaluated["loss"], numpy(loss(y, model(x))), rtol=1e-5)
+    outputs = model(x, training=True)
+    expected = numpy(loss(y, outputs["logits"])) + 0.3 * numpy(loss(y, outputs["auxiliary"]))
+    history = model.fit(x, y, verbose=0).history
+    np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-5)
+    assert set(evaluated) == set(history)
+
+
+def test_trains_by_itself_and_goes_on_from_a_file(make, image, rng, tmp_path):
+    model = make()
+    x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
+    before = model.get_weights()
+    history = model.fit(x, y, epochs=2, batch_size=2, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+    for variable, old in zip(model.weights, before, strict=True):
+        assert not np.array_equal(numpy(variable), old), variable.path
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for variable, other in zip(
+        [*model.weights, *model.optimizer.variables],
+        [*loaded.weights, *loaded.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(numpy(variable), numpy(other), variable.path)
+    assert loaded.predict(x, verbose=0).shape == (2, 33, 40, 5)
+
+
+# Files ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("options", [{}, {"bins": [1, 2], "auxiliary_weight": 0, "dropout": 0.2}])
+def test_saved_and_loaded(make, image, tmp_path, options):
+    model = make(**options)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(loaded, PSPNet)
+    configs = [m.get_config() for m in (loaded, model)]
+    networks = [config.pop("backbone")["config"] for config in configs]
+    assert configs[0] == configs[1]
+    assert [row["name"] for row in networks[0]["layers"]] == [
+        row["name"] for row in networks[1]["layers"]
+    ]
+    assert loaded.initial_weights == "the weights of tiny as it was given"
+    assert [v.path for v in loaded.weights] == [v.path for v in model.weights]
+    x = image(24, 33)
+    np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), atol=1e-6)
+
+
+def test_saved_and_loaded_by_the_name_of_its_backbone(image, tmp_path, randomize):
+    model = PSPNet("resnet18_deep", num_classes=5, backbone_weights=None, input_shape=(64, 64, 3))
+    randomize(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.initial_weights == "random values, as asked"
+    x = image(64, 64)
+    np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), atol=1e-5)
+
+
+def test_weights_of_the_whole_model(make, tiny_backbone, tmp_path):
+    model = make()
+    path = str(tmp_path / "five.weights.h5")
+    model.save_weights(path)
+    again = PSPNet(tiny_backbone, num_classes=5, weights=path)
+    assert again.initial_weights == f"the file {path}"
+    for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    message = r"head/conv2 #0 has shape \(1, 1, 4, 5\) in the file, \(1, 1, 4, 6\) in the model"
+    with pytest.raises(ValueError, match=f"Received: weights='{re.escape(path)}'.*{message}"):
+        PSPNet(tiny_backbone, num_classes=6, weights=path)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModel is TensorFlow's")
+def test_exported(make, image, tmp_path):
+    import tensorflow as tf
+
+    model = make()
+    model.export(str(tmp_path / "exported"), verbose=False)
+    served = tf.saved_model.load(str(tmp_path / "exported"))
+    for size in [(24, 33), (40, 40)]:
+        x = image(*size)
+        np.testing.assert_allclose(served.serve(x).numpy(), numpy(model(x)), atol=1e-5)
+
+
+# Precision --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("policy, places", [("mixed_float16", 11), ("mixed_bfloat16", 8)])
+def test_mixed_precision_gives_full_logits(make, tiny_backbone, image, policy, places):
+    model = make()
+    x = image(40, 56)
+    expected = numpy(model(x))
+    keras.config.set_dtype_policy(policy)
+    try:
+        # A model given keeps its own precision; the heads follow the global policy.
+        config = tiny_backbone.get_config()
+        for layer in config["layers"]:
+            layer["config"].pop("dtype", None)
+        half = PSPNet(keras.Model.from_config(config), num_classes=5)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert half.backbone.output[1].dtype == policy.removeprefix("mixed_")
+    half.set_weights(model.get_weights())
+    logits = half(x)
+    assert keras.backend.standardize_dtype(logits.dtype) == "float32"
+    assert {v.dtype for v in half.trainable_variables} == {"float32"}
+    bound = 16 * 2.0**-places * np.abs(expected).max()
+    np.testing.assert_allclose(numpy(logits), expected, atol=bound, rtol=0)
+
+
+# Bad input --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"backbone": "resnet5O"}, "backbone='resnet5O'. Did you mean 'resnet50'"),
+        ({"output_stride": 4}, "output_stride=4. Use 32, 16 or 8"),
+        ({"bins": (1, 0)}, "Received: bins=(1, 0)"),
+        ({"weights": "none.weights.h5"}, "weights='none.weights.h5', which does not exist"),
+    ],
+)
+def test_bad_arguments(tiny_backbone, options, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
+        PSPNet(**{"backbone": tiny_backbone, **options})

@@ -1,0 +1,299 @@
+"""What `compile` and `fit` of every segmentation model do, asked and unasked."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_psp
+from keras_psp.losses import SparseCategoricalCrossentropy
+from keras_psp.metrics import MeanIoU
+from keras_psp.optimizers import SGD, PolynomialDecay
+from tests.tiny import Tiny, data
+
+SCORES = {"mean_iou", "mean_accuracy", "pixel_accuracy"}
+
+
+def cross_entropy(labels, logits, weights=None):
+    """In NumPy: the sum over valid pixels, divided by their number."""
+    logits = np.asarray(logits, "float64")
+    valid = labels != 255
+    classes = np.where(valid, labels, 0)
+    picked = np.take_along_axis(logits, classes[..., None], -1)[..., 0]
+    loss = np.log(np.exp(logits).sum(-1)) - picked
+    return (loss * (1 if weights is None else weights))[valid].sum() / valid.sum()
+
+
+def train_step(model, images, labels, **kwargs):
+    """The logs of one step at rate 0, and what the network returned in it."""
+    outputs = {k: np.array(v) for k, v in training_outputs(model, images).items()}
+    logs = model.fit(images, labels, batch_size=len(images), verbose=0, **kwargs).history
+    return {name: values[0] for name, values in logs.items()}, outputs
+
+
+def training_outputs(model, images):
+    # Batch statistics, but without moving the averages.
+    before = model.get_weights()
+    outputs = model(images, training=True)
+    model.set_weights(before)
+    outputs = outputs if isinstance(outputs, dict) else {"logits": outputs}
+    return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
+
+
+def still():
+    return SGD(0.0, l2=0.0)
+
+
+def test_the_three_lines_train_by_the_recipe():
+    images, labels = data(8)
+    model = Tiny()
+    history = model.fit(
+        images, labels, batch_size=2, epochs=3, validation_data=(images, labels), verbose=0
+    )
+    assert set(history.history) == {"loss", "val_loss", *SCORES, *(f"val_{s}" for s in SCORES)}
+    optimizer = model.optimizer
+    assert isinstance(optimizer, SGD)
+    assert (optimizer.momentum, optimizer.l2, optimizer._learning_rate.base) == (0.9, 1e-4, 0.01)
+    assert isinstance(model.loss, SparseCategoricalCrossentropy)
+    assert float(optimizer.learning_rate) == 0.0  # at the end of the run
+    assert history.history["loss"][-1] < history.history["loss"][0]
+    # What `evaluate` and `predict` say.
+    scores = model.evaluate(images, labels, return_dict=True, verbose=0)
+    logits = model.predict(images, verbose=0)
+    assert logits.shape == (*labels.shape, 3)
+    assert scores["loss"] == pytest.approx(cross_entropy(labels, logits), rel=1e-5)
+    hit = (logits.argmax(-1) == labels)[labels != 255]
+    assert scores["pixel_accuracy"] == pytest.approx(hit.mean())
+
+
+def test_plain_pairs_add_the_auxiliary_loss():
+    images, labels = data(2)
+    model = Tiny(auxiliary_weight=0.3)
+    model.compile(still())
+    logs, outputs = train_step(model, images, labels)
+    losses = [cross_entropy(labels, outputs[name]) for name in ("logits", "auxiliary")]
+    assert abs(losses[0] - losses[1]) > 0.01
+    assert logs["loss"] == pytest.approx(losses[0] + 0.3 * losses[1], rel=1e-5)
+
+
+def test_pspnet_adds_four_tenths(randomize, image):
+    model = keras_psp.PSPNet("resnet18", num_classes=3, backbone_weights=None, dropout=0.0)
+    randomize(model)
+    images, labels = image(25, 17, batch=2), data(2, (25, 17))[1]
+    model.compile(still())
+    logs, outputs = train_step(model, images, labels)
+    losses = [cross_entropy(labels, outputs[name]) for name in ("logits", "auxiliary")]
+    assert logs["loss"] == pytest.approx(losses[0] + 0.4 * losses[1], rel=1e-4)
+    # Elsewhere there is none.
+    expected = cross_entropy(labels, model.predict(images, verbose=0))
+    assert model.evaluate(images, labels, verbose=0)[0] == pytest.approx(expected, rel=1e-4)
+
+
+def test_regularisers_count_once():
+    images, labels = data(2)
+    model = Tiny(regularizer=keras.regularizers.L2(0.1))
+    model.compile(still())
+    logs, outputs = train_step(model, images, labels)
+    losses = [cross_entropy(labels, outputs[name]) for name in ("logits", "auxiliary")]
+    kernels = [w for w in model.trainable_variables if w.path.endswith("kernel")]
+    assert len(kernels) == 3
+    penalty = 0.1 * sum(np.square(keras.ops.convert_to_numpy(w)).sum() for w in kernels)
+    assert logs["loss"] == pytest.approx(losses[0] + 0.4 * losses[1] + penalty, rel=1e-5)
+
+
+@pytest.mark.parametrize("weight", ["per image", "per pixel"])
+def test_class_and_sample_weights_multiply(weight):
+    images, labels = data(2)
+    sample_weight = {
+        "per image": np.array([0.5, 3.0]),
+        "per pixel": np.random.default_rng(1).random(labels.shape),
+    }[weight]
+    model = Tiny(auxiliary_weight=0)
+    model.compile(still())
+    factors = np.array([1.0, 5.0, 0.25])
+    shape = (2, 1, 1) if weight == "per image" else labels.shape
+    expected = factors[np.where(labels == 255, 0, labels)] * sample_weight.reshape(shape)
+    logs, outputs = train_step(
+        model,
+        images,
+        labels[..., None],
+        sample_weight=sample_weight,
+        class_weight={1: 5, 2: 0.25},
+        validation_data=(images, labels),
+    )
+    loss = cross_entropy(labels, outputs["logits"], expected)
+    assert logs["loss"] == pytest.approx(loss, rel=1e-5)
+    # Validation knows no class weights, and neither does a later run without them.
+    logits = model.predict(images, verbose=0)
+    assert logs["val_loss"] == pytest.approx(cross_entropy(labels, logits), rel=1e-5)
+    logs, outputs = train_step(model, images, labels)
+    assert logs["loss"] == pytest.approx(cross_entropy(labels, outputs["logits"]), rel=1e-5)
+
+
+def test_class_weights_of_no_class():
+    with pytest.raises(ValueError, match=r"classes 0 … 2\. Received: class_weight for \[3, 11\]"):
+        Tiny().fit(*data(2), class_weight={0: 1, 11: 2, 3: 1}, verbose=0)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255),
+        lambda y, p: keras.losses.sparse_categorical_crossentropy(
+            y, p, from_logits=True, ignore_class=255
+        ),
+    ],
+    ids=["object", "function"],
+)
+def test_any_loss_optimizer_metric_and_callback(loss):
+    images, labels = data(4)
+    seen = []
+    callback = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append(logs))
+    model = Tiny()
+    model.compile(keras.optimizers.Adam(0.0), loss, metrics=[MeanIoU(3)], weighted_metrics=[])
+    logs, outputs = train_step(model, images, labels, callbacks=callback)
+    assert set(logs) == {"loss", "mean_iou"} == set(seen[0])
+    losses = [cross_entropy(labels, outputs[name]) for name in ("logits", "auxiliary")]
+    assert logs["loss"] == pytest.approx(losses[0] + 0.4 * losses[1], rel=1e-4)
+
+
+def test_names_of_keras_and_no_metrics():
+    images, labels = data(4)
+    model = Tiny()
+    model.compile("adam", "sparse_categorical_crossentropy", metrics=None)
+    assert set(model.fit(images, np.minimum(labels, 2), verbose=0).history) == {"loss"}
+    model.compile(metrics=["sparse_categorical_accuracy"])
+    history = model.fit(images, labels, verbose=0).history
+    assert set(history) == {"loss", "sparse_categorical_accuracy"}
+
+
+@pytest.mark.parametrize("kind", ["XLA", "eager", "several steps at once"])
+def test_other_ways_to_run_a_step(kind):
+    if keras.backend.backend() == "torch" and kind != "eager":
+        pytest.skip("PyTorch compiles no step")
+    options = {
+        "XLA": {"jit_compile": True},
+        "eager": {"run_eagerly": True},
+        "several steps at once": {"steps_per_execution": 2},
+    }
+    images, labels = data(4)
+    results = []
+    for kwargs in ({}, options[kind]):
+        model = Tiny()
+        model.compile(SGD(PolynomialDecay(0.1)), **kwargs)
+        history = model.fit(images, labels, batch_size=2, epochs=2, shuffle=False, verbose=0)
+        results.append([*history.history.values(), *(w.ravel() for w in model.get_weights())])
+    for value, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy):
+    images, labels = data(4)
+    keras.config.set_dtype_policy(policy)
+    try:
+        model = Tiny()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.compile(SGD(0.01))
+    before = model.get_weights()
+    model.fit(images, labels, batch_size=2, epochs=2, shuffle=False, verbose=0)
+    assert model.predict(images, verbose=0).dtype == np.float32
+    scaled = isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer)
+    assert scaled == (policy == "mixed_float16")
+    # What scales the loss must not scale the step.
+    full = Tiny()
+    full.set_weights(before)
+    full.compile(SGD(0.01))
+    full.fit(images, labels, batch_size=2, epochs=2, shuffle=False, verbose=0)
+    steps = [
+        np.concatenate([(w - b).ravel() for w, b in zip(m.get_weights(), before, strict=True)])
+        for m in (model, full)
+    ]
+    assert np.linalg.norm(steps[0] - steps[1]) < 0.1 * np.linalg.norm(steps[1])
+
+
+def test_a_batch_of_void_teaches_nothing():
+    images, labels = data(2)
+    model = Tiny()
+    model.compile(SGD(0.1, l2=0.0))
+    before = [keras.ops.copy(w) for w in model.trainable_variables]
+    history = model.fit(images, np.full_like(labels, 255), verbose=0).history
+    assert {name: values[0] for name, values in history.items()} == dict.fromkeys(
+        ("loss", *SCORES), 0.0
+    )
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        assert bool(keras.ops.all(variable == value)), variable.path
+
+
+def test_labels_beyond_the_models_classes():
+    images, labels = data(2, num_classes=5)
+    model = Tiny(num_classes=3)
+    rule = r"(?s)one of 0 … 2 or 255 for void\. Received: label.*Set num_classes"
+    if keras.backend.backend() == "jax":  # nothing can be raised from a compiled step
+        assert np.isnan(model.fit(images, labels, verbose=0).history["loss"]).all()
+        return
+    with pytest.raises(Exception, match=rule):
+        model.fit(images, labels, verbose=0)
+    with pytest.raises(Exception, match=rule):
+        model.evaluate(images, labels, verbose=0)
+
+
+@pytest.mark.parametrize("size", [(6, 8), (3, 4)])
+def test_labels_of_another_size(size):
+    images, labels = data(2)[0], data(2, size)[1]
+    with pytest.raises(ValueError, match=r"one class number per pixel.*Resize the labels"):
+        Tiny().fit(images, labels, verbose=0)
+
+
+@pytest.mark.parametrize("compiled", ["recipe", "own", "not"])
+def test_saved_and_loaded_it_trains_on(tmp_path, compiled):
+    images, labels = data(4)
+    model = Tiny()
+    if compiled == "recipe":
+        model.fit(images, labels, batch_size=2, epochs=2, verbose=0)
+    elif compiled == "own":
+        loss = SparseCategoricalCrossentropy(class_weights=[1, 2, 3])
+        model.compile(keras.optimizers.Adam(PolynomialDecay(0.02)), loss, metrics=[MeanIoU(3)])
+        model.fit(images, labels, batch_size=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(
+        loaded.predict(images, verbose=0), model.predict(images, verbose=0)
+    )
+    assert loaded.compiled == (compiled != "not")
+    if not loaded.compiled:
+        return
+    assert type(loaded.optimizer) is type(model.optimizer)
+    assert loaded.loss.get_config() == model.loss.get_config()
+    assert loaded.evaluate(images, labels, verbose=0) == model.evaluate(images, labels, verbose=0)
+    for ours, theirs in zip(loaded.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # A schedule of its own for the next run, on both sides.
+    steps = [
+        m.fit(images, labels, batch_size=2, shuffle=False, verbose=0).history["loss"]
+        for m in (model, loaded)
+    ]
+    assert steps[0] == pytest.approx(steps[1], rel=1e-6)
+
+
+def test_saved_and_loaded_without_compiling(tmp_path):
+    model = Tiny()
+    model.compile()
+    model.save(tmp_path / "model.keras")
+    assert not keras.saving.load_model(tmp_path / "model.keras", compile=False).compiled
+
+
+def test_the_strategy_that_keras_cannot_train_with(monkeypatch):
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("a strategy of TensorFlow's")
+    strategy = object.__new__(tf.distribute.MultiWorkerMirroredStrategy)
+    model = Tiny()
+    monkeypatch.setattr(model, "_distribute_strategy", strategy)
+    with pytest.raises(
+        ValueError,
+        match=r"keras-team/keras#20585.*strategy=MultiWorkerMirroredStrategy.*DataParallel on the "
+        "JAX backend",
+    ):
+        model.fit(*data(2))
+    assert not model.compiled

@@ -1,0 +1,80 @@
+"""What must work on JAX and PyTorch as well: the layers, and PSPNet from building to loading.
+
+A process has one backend, so the tests of these parts run once more in a process of their own, on a
+machine that seems to have no TensorFlow.
+"""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import pytest
+
+ROOT = Path(__file__).parents[1]
+# The contract of layers of each kind, what was worked out by hand, PSPNet from training to a file.
+TESTS = [
+    "tests/layers/test_bilinear_upsample.py::test_the_lectures_example_has_half_pixel_centres",
+    "tests/layers/test_bilinear_upsample.py::test_keeps_the_contract_of_a_layer_with_two_inputs",
+    "tests/layers/test_blocks.py::test_keeps_the_contract_of_a_layer[bottleneck]",
+    "tests/layers/test_image_normalization.py::test_keeps_the_contract_of_a_layer[uint8]",
+    "tests/layers/test_pyramid_pooling.py::test_keeps_the_contract_of_a_layer",
+    "tests/layers/test_pyramid_pooling.py::test_the_courses_vector",
+    "tests/models/test_pspnet.py::test_fit_adds_the_auxiliary_loss_and_evaluate_does_not",
+    "tests/models/test_pspnet.py::test_mixed_precision_gives_full_logits[mixed_bfloat16-8]",
+    "tests/models/test_pspnet.py::test_trains_by_itself_and_goes_on_from_a_file",
+]
+# Makes importing a package fail, and looking for it find nothing, as where it is not installed.
+WITHOUT = """
+import sys
+sys.modules.update(dict.fromkeys({packages!r}))
+"""
+
+
+def run(backend, code, without=()):
+    if importlib.util.find_spec(backend) is None:
+        pytest.skip(f"{backend} is not installed")
+    environment = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT.format(packages=set(without)) + code],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-5000:]
+    return output
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_layers_and_pspnet(backend):
+    if keras.backend.backend() == backend:
+        pytest.skip(f"is what the other tests just did on {backend}")
+    arguments = ["-q", "-p", "no:cacheprovider", *TESTS]
+    code = f"import pytest; sys.exit(pytest.main({arguments!r}))"
+    output = run(backend, code, without=["tensorflow"])
+    assert " passed" in output
+    assert "no tests ran" not in output
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_import_needs_the_backend_only(backend):
+    optional = ["tensorflow", "tensorflow_datasets", "matplotlib", "PIL"]
+    run(backend, "import keras_psp; keras_psp.PSPNet, keras_psp.ResNet", without=optional)
+
+
+def test_import_loads_nothing_that_it_does_not_need():
+    code = """
+import keras
+before = set(sys.modules)
+import keras_psp
+unwanted = {"tensorflow_datasets", "matplotlib", "PIL", "keras_hub", "keras_cv", "scipy"}
+loaded = unwanted & {name.partition(".")[0] for name in set(sys.modules) - before}
+assert not loaded, loaded
+"""
+    run("tensorflow", code)

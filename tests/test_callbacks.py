@@ -1,0 +1,426 @@
+"""A run folder: complete, resumed exactly after a kill at any moment, and safe from NaN."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_psp
+from keras_psp import RunFolder, pictures
+from keras_psp.callbacks import find_scores, read_table, write_whole
+from keras_psp.classes import ClassList
+from keras_psp.metrics import MeanIoU
+from keras_psp.optimizers import SGD
+from tests.tiny import Tiny, data
+
+ABC = ClassList(["a", "b", "c"])
+EPOCHS, STEPS = 3, 2
+FILES = {
+    "best.weights.h5",
+    "checkpoint.weights.h5",
+    "config.json",
+    "curves.png",
+    "history.csv",
+    "per_class.csv",
+    "per_class.png",
+    "samples.png",
+}
+
+
+def begin(folder, settings=None, model=None, **kwargs):
+    """A model, compiled, and the folder of its run."""
+    model = Tiny() if model is None else model
+    # Nothing here depends on how a step is compiled, which takes longer than all the steps.
+    model.compile(SGD(), run_eagerly=keras.backend.backend() == "tensorflow")
+    kwargs.setdefault("validation_data", [data(5, seed=1)])
+    return model, RunFolder(folder, classes=ABC, settings=settings, **kwargs)
+
+
+def train(model, run, epochs=EPOCHS, callbacks=(), **kwargs):
+    # Not shuffled, no dropout: a resumed run must arrive at the very same weights.
+    options = {"batch_size": 2, "verbose": 0, "shuffle": False, "validation_batch_size": 5}
+    options["validation_data"] = data(5, seed=1)
+    callbacks = [run, *callbacks]
+    return model.fit(*data(2 * STEPS), epochs=epochs, callbacks=callbacks, **options, **kwargs)
+
+
+def rows(file):
+    return [{k: v and float(v) for k, v in row.items()} for row in read_table(file)]
+
+
+def state(model):
+    variables = [*model.weights, *model.optimizer.variables]
+    return {v.path: keras.ops.convert_to_numpy(v).copy() for v in variables}
+
+
+def assert_same(state, expected):
+    assert state.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_allclose(state[path], value, rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """But for `whole`: drawing takes longer than all the rest."""
+    for name in ("training_curves", "per_class_bars", "segmentation_gallery"):
+        monkeypatch.setattr(pictures, name, lambda file, *_: write_whole(file, b"a picture"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: its folder, its history, the model's state after it."""
+    model, run = begin(tmp_path_factory.mktemp("runs") / "a" / "whole", settings={"seed": 3})
+    train(model, run)
+    return run.folder, rows(run.folder / "history.csv"), state(model)
+
+
+def test_everything_of_a_run_lies_in_its_folder(whole):
+    folder, history, final = whole
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert [row["epoch"] for row in history] == list(range(EPOCHS))
+    scores = {"mean_iou", "mean_accuracy", "pixel_accuracy", "loss"}
+    assert set(history[0]) == {"epoch", "learning_rate", *scores, *(f"val_{s}" for s in scores)}
+    # At the end of each epoch.
+    expected = [0.01 * (1 - epoch / EPOCHS) ** 0.9 for epoch in range(1, EPOCHS + 1)]
+    np.testing.assert_allclose([row["learning_rate"] for row in history], expected, rtol=1e-5)
+
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"] == {"seed": 3}
+    assert config["initial_weights"] == "random values"
+    assert config["classes"]["names"] == ["a", "b", "c"]
+    assert config["versions"] == {"keras": keras.__version__, "backend": keras.backend.backend()}
+    keras.models.model_from_json(json.dumps(config["model"]))
+
+    # The table is the last validation's, the best weights those of the best validation.
+    model = Tiny()
+    keras_psp.load_weights(model, folder / "checkpoint.weights.h5")
+    assert_same({w.path: final[w.path] for w in model.weights}, weights(model))
+    model.compile()
+    scores = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)
+    table = read_table(folder / "per_class.csv")
+    assert [row["class"] for row in table] == ["a", "b", "c"]
+    np.testing.assert_allclose(np.mean([float(r["iou"]) for r in table]), scores["mean_iou"])
+    np.testing.assert_allclose(history[-1]["val_mean_iou"], scores["mean_iou"], rtol=1e-6)
+    model = Tiny()
+    keras_psp.load_weights(model, folder / "best.weights.h5")
+    model.compile()
+    best = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)["mean_iou"]
+    np.testing.assert_allclose(best, max(row["val_mean_iou"] for row in history), rtol=1e-6)
+
+
+def weights(model):
+    return {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
+
+
+RUN = """
+import time
+import keras
+from tests.test_callbacks import begin, train
+model, run = begin(FOLDER, settings={"seed": 3})
+slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.3))
+train(model, run, callbacks=[slow])
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_end(whole, tmp_path, capsys):
+    folder = tmp_path / "run"
+    script = RUN.replace("FOLDER", repr(str(folder)))
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[1])
+    try:
+        # In the second epoch, wherever that is.
+        history = folder / "history.csv"
+        while not history.exists():
+            assert child.poll() is None
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 1.2))
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert child.returncode == -signal.SIGKILL
+    done = len(rows(history))
+    assert 1 <= done < EPOCHS
+
+    (folder / ".partial-checkpoint.weights.h5").write_bytes(b"half of")
+    model, run = begin(folder, settings={"seed": 3})
+    first = train(model, run).epoch[0]
+    assert first in (done - 1, done)  # the table is written just before the checkpoint
+    assert (f"Going on after epoch {first} of the run" in capsys.readouterr().out) == (first > 0)
+    assert_same(state(model), whole[2])
+    assert int(model.optimizer.iterations) == EPOCHS * STEPS
+    history = rows(history)
+    assert [row["epoch"] for row in history] == list(range(EPOCHS))
+    for row, expected in zip(history, whole[1], strict=True):
+        assert row == pytest.approx(expected, rel=1e-5)
+
+
+def test_cut_off_at_any_file_it_goes_on_to_the_same_end(whole, tmp_path, monkeypatch):
+    replace, done = os.replace, []
+
+    def count_down(source, target):
+        """As a kill would: nothing after this point is done."""
+        done.append(Path(target).name)
+        if len(done) == stop:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", count_down)
+    before = [".writable", "config.json", "checkpoint.weights.h5"]
+    of_an_epoch = len(FILES) - 1
+    # Before the first checkpoint, and at every file of the second epoch.
+    for stop in (3, *range(len(before) + of_an_epoch + 1, len(before) + 2 * of_an_epoch + 1)):
+        done.clear()
+        folder = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(*begin(folder, settings={"seed": 3}))
+        cut_off_at, stop = done[-1], 0
+        model, run = begin(folder, settings={"seed": 3})
+        train(model, run)
+        assert_same(state(model), whole[2])
+        for file in ("history.csv", "per_class.csv"):
+            # To the fifth place.
+            assert len(rounded(folder / file)) == len(rounded(whole[0] / file)), cut_off_at
+            assert rounded(folder / file) == rounded(whole[0] / file), cut_off_at
+        model.load_weights(folder / "best.weights.h5")
+        best = weights(model)
+        model.load_weights(whole[0] / "best.weights.h5")
+        assert_same(best, weights(model))
+        assert {f.name for f in folder.iterdir() if not f.name.startswith(".")} == FILES
+
+
+def rounded(file):
+    def number(text):
+        try:
+            return f"{float(text):.4e}"
+        except ValueError:
+            return text
+
+    return [[number(cell) for cell in line.split(",")] for line in file.read_text().splitlines()]
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    model, run = begin(tmp_path)
+    train(model, run, epochs=1)
+    again, run = begin(tmp_path)
+    assert train(again, run, epochs=1).epoch == []
+    assert_same(state(again), state(model))
+    # The folder's epochs are not those of a later `fit` without it.
+    history = again.fit(*data(2), epochs=2, verbose=0)
+    assert history.epoch == [0, 1]
+
+
+def test_a_longer_run_goes_on_in_the_longer_schedule(tmp_path):
+    model, run = begin(tmp_path)
+    train(model, run, epochs=1)
+    train(*begin(tmp_path), epochs=3)
+    rates = [row["learning_rate"] for row in rows(tmp_path / "history.csv")]
+    expected = [0, 0.01 * (1 - 2 / 3) ** 0.9, 0]  # at the end of each epoch
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_epochs_without_validation(tmp_path):
+    model, run = begin(tmp_path)
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: seen.append(
+            {f.name: f.read_bytes() for f in tmp_path.iterdir() if f.suffix == ".csv"}
+        )
+    )
+    train(model, run, epochs=5, callbacks=[look], validation_freq=2)
+    assert [set(files) for files in seen] == [
+        {"history.csv"},
+        *[{"history.csv", "per_class.csv"}] * 4,
+    ]
+    # Tables change when there is something new.
+    tables = [files["per_class.csv"] for files in seen[1:]]
+    assert tables[0] == tables[1] != tables[2] == tables[3]
+    history = rows(tmp_path / "history.csv")
+    assert [row["val_loss"] != "" for row in history] == [False, True, False, True, False]
+    assert {file.name for file in tmp_path.iterdir()} == FILES
+    # The best of those that were scored; going on does not forget it.
+    scores = [row["val_mean_iou"] or 0 for row in history]
+    best = (tmp_path / "best.weights.h5").read_bytes()
+    model, run = begin(tmp_path)
+    train(model, run, epochs=5, validation_freq=2)
+    assert (tmp_path / "best.weights.h5").read_bytes() == best
+    model.load_weights(tmp_path / "best.weights.h5")
+    score = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)["mean_iou"]
+    np.testing.assert_allclose(score, max(scores), rtol=1e-6)
+
+
+def test_nothing_but_training(tmp_path):
+    # No validation, no score, no picture: what is left is the latest weights.
+    model, run = begin(tmp_path, validation_data=None)
+    model.compile(SGD(), metrics=None, run_eagerly=True)
+    model.fit(*data(2), epochs=2, verbose=0, callbacks=[run])
+    assert {file.name for file in tmp_path.iterdir()} == {
+        name for name in FILES if not name.startswith(("per_class", "samples"))
+    }
+    again = Tiny()
+    keras_psp.load_weights(again, tmp_path / "best.weights.h5")
+    assert_same(weights(again), weights(model))
+
+
+@pytest.mark.parametrize("when", ["in the loss", "in the last weights"])
+def test_nan_leaves_the_last_good_weights(tmp_path, when):
+    model, run = begin(tmp_path)
+    good = []
+
+    class Poison(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            good[:] = [state(self.model), (tmp_path / "checkpoint.weights.h5").read_bytes()]
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if when == "in the loss" and good and batch == 1:
+                self.model.head.bias.assign([0.0, np.nan, 0.0])
+
+        def on_train_batch_end(self, batch, logs=None):
+            if when == "in the last weights" and good and batch == STEPS - 1:
+                self.model.auxiliary_head.bias.assign([0.0, np.inf, 0.0])
+
+    received = {
+        "in the loss": r"loss=nan in step 2",
+        "in the last weights": r"1 weights that are not, the first of them auxiliary_head/bias,",
+    }
+    with pytest.raises(
+        FloatingPointError,
+        match=rf"Received: {received[when]} in epoch 2\. The weights after epoch 1 were put back; "
+        rf"they lie in {tmp_path}/checkpoint\.weights\.h5\. Lower the learning rate",
+    ):
+        train(model, run, callbacks=[Poison()])
+    assert_same(state(model), good[0])
+    assert (tmp_path / "checkpoint.weights.h5").read_bytes() == good[1]
+    assert len(rows(tmp_path / "history.csv")) == 1
+
+
+def test_nan_in_the_first_epoch_leaves_what_it_began_with(tmp_path):
+    model, run = begin(tmp_path)
+    before = weights(model)
+    before = {path: value.copy() for path, value in before.items()}
+    images, labels = data(2)
+    images[0, 0, 0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match=r"in epoch 1\. The weights after epoch 0 were"):
+        model.fit(images, labels, verbose=0, callbacks=[run])
+    assert_same(weights(model), before)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"settings": {"seed": 4}},
+            r"where the settings changed \(seed: 3 → 4\)\. Take ",
+        ),
+        ({"settings": {}}, r"where the settings changed \(seed: 3 → None\)"),
+        (
+            {"model": {"auxiliary_weight": 0.2}},
+            r"where the model changed \(auxiliary_weight: 0\.4 → 0\.2\)",
+        ),
+    ],
+)
+def test_a_folder_of_another_run(whole, change, message):
+    change = {"settings": {"seed": 3}, "model": {}} | change
+    model, run = begin(whole[0], change["settings"], Tiny(**change["model"]))
+    before = {path: value.copy() for path, value in weights(model).items()}
+    with pytest.raises(ValueError, match=rf"Received: folder='{whole[0]}', {message}"):
+        train(model, run)
+    assert_same(weights(model), before)
+
+
+def test_weights_that_cannot_be_had_again_do_not_hinder(whole):
+    model, run = begin(whole[0], {"seed": 3})
+    model.initial_weights = "random values (no network)"
+    train(model, run)
+    assert model.initial_weights == "random values"
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        OSError, match=r"folder that can be written to\. Received: folder='.*/runs'"
+    ):
+        RunFolder(tmp_path / "file" / "runs")
+
+
+def test_classes_of_another_model(tmp_path):
+    model, _ = begin(tmp_path)
+    with pytest.raises(ValueError, match="Received: 11 classes, a model of num_classes=3"):
+        train(model, RunFolder(tmp_path))
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    file = tmp_path / "file.txt"
+    write_whole(file, b"old")
+
+    def fail(partial):
+        Path(partial).write_text("ne")
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        write_whole(file, fail)
+    assert file.read_bytes() == b"old"
+    write_whole(file, b"new")
+    assert [f.name for f in tmp_path.iterdir() if not f.name.startswith(".")] == ["file.txt"]
+    assert file.read_bytes() == b"new"
+
+
+def test_scores_are_found_where_there_are_any():
+    model = Tiny()
+    assert find_scores(model) is None
+    model.compile(metrics=["accuracy", MeanIoU(3)])
+    model.evaluate(*data(1), verbose=0)
+    assert isinstance(find_scores(model), MeanIoU)
+
+
+BACKEND = """
+import numpy as np
+import keras
+import pytest
+from pathlib import Path
+from tests.test_callbacks import *
+
+folder = Path(FOLDER)
+model, run = begin(folder / "whole")
+train(model, run, epochs=2)
+scores = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)
+iou = find_scores(model).per_class()
+np.testing.assert_allclose(np.mean(iou), scores["mean_iou"], rtol=1e-6)
+table = [float(line.split(",")[1]) for line in open(run.folder / "per_class.csv").readlines()[1:]]
+np.testing.assert_allclose(table, iou)
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+killed, run = begin(folder / "killed")
+with pytest.raises(KeyboardInterrupt):
+    train(killed, run, epochs=2, callbacks=[Stop()])
+resumed, run = begin(folder / "killed")
+assert train(resumed, run, epochs=2).epoch == [1]
+assert_same(state(resumed), state(model))
+
+before = state(resumed)
+images, labels = data(2)
+images[0] = np.nan
+with pytest.raises(FloatingPointError):
+    resumed.fit(images, labels, epochs=3, verbose=0, callbacks=[run])
+assert_same(state(resumed), before)
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_works_on_other_backends(tmp_path, backend):
+    pytest.importorskip(backend)
+    script = BACKEND.replace("FOLDER", repr(str(tmp_path)))
+    environment = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], env=environment, check=True
+    )

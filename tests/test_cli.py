@@ -1,0 +1,184 @@
+"""The commands, called as a shell calls them, at the smallest size."""
+
+import contextlib
+import csv
+import io
+import json
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_psp import pictures
+from keras_psp.cli import main
+from keras_psp.data.street_scenes import street_scene
+
+SMALL = ["--scenes", "4", "--image-size", "33", "48", "--batch-size", "2", "--epochs", "1"]
+
+
+def run_command(*arguments):
+    """Returns exit code, what was printed, and what was complained about."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main([str(argument) for argument in arguments])
+    return code, out.getvalue(), err.getvalue()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run folder, and what the command that made it said."""
+    folder = tmp_path_factory.mktemp("runs") / "small"
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")  # What users get to read; the tests' own is "error".
+        return folder, run_command("train", *SMALL, "--run", folder)
+
+
+def test_train_leaves_everything_in_one_folder_and_says_where(trained):
+    folder, (code, out, _) = trained
+    assert code == 0
+    assert f"Everything lies in {folder}:" in out
+    for name in (
+        *("best.weights.h5", "checkpoint.weights.h5", "config.json", "history.csv", "curves.png"),
+        *("evaluation-val/samples.png", "evaluation-val/per_class.csv"),
+    ):
+        assert (folder / name).is_file()
+    scores = json.loads((folder / "evaluation-val" / "scores.json").read_text())
+    assert f"Mean IoU reached: {scores['mean_iou']:.3f}" in out
+    with open(folder / "history.csv", newline="") as file:
+        (epoch,) = csv.DictReader(file)
+    # The same weights on the same split, once by fit and once from their file.
+    assert float(epoch["val_mean_iou"]) == pytest.approx(scores["mean_iou"], abs=1e-3)
+
+
+def test_what_the_network_started_from_is_said_in_one_line_and_in_the_report(trained):
+    _, (_, out, err) = trained
+    assert "Note: resnet18 starts from random values: No ImageNet weights" in err
+    assert "It had started from random values" in out
+    assert "Warning" not in err
+
+
+@pytest.mark.filterwarnings("default")
+def test_the_same_command_again_goes_on_with_the_run(trained):
+    folder, (_, first, _) = trained
+    code, out, _ = run_command("train", *SMALL, "--backbone-weights", "auto", "--run", folder)
+    assert code == 0, out
+    assert f"Going on after epoch 1 of the run in {folder}" in out
+    assert out[out.index("Mean IoU reached") :] == first[first.index("Mean IoU reached") :]
+
+
+def test_other_settings_for_the_same_folder_are_an_error(trained):
+    folder, _ = trained
+    code, _, err = run_command(
+        "train", *SMALL, "--backbone-weights", "none", "--seed", "7", "--run", folder
+    )
+    assert code == 2
+    assert "where the settings changed (backbone_weights: auto → none, seed: 1 → 7)" in err
+
+
+def test_evaluate_prints_and_writes_a_table(trained):
+    folder, _ = trained
+    code, out, _ = run_command("evaluate", folder, "--split", "test", "--weights", "last")
+    assert code == 0
+    assert "Column_Pole" in out
+    with open(folder / "evaluation-test" / "per_class.csv", newline="") as file:
+        assert len(list(csv.DictReader(file))) == 11
+
+
+def test_evaluate_refuses_data_of_other_classes(trained, tmp_path, write_image):
+    folder, _ = trained
+    write_image(tmp_path / "val/images/a.png", np.zeros((33, 48, 3)))
+    write_image(tmp_path / "val/labels/a.png", np.zeros((33, 48)))
+    (tmp_path / "classes.txt").write_text("grass\nwater\n")
+    code, _, err = run_command("evaluate", folder, "--data", tmp_path)
+    assert code == 2
+    assert "data of its own classes. Received: a run with Building, Tree" in err
+    assert "data with grass, water" in err
+
+
+def test_predict_survives_a_broken_file_and_names_it(trained, tmp_path):
+    folder, _ = trained
+    images, out_folder = tmp_path / "images", tmp_path / "out"
+    images.mkdir()
+    for number, size in enumerate([(33, 48), (50, 81)]):
+        pictures.write_image(images / f"{number}.png", street_scene(number, size)[0])
+    (images / "1.jpg").write_bytes((images / "1.png").read_bytes())
+    (images / "broken.png").write_bytes((images / "1.png").read_bytes()[:900])
+    (images / "notes.txt").write_text("no image")
+    code, out, _ = run_command("predict", folder, images, "--out", out_folder)
+    assert code == 1
+    assert "2 of 4 images failed:" in out
+    assert f"{images / 'broken.png'}, which cannot be read" in out
+    assert f"Received: {images / '1.png'} after {images / '1.jpg'}" in out
+    for name, size in [("0.png", (48, 33)), ("1.png", (81, 50))]:
+        with Image.open(out_folder / "labels" / name) as labels:
+            assert (labels.mode, labels.size) == ("L", size)
+        with Image.open(out_folder / "overlays" / name) as overlay:
+            assert (overlay.mode, overlay.size) == ("RGB", size)
+
+
+def test_predict_takes_one_image(trained, tmp_path):
+    folder, _ = trained
+    pictures.write_image(tmp_path / "street.png", street_scene(5, (33, 48))[0])
+    assert run_command("predict", folder, tmp_path / "street.png")[0] == 0
+    assert (folder / "predictions" / "overlays" / "street.png").is_file()
+
+
+def test_predict_wants_images(trained, tmp_path):
+    folder, _ = trained
+    code, _, err = run_command("predict", folder, tmp_path)
+    assert code == 2
+    assert "must hold images" in err
+    code, out, _ = run_command("predict", folder, tmp_path / "nothing.png")
+    assert code == 1
+    assert "nothing.png" in out
+
+
+@pytest.mark.parametrize(
+    "option, name, hint",
+    [
+        ("--data", "camvit", "Did you mean 'camvid'?"),
+        ("--data", "no/such/folder", "'path/of/a/folder'"),
+        ("--backbone", "resnet19", "Did you mean 'resnet18"),
+        ("--augment", "autors", "Did you mean 'authors'?"),
+    ],
+)
+def test_unknown_names_are_answered_with_the_nearest(option, name, hint, tmp_path):
+    code, out, err = run_command("train", option, name, "--run", tmp_path / "run")
+    assert (code, out) == (2, "")
+    assert err.startswith("keras-psp: ")
+    assert hint in err
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unwritable_run_folder_is_an_error(tmp_path):
+    (tmp_path / "file").write_text("not a folder")
+    code, _, err = run_command("train", *SMALL, "--run", tmp_path / "file" / "run")
+    assert code == 2
+    assert "needs a folder that can be written to" in err
+
+
+def test_evaluate_wants_a_run(tmp_path):
+    code, _, err = run_command("evaluate", tmp_path)
+    assert code == 2
+    assert "has no config.json" in err
+
+
+def test_traceback_shows_where_an_error_comes_from(tmp_path):
+    with pytest.raises(FileNotFoundError):
+        main(["--traceback", "evaluate", str(tmp_path)])
+
+
+def test_data_check_reports_and_tells_by_its_exit_code(tmp_path, write_image):
+    write_image(tmp_path / "train/images/a.png", np.zeros((4, 6, 3)))
+    write_image(tmp_path / "train/labels/a.png", np.ones((4, 6)))
+    code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")
+    assert code == 0
+    assert "train never shows: road" in out
+    write_image(tmp_path / "train/labels/a.png", np.full((4, 6), 9))
+    code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")
+    assert code == 1
+    assert "1 × unknown label" in out
+    code, _, err = run_command("data", "check", tmp_path)
+    assert code == 2
+    assert "needs a class list" in err

@@ -1,0 +1,92 @@
+"""Several devices, or several processes, do what one does with the same batches: losses, weights
+(so the statistics of batch normalisation too) and scores, however void is spread over them."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.train_distributed import STEPS, images_and_labels, train
+
+
+def start(result, kind, *args, **environment):
+    environment = os.environ | environment | {"KERAS_BACKEND": kind.partition("-")[0]}
+    command = [sys.executable, "-m", "tests.train_distributed", result, kind, *map(str, args)]
+    return subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment)
+
+
+def finish(*processes):
+    try:
+        codes = [process.wait(timeout=250) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert codes == [0] * len(processes)
+
+
+def assert_same(result, expected):
+    result, expected = dict(np.load(result)), dict(np.load(expected))
+    weights = {name for name in expected if "/" in name and "seed" not in name}
+    assert len(weights) > 20
+    assert weights < result.keys() <= expected.keys()
+    for name in result.keys() - weights:
+        if "seed" not in name:
+            np.testing.assert_allclose(result[name], expected[name], rtol=1e-5, err_msg=name)
+    for name in weights:
+        # A bias may be a rounding beside the others.
+        scale = max(np.abs(expected[name]).max(), 1e-2)
+        np.testing.assert_allclose(
+            result[name], expected[name], rtol=0, atol=1e-4 * scale, err_msg=name
+        )
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """What one device does, on the backend of this process."""
+    file = tmp_path_factory.mktemp("distribution") / "one.npz"
+    train(file, *images_and_labels())
+    with np.load(file) as result:
+        assert len(result["losses"]) == STEPS
+        assert 0 < result["history mean_iou"] < 1
+    return file
+
+
+@pytest.mark.slow
+def test_mirrored_strategy(tmp_path, one):
+    pytest.importorskip("tensorflow")
+    two = tmp_path / "two.npz"
+    finish(start(two, "tensorflow-mirrored"))
+    assert_same(two, one)
+
+
+# XLA's optimisations take longer than the training.
+JAX = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
+TWO_DEVICES = JAX | {"XLA_FLAGS": JAX["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"}
+GLOO = JAX | {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}
+
+
+@pytest.mark.slow
+def test_two_devices_on_jax(tmp_path, one):
+    pytest.importorskip("jax")
+    two = tmp_path / "two.npz"
+    finish(start(two, "jax-devices", **TWO_DEVICES))
+    assert_same(two, one)
+
+
+@pytest.mark.slow
+def test_two_processes_on_jax(tmp_path, one):
+    pytest.importorskip("jax")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    two = tmp_path / "two.npz"
+    finish(*(start(two, "jax-processes", port, process, **GLOO) for process in range(2)))
+    assert_same(two, one)
+    # The first process alone has written the run.
+    folder = Path(f"{two}.run")
+    assert (folder / "checkpoint.weights.h5").exists()
+    assert len((folder / "history.csv").read_text().splitlines()) == 2

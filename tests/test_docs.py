@@ -1,0 +1,157 @@
+"""Whatever the documentation shows runs: examples of docstrings, README and site, and tutorials."""
+
+import ast
+import importlib.util
+import re
+import textwrap
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from keras_psp import cli
+from keras_psp.data import street_scenes
+from keras_psp.pictures import write_image
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+# What takes hours is run with the same words and smaller numbers.
+SMALLER = {
+    "epochs=50": "epochs=1",
+    "image_size=(240, 320)": "image_size=(24, 32)",
+    'backbone="resnet50"': 'backbone="resnet18"',
+}
+
+
+def examples():
+    """Every ```python block, as code with empty lines before it, so that errors name its line."""
+    for file in PAGES:
+        yield from blocks(file.read_text(), str(file.relative_to(ROOT)), 1)
+    for file in sorted((ROOT / "keras_psp").rglob("*.py")):
+        name = str(file.relative_to(ROOT))
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.FunctionDef | ast.ClassDef | ast.Module):
+                continue
+            if ast.get_docstring(node, clean=False):
+                docstring = node.body[0]
+                yield from blocks(docstring.value.value, name, docstring.lineno)
+
+
+def blocks(text, name, first_line):
+    for match in re.finditer(r"^( *)```python\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL):
+        line = first_line + text.count("\n", 0, match.start(2))
+        code = "\n" * (line - 1) + textwrap.dedent(match[2])
+        yield pytest.param(name, code, id=f"{name}:{line}")
+
+
+def different(found):
+    """What README and home page both show runs once."""
+    return list({example.values[1].strip(): example for example in found}.values())
+
+
+@pytest.fixture(scope="module")
+def small_camvid(tmp_path_factory):
+    """A folder in the layout of CamVid's SegNet release, with a few small frames of noise."""
+    folder, rng = tmp_path_factory.mktemp("data") / "CamVid", np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        lines = []
+        for number in range(8):
+            name = f"{split}/{number}.png", f"{split}annot/{number}.png"
+            write_image(folder / name[0], rng.integers(0, 256, (36, 48, 3)))
+            write_image(folder / name[1], rng.integers(0, 12, (36, 48)))
+            lines.append(" ".join(f"/SegNet/CamVid/{part}" for part in name))
+        (folder / f"{split}.txt").write_text("\n".join(lines) + "\n")
+    return folder
+
+
+@pytest.mark.filterwarnings("ignore:.*random:UserWarning")  # backbones without the network
+@pytest.mark.parametrize("name, code", different(examples()))
+def test_example_runs(name, code, small_camvid, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_PSP_DATA", str(small_camvid))
+    for large, small in SMALLER.items():
+        code = code.replace(large, small)
+    exec(compile(code, ROOT / name, "exec"), {"__name__": "example"})
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
+def test_links_within_the_project_lead_somewhere(file):
+    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text())
+    made_by_the_site = ROOT / "docs" / "tutorials"
+    for target in targets:
+        path = (file.parent / target).resolve()
+        if path.parent == made_by_the_site:
+            path = ROOT / "tutorials" / f"{path.stem}.py"
+        assert path.exists(), target
+
+
+def commands():
+    """Every call of the command line, in inline code or in a ```bash block."""
+    for file in PAGES:
+        text = file.read_text()
+        shell = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        for code in [*shell, *re.findall(r"`([^`\n]+)`", text)]:
+            yield from re.findall(r"^(?:.*&& )?keras-psp (.+)", code, re.MULTILINE)
+
+
+@pytest.mark.parametrize("command", sorted(set(commands())))
+def test_commands_have_these_options(command):
+    cli._parser().parse_args(command.removesuffix(" --help").split())  # exits where one has not
+
+
+# Tutorials --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def pages():
+    spec = importlib.util.spec_from_file_location("pages", ROOT / "tutorials" / "pages.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_first_segmentation(pages, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in street_scenes.SPLITS:
+        monkeypatch.setitem(street_scenes.SPLITS, split, 8)
+    program = ROOT / "tutorials" / "first_segmentation.py"
+    outputs = pages.run(program, IMAGE_SIZE=(24, 32), BATCH_SIZE=4, EPOCHS=1)
+    assert "mean IoU 0.667" in "".join(outputs)  # worked out by hand in the tutorial's text
+    shown = re.findall(r"!\[.*?\]\((.*?)\)", program.read_text())
+    assert len(shown) == 5
+    assert all((tmp_path / picture).stat().st_size > 0 for picture in shown)
+
+
+PROGRAM = '''"""Not shown."""
+# %% [markdown]
+# # Title
+#
+# Text.
+# %% tags=["parameters"]
+N = 1
+# %%
+print(N + 1)
+'''
+
+
+def test_pages_hold_text_code_and_output(pages, tmp_path, monkeypatch, caplog):
+    program = tmp_path / "tutorials" / "one.py"
+    program.parent.mkdir()
+    program.write_text(PROGRAM)
+    monkeypatch.setattr(pages, "RECORDS", tmp_path / "docs")
+    monkeypatch.setattr(pages, "FOLDER", program.parent)
+    assert pages.run(program, N=41) == ["", "42\n"]
+    with pytest.raises(ValueError, match=r"no parameters named \['M'\]"):
+        pages.run(program, M=1)
+
+    pages.record(program)
+    page = pages.page(program)
+    assert page.startswith("# Title\n\nText.\n\n```python\nN = 1\n```\n\n```python\nprint(N + 1)\n")
+    assert "\n2\n```\n" in page
+    assert "Not shown" not in page
+    assert not caplog.records
+
+    program.write_text(PROGRAM.replace("N + 1", "N + 2"))
+    pages.page(program)
+    assert "recorded from other code" in caplog.text

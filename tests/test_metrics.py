@@ -1,0 +1,237 @@
+"""Scores against the course's test vectors, a NumPy reference, and counts no float32 can hold."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from keras_psp.metrics import (
+    MeanAccuracy,
+    MeanIoU,
+    PixelAccuracy,
+    SegmentationScores,
+    iou_per_class,
+)
+
+ALL = [MeanIoU, MeanAccuracy, PixelAccuracy, SegmentationScores]
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(0)
+
+
+def reference(num_classes, labels, predicted, counted=None):
+    """Intersection, target area and union of every class, pixel sets spelled out."""
+    counted = (labels != 255) & (True if counted is None else counted)
+    areas = [
+        (
+            np.sum(counted & (labels == k) & (predicted == k)),
+            np.sum(counted & (labels == k)),
+            np.sum(counted & ((labels == k) | (predicted == k))),
+        )
+        for k in range(num_classes)
+    ]
+    return np.array(areas, float).T
+
+
+def expected_scores(intersection, target, union, absent="skip"):
+    kept = target > 0 if absent == "skip" else np.full(len(target), True)
+    # The course's formulas.
+    return {
+        "mean_iou": np.mean((intersection / (union + 1e-10))[kept]),
+        "mean_accuracy": np.mean((intersection / (target + 1e-10))[kept]),
+        "pixel_accuracy": intersection.sum() / target.sum(),
+    }
+
+
+def floats(scores):
+    return {name: float(value) for name, value in scores.items()}
+
+
+@pytest.mark.parametrize(
+    "num_classes, predicted, labels, intersection, target, union",
+    [
+        (2, [[0, 0], [1, 0]], [[0, 0], [1, 1]], [2, 1], [2, 2], [3, 2]),
+        (3, [[2, 0], [1, 0]], [[2, 0], [1, 1]], [1, 1, 1], [1, 2, 1], [2, 2, 1]),
+        (2, [[1, 0], [1, 0]], [[255, 0], [255, 1]], [1, 0], [1, 1], [2, 1]),
+    ],
+)
+def test_the_courses_vectors(num_classes, predicted, labels, intersection, target, union):
+    scores = SegmentationScores(num_classes)
+    scores.update_state(np.array([labels]), np.array([predicted]))
+    matrix = scores.confusion_matrix()
+    assert matrix.diagonal().tolist() == intersection
+    assert matrix.sum(1).tolist() == target
+    assert (matrix.sum(0) + matrix.sum(1) - matrix.diagonal()).tolist() == union
+    areas = np.array([intersection, target, union])
+    assert floats(scores.result()) == pytest.approx(expected_scores(*areas))
+    np.testing.assert_allclose(scores.per_class(), areas[0] / areas[2])
+
+
+@pytest.mark.parametrize("absent", ["skip", "zero"])
+@pytest.mark.parametrize("maps", ["logits", "probabilities", "class maps", "class maps, 1 channel"])
+def test_equals_a_reference_over_several_batches(rng, maps, absent):
+    num_classes = 7
+    metrics = {m.name: m for m in (c(num_classes, absent_classes=absent) for c in ALL)}
+    batches = []
+    for batch in (3, 1, 2):
+        # Of the classes, 5 is never true and 6 neither true nor predicted.
+        logits = rng.normal(size=(batch, 9, 11, num_classes)).astype("float32")
+        logits[..., 6] = -9
+        labels = rng.integers(0, 5, (batch, 9, 11))
+        labels[rng.random(labels.shape) < 0.3] = 255
+        predicted = logits.argmax(-1)
+        batches.append((labels, predicted))
+        given = {
+            "logits": logits,
+            "probabilities": 1 / (1 + np.exp(-logits)),
+            "class maps": predicted,
+            "class maps, 1 channel": predicted[..., None],
+        }[maps]
+        for metric in metrics.values():
+            metric.update_state(labels if maps == "logits" else labels[..., None], given)
+
+    labels, predicted = (
+        np.concatenate([x.ravel() for x in xs]) for xs in zip(*batches, strict=True)
+    )
+    areas = reference(num_classes, labels, predicted)
+    assert areas[1, 5] == 0 < areas[2, 5]
+    expected = expected_scores(*areas, absent)
+    scores = metrics.pop("scores")
+    assert floats(scores.result()) == pytest.approx(expected, rel=1e-6)
+    # One metric or three: the same.
+    assert {n: m.result() for n, m in metrics.items()} == floats(scores.result())
+    iou = np.append(areas[0, :5] / areas[2, :5], [np.nan, np.nan])
+    for metric in (scores, metrics["mean_iou"]):
+        np.testing.assert_allclose(metric.per_class(), iou)
+
+
+def test_nothing_counted_scores_0():
+    scores = SegmentationScores(3)
+    assert floats(scores.result()) == {"mean_iou": 0, "mean_accuracy": 0, "pixel_accuracy": 0}
+    scores.update_state(np.full((1, 2, 2), 255), np.zeros((1, 2, 2, 3)))
+    assert floats(scores.result()) == {"mean_iou": 0, "mean_accuracy": 0, "pixel_accuracy": 0}
+    assert np.isnan(scores.per_class()).all()
+
+
+@pytest.mark.parametrize("shape", [(2,), (2, 3, 4), (2, 3, 4, 1)])
+def test_pixels_of_weight_0_are_left_out(rng, shape):
+    labels, predicted = rng.integers(0, 3, (2, 2, 3, 4))
+    weight = rng.integers(0, 3, shape)
+    weight.flat[0] = 0
+    counted = np.broadcast_to(weight.reshape(*shape[:3], *[1] * (3 - len(shape))) != 0, (2, 3, 4))
+    scores = SegmentationScores(3)
+    scores.update_state(labels, predicted, sample_weight=weight)
+    expected = expected_scores(*reference(3, labels, predicted, counted))
+    assert floats(scores.result()) == pytest.approx(expected)
+
+
+def count_up_to(scores, matrix):
+    """Sets the counters as if so many pixels had been counted."""
+    high, low = np.divmod(np.array(matrix), 2**16)
+    scores.high.assign(high.astype("int32"))
+    scores.low.assign(low.astype("int32"))
+
+
+@pytest.mark.parametrize("before", [2**24, 2**31 - 1, 2**40])
+def test_counts_exactly_what_float32_and_int32_cannot(before):
+    scores = SegmentationScores(2)
+    start = np.array([[before, 3], [2**16 - 1, before - 5]])
+    count_up_to(scores, start)
+    labels = np.array([[[0, 1, 0, 1]]])
+    for _ in range(3):
+        scores.update_state(labels, np.array([[[0, 0, 1, 1]]]))
+    expected = start + 3
+    np.testing.assert_array_equal(scores.confusion_matrix(), expected)
+    target = expected.sum(1)
+    union = target + expected.sum(0) - expected.diagonal()
+    areas = expected.diagonal(), target, union
+    assert floats(scores.result()) == pytest.approx(expected_scores(*areas), rel=1e-6)
+    np.testing.assert_allclose(scores.per_class(), areas[0] / union, rtol=1e-15)
+
+
+def test_one_batch_beyond_2_to_the_24():
+    # 17 million pixels at once, one of them of another class.
+    labels = np.zeros((1, 4113, 4133), "uint8")
+    predicted = labels.copy()
+    predicted[0, 7, 8] = 1
+    metric = MeanIoU(2)
+    metric.update_state(labels, predicted)
+    assert metric.confusion_matrix().tolist() == [[labels.size - 1, 1], [0, 0]]
+
+
+def test_many_classes_do_not_overflow_a_row():
+    scores = PixelAccuracy(2000)
+    low = np.full((2000, 2000), 2**16 - 1)
+    count_up_to(scores, low)
+    assert float(scores.result()) == pytest.approx(1 / 2000)
+
+
+def test_starts_again_after_reset(rng):
+    labels, predicted = rng.integers(0, 3, (2, 2, 3, 4))
+    scores, fresh = SegmentationScores(3), SegmentationScores(3)
+    count_up_to(scores, np.full((3, 3), 2**20 + 7))
+    scores.reset_state()
+    for metric in (scores, fresh):
+        metric.update_state(labels, predicted)
+    np.testing.assert_array_equal(scores.confusion_matrix(), fresh.confusion_matrix())
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_comes_back_from_its_configuration(cls):
+    names = ["road", "car", "sky"]
+    metric = cls(3, ignore_class=7, absent_classes="zero", class_names=names, name="mine")
+    config = keras.metrics.serialize(metric)
+    again = keras.metrics.deserialize(json.loads(json.dumps(config)))
+    assert type(again) is cls
+    assert (again.num_classes, again.ignore_class, again.name) == (3, 7, "mine")
+    assert (again.absent_classes, again.class_names) == ("zero", names)
+    assert keras.metrics.serialize(again) == config
+
+
+def test_a_label_out_of_range_is_named():
+    labels = np.array([[[3, 255], [0, 1]]])
+    with pytest.raises(ValueError, match=r"one of 0 … 2 or 255 for void\. Received: label 3\."):
+        MeanIoU(3).update_state(labels, np.zeros((1, 2, 2, 3)))
+
+
+def test_a_predicted_class_out_of_range_is_named():
+    with pytest.raises(ValueError, match=r"one of 0 … 2\. Received: predicted class 3, 255\."):
+        MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.array([[[3, 255], [0, 1]]]))
+
+
+def test_predictions_of_other_classes():
+    with pytest.raises(ValueError, match=r"one channel per class.*\(1, 2, 2, 21\), num_classes=3"):
+        MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 21)))
+
+
+def test_labels_of_another_size():
+    with pytest.raises(ValueError, match=r"one class number per pixel.*shape \(1, 2, 3\)"):
+        MeanIoU(3).update_state(np.zeros((1, 2, 3)), np.zeros((1, 2, 2, 3)))
+
+
+def test_an_unknown_policy():
+    with pytest.raises(ValueError, match="Did you mean 'skip'"):
+        MeanIoU(3, absent_classes="skipp")
+
+
+def test_counts_in_a_compiled_step(rng):
+    labels, predicted = rng.integers(0, 3, (2, 2, 3, 4)).astype("int32")
+    labels[0, 0] = 255
+    logits = np.eye(3, dtype="float32")[predicted]
+    image = keras.Input((3, 4, 3))
+    model = keras.Model(image, keras.layers.Identity()(image))
+    results = {}
+    for jit in (False, keras.backend.backend() != "torch"):
+        scores = SegmentationScores(3)
+        model.compile(loss=lambda y, p: 0.0 * p[..., 0], metrics=[scores], jit_compile=jit)
+        results = model.evaluate(logits, labels, return_dict=True, verbose=0)
+        expected = expected_scores(*reference(3, labels, predicted))
+        assert {name: results[name] for name in expected} == pytest.approx(expected)
+
+
+def test_iou_of_a_confusion_matrix():
+    matrix = np.array([[2, 1, 0], [0, 1, 0], [0, 0, 0]])
+    np.testing.assert_allclose(iou_per_class(matrix), [2 / 3, 1 / 2, np.nan])

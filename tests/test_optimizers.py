@@ -1,0 +1,199 @@
+"""The recipe's optimiser against PyTorch's, and schedules that `fit` fills in."""
+
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+
+import keras_psp
+from keras_psp.losses import SparseCategoricalCrossentropy
+from keras_psp.optimizers import SGD, PolynomialDecay
+from tests.tiny import Tiny, data
+
+
+def two_layers():
+    """Variables of a layer called `backbone` and one called `head`."""
+    image = keras.Input((5,))
+    features = keras.layers.Dense(4, name="backbone")(image)
+    return keras.Model(image, keras.layers.Dense(3, name="head")(features)).trainable_variables
+
+
+STEPS, BASE = 8, 0.05
+KINDS = [
+    {"momentum": 0.9, "nesterov": False},
+    {"momentum": 0.9, "nesterov": True},
+    {"momentum": 0.0, "nesterov": False},
+]
+# In a process of its own: PyTorch's optimisers load Triton, and that may crash beside TensorFlow.
+PYTORCH = """
+import sys, numpy, torch
+for file in sys.argv[1:]:
+    data = dict(numpy.load(file))
+    start, *gradients = ([data[f"{i}_{j}"] for j in range(4)] for i in range(1 + STEPS))
+    weights = [torch.nn.Parameter(torch.from_numpy(w).cpu()) for w in start]
+    groups = [{"params": weights[:2], "lr": BASE}, {"params": weights[2:], "lr": 10 * BASE}]
+    kind = {"momentum": float(data["momentum"]), "nesterov": bool(data["nesterov"])}
+    optimizer = torch.optim.SGD(groups, weight_decay=0.01, **kind)
+    poly = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (1 - step / STEPS) ** 0.9)
+    for step in gradients:
+        for weight, gradient in zip(weights, step):
+            weight.grad = torch.from_numpy(gradient).cpu()
+        optimizer.step()
+        poly.step()
+    numpy.savez(file, *(w.detach().numpy() for w in weights))
+""".replace("STEPS", str(STEPS)).replace("BASE", str(BASE))
+
+
+def test_equals_pytorchs(tmp_path):
+    pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    results = {}
+    for kind in KINDS:
+        variables = two_layers()
+        start, *gradients = (
+            [rng.normal(size=variable.shape).astype("float32") for variable in variables]
+            for _ in range(1 + STEPS)
+        )
+        file = tmp_path / f"{len(results)}.npz"
+        arrays = {
+            f"{i}_{j}": array
+            for i, step in enumerate([start, *gradients])
+            for j, array in enumerate(step)
+        }
+        np.savez(file, **arrays, **kind)
+
+        for variable, value in zip(variables, start, strict=True):
+            variable.assign(value)
+        optimizer = SGD(PolynomialDecay(BASE, total_steps=STEPS), l2=0.01, **kind)
+        for step in gradients:
+            optimizer.apply([keras.ops.convert_to_tensor(g) for g in step], variables)
+        results[file] = [keras.ops.convert_to_numpy(variable) for variable in variables]
+
+    subprocess.run([sys.executable, "-c", PYTORCH, *results], check=True)
+    for file, values in results.items():
+        for value, expected in zip(values, np.load(file).values(), strict=True):
+            np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)
+
+
+def test_the_rate_decays_to_0():
+    rate = PolynomialDecay(0.01, total_steps=10)
+    expected = [0.01 * (1 - step / 10) ** 0.9 for step in range(11)]
+    np.testing.assert_allclose([float(rate(step)) for step in range(11)], expected, rtol=1e-5)
+    assert float(rate(11)) == 0.0
+    np.testing.assert_allclose(float(PolynomialDecay(0.4, power=2, total_steps=2)(1)), 0.1)
+
+
+def test_comes_back_from_its_configuration():
+    optimizer = SGD(PolynomialDecay(0.3, 0.5, 70), momentum=0.8, l2=1e-3, multipliers={"a": 2})
+    config = keras.saving.serialize_keras_object(optimizer)
+    again = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
+    assert isinstance(again, SGD)
+    assert (again.momentum, again.l2, again.multipliers) == (0.8, 1e-3, {"a": 2})
+    assert again._learning_rate.get_config() == {"base": 0.3, "power": 0.5, "total_steps": 70}
+    assert keras.saving.serialize_keras_object(again) == config
+
+
+def test_pyramid_and_heads_learn_ten_times_as_fast():
+    model = keras_psp.PSPNet("resnet18", num_classes=2, backbone_weights=None)
+    optimizer = SGD()
+    optimizer.build(model.trainable_variables)
+    fast = (model.pyramid_pooling, model.head, model.auxiliary_head)
+    fast = {id(v) for layer in fast for v in layer.trainable_variables}
+    assert len(fast) > 12
+    for variable in model.trainable_variables:
+        factor = optimizer._factors[optimizer._get_variable_index(variable)]
+        assert factor == (10.0 if id(variable) in fast else 1.0), variable.path
+
+
+def test_multipliers_name_layers():
+    optimizer = SGD(multipliers={"backbone": 0.0, "hea": 7})
+    optimizer.build(two_layers())
+    assert optimizer._factors == [0.0, 0.0, 1.0, 1.0]
+
+
+class Rates(keras.callbacks.Callback):
+    """Notes the rate of every step, before it is taken."""
+
+    def on_train_begin(self, logs=None):
+        self.rates = []
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.rates.append(float(self.model.optimizer.learning_rate))
+
+
+def poly(base, total, first=0):
+    return [base * (1 - step / total) ** 0.9 for step in range(first, total)]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [SGD, keras.optimizers.AdamW, lambda rate: keras.optimizers.LossScaleOptimizer(SGD(rate))],
+    ids=["SGD", "Keras' AdamW", "loss scaling"],
+)
+def test_fit_fills_in_how_long_the_run_is(make):
+    images, labels = data(6)
+    model = Tiny()
+    model.compile(make(PolynomialDecay(0.01)), metrics=None)
+    rates = Rates()
+    model.fit(images, labels, 2, 3, verbose=0, callbacks=rates)
+    np.testing.assert_allclose(rates.rates, poly(0.01, 9), rtol=1e-5)
+    # Every run has its own schedule.
+    model.fit(images, labels, batch_size=3, epochs=2, verbose=0, callbacks=[rates])
+    np.testing.assert_allclose(rates.rates, poly(0.01, 4), rtol=1e-5)
+    # An old run is gone on with in its own.
+    model.fit(images, labels, batch_size=3, epochs=3, initial_epoch=1, verbose=0, callbacks=[rates])
+    np.testing.assert_allclose(rates.rates, poly(0.01, 6, first=2), rtol=1e-5)
+    assert int(model.optimizer.iterations) == 9 + 4 + 4
+
+
+def test_the_compiled_step_takes_the_rate_of_the_run():
+    # Weights, not what a callback is told: the length is a constant of the compiled step.
+    images, labels = data(4)
+    steps = {}
+    for total in (2, 4):
+        model = Tiny()
+        model.compile(SGD(PolynomialDecay(0.01), momentum=0.0), metrics=None)
+        model.fit(images, labels, batch_size=4, epochs=2, verbose=0)
+        before = model.get_weights()[0]
+        model.fit(images, labels, batch_size=4, epochs=total, initial_epoch=1, verbose=0)
+        steps[total] = np.abs(model.get_weights()[0] - before).sum()
+    # One step at (1 − 1/2)^0.9, against three, the first of them at (1 − 1/4)^0.9.
+    assert steps[4] > 1.2 * steps[2] > 0
+
+
+def test_a_given_length_is_kept():
+    images, labels = data(4)
+    model = Tiny()
+    model.compile(SGD(PolynomialDecay(0.01, total_steps=100)), metrics=None)
+    rates = Rates()
+    for first in (0, 2):
+        model.fit(images, labels, batch_size=2, verbose=0, callbacks=[rates])
+        np.testing.assert_allclose(rates.rates, poly(0.01, 100, first)[:2], rtol=1e-5)
+
+
+def batches(images, labels):
+    while True:
+        yield images, labels
+
+
+def test_the_length_of_the_data_must_be_known():
+    model = Tiny()
+    with pytest.raises(ValueError, match=r"data of unknown length\. Pass steps_per_epoch="):
+        model.fit(batches(*data(2)), epochs=2, verbose=0)
+    rates = Rates()
+    model.fit(batches(*data(2)), epochs=2, steps_per_epoch=2, verbose=0, callbacks=[rates])
+    np.testing.assert_allclose(rates.rates, poly(0.01, 4), rtol=1e-5)
+
+
+def test_gradients_gathered_over_batches():
+    images, labels = data(8)
+    model = Tiny()
+    optimizer = SGD(PolynomialDecay(0.01), gradient_accumulation_steps=2)
+    model.compile(optimizer, SparseCategoricalCrossentropy(), metrics=None)
+    rates = Rates()
+    for _ in range(2):
+        model.fit(images, labels, batch_size=2, epochs=2, verbose=0, callbacks=[rates])
+        np.testing.assert_allclose(rates.rates, poly(0.01, 8), rtol=1e-5)

@@ -1,0 +1,115 @@
+"""Trains a small PSPNet on some devices, for `test_distribution.py`:
+
+    python -m tests.train_distributed RESULT.npz KIND [PORT PROCESS]
+
+writes the loss of every step, scores and weights to RESULT.npz.
+"""
+
+import os
+import sys
+
+import numpy as np
+
+BATCH, STEPS, SIZE, CLASSES = 4, 3, (33, 41), 3
+
+
+def images_and_labels():
+    """10 images: the last batch is half a one. Of every other pair hardly a pixel is labelled, and
+    each pair goes to a device of its own."""
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (10, *SIZE, 3)).astype("float32")
+    labels = rng.integers(0, CLASSES, (10, *SIZE)).astype("int32")
+    labels[2:4, 1:] = 255
+    labels[6:8] = 255
+    return images, labels
+
+
+def train(result, images, labels, batch_size=BATCH, callbacks=()):
+    import keras
+
+    from keras_psp import PSPNet
+    from keras_psp.callbacks import find_scores
+    from keras_psp.layers import BatchNormalization
+    from keras_psp.optimizers import SGD, PolynomialDecay
+
+    # As small a backbone as there can be; the rest is the real thing.
+    image = keras.Input((None, None, 3))
+    features, stages = keras.layers.Rescaling(1 / 255)(image), []
+    for filters, strides in [(8, 4), (16, 2)]:
+        features = keras.layers.Conv2D(filters, 3, strides, padding="same")(features)
+        features = keras.layers.ReLU()(BatchNormalization()(features))
+        stages.append(features)
+    model = PSPNet(keras.Model(image, stages), CLASSES, bins=(1, 2), dropout=0.0)
+    # The same on every backend.
+    rng = np.random.default_rng(1)
+    for variable in model.trainable_variables:
+        if variable.path.endswith("kernel"):
+            scale = np.prod(variable.shape[:-1]) ** -0.5
+            variable.assign(rng.normal(0, scale, variable.shape).astype("float32"))
+    # Small steps: a network of batch norms, on so few pixels, makes much of a rounding.
+    model.compile(SGD(PolynomialDecay(1e-3)))
+
+    losses = []
+    note = keras.callbacks.LambdaCallback(
+        on_train_batch_end=lambda batch, logs: losses.append(float(logs["loss"]))
+    )
+    history = model.fit(
+        images,
+        labels,
+        batch_size=batch_size,
+        shuffle=False,
+        callbacks=[note, *callbacks],
+        verbose=0,
+    ).history
+    results = {"losses": losses, **{f"history {name}": v for name, v in history.items()}}
+    results |= {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
+    if keras.backend.backend() == "tensorflow":  # JAX takes ten seconds to compile this
+        model.evaluate(images, labels, batch_size=batch_size, verbose=0)
+        results["confusion matrix"] = find_scores(model).confusion_matrix()
+    if result:
+        np.savez(result, **results)
+
+
+def main(result, kind, port=None, process=None):
+    images, labels = images_and_labels()
+    if kind == "tensorflow-mirrored":
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 2
+        )
+        with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+            train(result, images, labels)
+    elif kind == "jax-devices":
+        import keras
+
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(auto_shard_dataset=False)
+        )
+        train(result, images, labels)
+    elif kind == "jax-processes":
+        import keras
+
+        from keras_psp import RunFolder
+        from keras_psp.classes import ClassList
+
+        process = int(process)
+        keras.distribution.initialize(f"127.0.0.1:{port}", 2, process)
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(auto_shard_dataset=False)
+        )
+        # Each process reads its half of every batch.
+        mine = np.arange(10) // 2 % 2 == process
+        mine[8:] = np.arange(2) == process
+        run = RunFolder(
+            f"{result}.run",
+            classes=ClassList(["a", "b", "c"]),
+            validation_data=[(images[:3], labels[:3])],
+        )
+        train(result if process == 0 else None, images[mine], labels[mine], BATCH // 2, [run])
+
+
+if __name__ == "__main__":
+    assert os.environ.get("KERAS_BACKEND", "tensorflow") == sys.argv[2].partition("-")[0]
+    main(*sys.argv[1:])
