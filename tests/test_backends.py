@@ -26,10 +26,21 @@ TESTS = [
     "tests/models/test_pspnet.py::test_mixed_precision_gives_full_logits[mixed_bfloat16-8]",
     "tests/models/test_pspnet.py::test_trains_by_itself_and_goes_on_from_a_file",
 ]
-# Makes importing a package fail, and looking for it find nothing, as where it is not installed.
+# Importing a package fails, looking for it finds nothing, and `sys.modules` does not know its name:
+# as where it is not installed.
 WITHOUT = """
 import sys
-sys.modules.update(dict.fromkeys({packages!r}))
+
+class Finder:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, *args):
+        if name.partition(".")[0] not in {packages!r}:
+            return self.finder.find_spec(name, *args)
+
+sys.meta_path[:] = map(Finder, sys.meta_path)
 """
 
 
