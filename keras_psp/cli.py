@@ -96,6 +96,7 @@ def train(args: argparse.Namespace) -> int:
         args.backbone,
         num_classes=len(classes),
         backbone_weights=None if args.backbone_weights == "none" else args.backbone_weights,
+        weights=args.weights,
         output_stride=args.output_stride,
     )
     class_weights = None
@@ -108,7 +109,13 @@ def train(args: argparse.Namespace) -> int:
         optimizers.SGD(optimizers.PolynomialDecay(settings["learning_rate"]), multipliers=heads),
         losses.SparseCategoricalCrossentropy(class_weights=class_weights),
     )
-    model.fit(train, validation_data=val, epochs=settings["epochs"], callbacks=[run])
+    model.fit(
+        train,
+        validation_data=val,
+        validation_freq=args.validation_freq,
+        epochs=settings["epochs"],
+        callbacks=[run],
+    )
 
     print("The best weights on the validation split:")
     result = _evaluate(load_run(folder), val, folder / "evaluation-val")
@@ -243,18 +250,22 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_command(commands, "train", train)
     add("--data", default="street-scenes", help=f"{', '.join(DEFAULTS)} (default: %(default)s)")
     add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
-    add("--scenes", type=int, help="street scenes to train on, and 1/4 to score (default: 200)")
+    add("--scenes", type=_count, help="street scenes to train on, and 1/4 to score (default: 200)")
     add("--run", help="run folder (default: runs/DATA-BACKBONE); the same again goes on with it")
     add("--backbone", default="resnet18", help="resnet18 … resnet269 (default: %(default)s)")
     help = "auto (ImageNet where it can be had), imagenet, none, or a file (default: auto)"
     add("--backbone-weights", default="auto", help=help)
+    help = "weights of a whole PSPNet to start from, such as those of another run"
+    add("--weights", metavar="FILE", help=help)
     help = "stride of the features: 8 (the paper's), 16 or 32 (default: %(default)s)"
     add("--output-stride", type=int, default=16, help=help)
     add("--image-size", **_SIZE, help=f"pixels of the images ({_default('image_size')})")
     add("--crop-size", **_SIZE, help="pixels of what is cut out for training (default: all)")
     add("--augment", help=f"{', '.join(PRESETS)}, none ({_default('augment')})")
-    add("--batch-size", type=int, help=f"images per step ({_default('batch_size')})")
-    add("--epochs", type=int, help=f"passes over the data ({_default('epochs')})")
+    add("--batch-size", type=_count, help=f"images per step ({_default('batch_size')})")
+    add("--epochs", type=_count, help=f"passes over the data ({_default('epochs')})")
+    help = "epochs from one validation to the next (default: %(default)s)"
+    add("--validation-freq", type=_count, default=1, help=help)
     help = f"at the beginning; it decays to 0 over the run ({_default('learning_rate')})"
     add("--learning-rate", type=float, help=help)
     help = "times that rate on pyramid and heads; 1 suits a random backbone (default: %(default)s)"
@@ -286,7 +297,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_SIZE: dict[str, Any] = {"nargs": 2, "type": int, "metavar": ("HEIGHT", "WIDTH")}
+def _count(text: str) -> int:
+    """What argparse reads a number of things with; its message names the option."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"A count must be 1, 2, … Received: {text}.")
+    return int(text)
+
+
+_SIZE: dict[str, Any] = {"nargs": 2, "type": _count, "metavar": ("HEIGHT", "WIDTH")}
 
 
 def _add_command(commands: Any, name: str, function: Any) -> Any:

@@ -51,6 +51,21 @@ def test_train_leaves_everything_in_one_folder_and_says_where(trained):
     assert float(epoch["val_mean_iou"]) == pytest.approx(scores["mean_iou"], abs=1e-3)
 
 
+@pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--scenes", "--validation-freq"])
+def test_a_count_of_nothing_is_an_error(option, capsys):
+    with pytest.raises(SystemExit):
+        main(["train", option, "0"])
+    assert f"argument {option}: A count must be 1, 2, … Received: 0." in capsys.readouterr().err
+
+
+def test_validation_may_be_rarer_than_epochs(tmp_path):
+    options = ["--epochs", "3", "--validation-freq", "2", "--run", tmp_path / "run"]
+    assert run_command("train", *SMALL, "--backbone-weights", "none", *options)[0] == 0
+    with open(tmp_path / "run" / "history.csv", newline="") as file:
+        validated = [bool(epoch["val_mean_iou"]) for epoch in csv.DictReader(file)]
+    assert validated == [False, True, False]
+
+
 def test_what_the_network_started_from_is_said_in_one_line_and_in_the_report(trained):
     _, (_, out, err) = trained
     assert "Note: resnet18 starts from random values: No ImageNet weights" in err

@@ -27,7 +27,8 @@ class PSPNet(SegmentationModel):
         backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
             weights can be had, otherwise random values and a warning that says why), `"imagenet"`
             (those or an error), `None` (random values), or a file.
-        weights: File of weights of the whole model, as `save_weights` wrote it.
+        weights: File of weights of the whole model, as `save_weights` wrote it. The
+            backbone's own are then left out, if `"auto"`.
         output_stride: Stride of the features: 8 (the paper's), 16 or 32.
         bins: Cells a side of each pyramid level; `()` leaves the pyramid out.
         dropout: Share of the heads' channels dropped in training, 0–1.
@@ -79,6 +80,8 @@ class PSPNet(SegmentationModel):
         **kwargs,
     ):
         source = backbone
+        if weights is not None and backbone_weights == "auto":
+            backbone_weights = None
         backbone = build_backbone(
             source, weights=backbone_weights, output_stride=output_stride, input_shape=input_shape
         )

@@ -24,7 +24,8 @@ class SimpleSegmentationNet(SegmentationModel):
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"`, `"imagenet"`, `None`
             or a file, as `PSPNet` takes it.
-        weights: File of weights of the whole model, as `save_weights` wrote it.
+        weights: File of weights of the whole model, as `save_weights` wrote it. The
+            backbone's own are then left out, if `"auto"`.
         input_shape: `(height, width, 3)`, either of which may be `None`: any size.
         name: Name of the model.
 
@@ -65,6 +66,8 @@ class SimpleSegmentationNet(SegmentationModel):
         **kwargs,
     ):
         source = backbone
+        if weights is not None and backbone_weights == "auto":
+            backbone_weights = None
         backbone = build_backbone(
             source, weights=backbone_weights, output_stride=32, input_shape=input_shape
         )

@@ -175,6 +175,13 @@ def test_weights_of_the_whole_model(make, tiny_backbone, tmp_path):
         PSPNet(tiny_backbone, num_classes=6, weights=path)
 
 
+def test_weights_of_the_whole_model_need_none_of_the_backbone(tmp_path):
+    path = str(tmp_path / "five.weights.h5")
+    PSPNet("resnet18", 5, backbone_weights=None).save_weights(path)
+    # A warning, here an error, says where weights were looked for in vain.
+    assert PSPNet("resnet18", 5, weights=path).initial_weights == f"the file {path}"
+
+
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="SavedModel is TensorFlow's")
 def test_exported(make, image, tmp_path):
     import tensorflow as tf
