@@ -15,6 +15,7 @@ import keras
 import numpy as np
 
 from keras_psp.classes import VOID
+from keras_psp.data.pipeline import pass_numbers
 from keras_psp.naming import check_name
 
 # Mean colour of ImageNet (RGB, 0-255): what a network that normalises by it sees as nothing.
@@ -318,8 +319,8 @@ class Augmentation:
     def map(self, dataset: Any) -> Any:
         """Augments a `tf.data.Dataset` of batches `(images, labels)`, several batches at a time.
 
-        Order and content of the batches depend on the seed alone; each pass over the dataset
-        brings other ones.
+        What the layers draw depends on the seed alone (not on TensorFlow's global one); each pass
+        over the dataset brings other numbers.
 
         Args:
             dataset: Batches of images (batch, height, width, 3), 0-255, and of integer labels
@@ -334,7 +335,11 @@ class Augmentation:
             result = self({"images": batch[0], "segmentation_masks": batch[1]}, seed)
             return result["images"], result["segmentation_masks"]
 
-        seeds = tf.data.Dataset.random(self.seed, rerandomize_each_iteration=True)
+        # Not `Dataset.random`, whose numbers depend on TensorFlow's global seed as well.
+        seeds = pass_numbers().flat_map(
+            lambda number: tf.data.Dataset.counter().map(lambda place: 2**32 * number + place)
+        )
+        seeds = seeds.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return tf.data.Dataset.zip(dataset, seeds).map(
             augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
         )

@@ -5,6 +5,7 @@ epoch then only shuffles numbers, gathers a batch, augments it, and prepares the
 the network works on this one.
 """
 
+import itertools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -105,7 +106,11 @@ def make_dataset(
 
     numbers = tf.data.Dataset.range(len(samples))
     if shuffle:
-        numbers = numbers.shuffle(len(samples), seed=seed)
+        # Not `Dataset.shuffle`, whose order depends on TensorFlow's global seed as well.
+        numbers = pass_numbers().map(
+            lambda n: tf.random.experimental.stateless_shuffle(tf.range(len(samples)), [seed, n])
+        )
+        numbers = numbers.unbatch().apply(tf.data.experimental.assert_cardinality(len(samples)))
     if cache == "auto":
         cache = len(samples) * math.prod(size) * BYTES_PER_PIXEL <= CACHE_SHARE * _memory()
     if cache:
@@ -136,6 +141,19 @@ def make_dataset(
     dataset.class_colors = list(classes.colors)
     dataset.sample_names = [sample.name for sample in samples]
     return dataset
+
+
+def pass_numbers() -> Any:
+    """Returns a `tf.data.Dataset` of one number: how often it has been iterated before.
+
+    What is derived from it and a seed differs from pass to pass, and depends on nothing else.
+    """
+    import tensorflow as tf
+
+    numbers = itertools.count()
+    return tf.data.Dataset.from_generator(
+        lambda: [next(numbers)], output_signature=tf.TensorSpec((), tf.int64)
+    )
 
 
 def load_splits(

@@ -84,6 +84,32 @@ def test_the_order_depends_on_the_seed_alone(frames):
     assert epochs(1, True) != epochs(2, True)
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_neither_order_nor_augmentation_depends_on_the_global_seed(frames, cache):
+    def epochs(global_seed):
+        tf.random.set_seed(global_seed)
+        options = {"batch_size": 6, "augment": "scratch", "shuffle": True, "seed": 3}
+        dataset = build(frames, **options, cache=cache)
+        assert len(dataset) == 4
+        return [images for _ in range(2) for images, _ in batches(dataset)]
+
+    try:
+        results = [epochs(global_seed) for global_seed in (None, 1, 2)]
+    finally:
+        tf.random.set_seed(None)
+    for result in results[1:]:
+        for one, other in zip(results[0], result, strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_every_order_is_as_likely(frames):
+    # A frame's place in 400 passes: uniform in 0-19, and independent of that of the one before.
+    dataset = build(frames, batch_size=20, shuffle=True).repeat(400)
+    places = np.argsort([images.numpy()[:, 0, 0, 0] for images, _ in dataset], axis=1)
+    assert np.abs(places.mean(0) - 9.5).max() < 4 * np.sqrt((20**2 - 1) / 12 / 400)
+    assert np.abs(np.mean(places[1:] == places[:-1]) - 1 / 20) < 0.01
+
+
 def test_incomplete_batches_are_dropped_on_demand(frames):
     dataset = build(frames, batch_size=8, drop_remainder=True)
     assert len(dataset) == len(batches(dataset)) == 2
