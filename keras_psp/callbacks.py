@@ -1,6 +1,5 @@
 """One folder that holds everything of a run, and from which a killed run goes on."""
 
-import csv
 import json
 import math
 import os
@@ -11,10 +10,13 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
 from keras_psp.classes import CAMVID, ClassList
+from keras_psp.files import read_table, write_table, write_whole
 from keras_psp.metrics import MeanIoU, SegmentationScores
 
+_CONFIG = "config.json"
 _CHECKPOINT = "checkpoint.weights.h5"
 _BEST = "best.weights.h5"
 _HISTORY = "history.csv"
@@ -51,8 +53,8 @@ class RunFolder(keras.callbacks.Callback):
 
     Raises:
         OSError: If the folder cannot be written to.
-        ValueError: In `fit`, if the folder holds a run of another model or other settings, or if
-            the model has not as many classes as `classes`.
+        ValueError: In `fit`, if the folder holds a run of another model or other settings, or what
+            is no run, or if the model has not as many classes as `classes`.
         FloatingPointError: In `fit`, if the loss or a weight stops being finite.
 
     Example:
@@ -92,7 +94,7 @@ class RunFolder(keras.callbacks.Callback):
         # Keras' `predict` cannot bring together what several processes compute.
         if validation_data is not None and _process() is None:
             images, labels = next(iter(validation_data))
-            self._samples = (np.asarray(images)[:num_samples], np.asarray(labels)[:num_samples])
+            self._samples = [ops.convert_to_numpy(x)[:num_samples] for x in (images, labels)]
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._write(".writable", b"")
@@ -114,15 +116,14 @@ class RunFolder(keras.callbacks.Callback):
         # An optimiser that has no variables yet would neither save nor load its state.
         self.model.optimizer.build(self.model.trainable_variables)
         config = self._config()
-        file, checkpoint = self.folder / "config.json", self.folder / _CHECKPOINT
-        if not _as_the_first_process(checkpoint.exists()):
-            self._write(file.name, json.dumps(config, indent=1).encode())
+        started = self._read_config()
+        if not _as_the_first_process(started is not None):
+            self._write(_CONFIG, json.dumps(config, indent=1).encode())
             # What a loss that is not finite in the very first epoch leaves to go back to.
             self._save_checkpoint()
             return
-        started = json.loads(file.read_text())
         self._check_same_run(started, config)
-        self.model.load_weights(checkpoint)
+        self.model.load_weights(self.folder / _CHECKPOINT)
         self.history = self._read_history()
         self.model.initial_weights = started["initial_weights"]
         if self.history:
@@ -139,6 +140,22 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         self.model._initial_epoch = None
+
+    def _read_config(self):
+        """What the run in the folder began with; `None` if there is none that can go on."""
+        file, can_go_on = self.folder / _CONFIG, (self.folder / _CHECKPOINT).exists()
+        if not file.exists() and not can_go_on:
+            return None
+        try:
+            config = json.loads(file.read_text())
+            if not {"model", "initial_weights", "settings"} <= config.keys():
+                raise ValueError("not a run's")
+        except (OSError, ValueError, AttributeError) as error:
+            raise ValueError(
+                f"A run needs a folder of its own. Received: folder='{self.folder}', whose "
+                f"{_CONFIG} cannot be used ({error}). Choose another folder."
+            ) from error
+        return config if can_go_on else None
 
     def _config(self):
         model = json.loads(self.model.to_json())
@@ -157,7 +174,7 @@ class RunFolder(keras.callbacks.Callback):
         for name, (then, now) in pairs.items():
             if then != now:
                 keys = [k for k in {*then, *now} if then.get(k) != now.get(k)]
-                changes = ", ".join(f"{k}: {then.get(k)} → {now.get(k)}" for k in sorted(keys))
+                changes = ", ".join(_change(k, then.get(k), now.get(k)) for k in sorted(keys))
                 raise ValueError(
                     "A run is resumed with the model and the settings that it began with. "
                     f"Received: folder='{self.folder}', where the {name} changed ({changes}). "
@@ -190,7 +207,8 @@ class RunFolder(keras.callbacks.Callback):
         raise FloatingPointError(
             f"Loss and weights must be finite. Received: {received} in epoch {epochs + 1}. "
             f"The weights after epoch {epochs} were put back; they lie in "
-            f"{self.folder / _CHECKPOINT}. Lower the learning rate, or check the data."
+            f"{self.folder / _CHECKPOINT}. Lower the learning rate, or look for labels that are no "
+            "class with keras_psp.check_data."
         )
 
     def _save_checkpoint(self):
@@ -255,47 +273,25 @@ def find_scores(model: keras.Model) -> SegmentationScores | MeanIoU | None:
     return None
 
 
-def write_whole(file: str | os.PathLike[str], content: bytes | Any) -> None:
-    """Writes a file whole or not at all, whatever happens meanwhile.
-
-    Args:
-        file: The file.
-        content: Its bytes, or a function that writes them to the path it is given.
-    """
-    file = Path(file)
-    # The suffix stays: Keras tells formats apart by it.
-    partial = file.with_name(f".partial-{file.name}")
-    if isinstance(content, bytes):
-        partial.write_bytes(content)
-    else:
-        content(partial)
-    with open(partial, "rb+") as written:
-        os.fsync(written.fileno())
-    os.replace(partial, file)
+def _architecture(config: dict[str, Any]) -> dict[str, Any]:
+    # A resumed run does not care whether ImageNet weights can still be had, nor how often a
+    # backbone was built before in this process, which Keras counts in the names of its layers.
+    model = {k: v for k, v in config["model"]["config"].items() if k != "initial_weights"}
+    return {**model, "backbone": _without_names(model.get("backbone"))}
 
 
-def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> None:
-    """Writes rows as CSV, whole or not at all."""
-
-    def write(path):
-        with open(path, "w", newline="") as table:
-            names = list(dict.fromkeys(name for row in rows for name in row))
-            writer = csv.DictWriter(table, names)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    write_whole(file, write)
+def _without_names(config: Any) -> Any:
+    if isinstance(config, list):
+        return [_without_names(value) for value in config]
+    if not isinstance(config, dict):
+        return config
+    names = ("name", "keras_history", "input_layers", "output_layers")
+    return {key: _without_names(value) for key, value in config.items() if key not in names}
 
 
-def read_table(file: str | os.PathLike[str]) -> list[dict[str, str]]:
-    """Reads the rows of a CSV file with a header."""
-    with open(file, newline="") as table:
-        return list(csv.DictReader(table))
-
-
-def _architecture(config) -> dict[str, Any]:
-    # A resumed run does not care whether ImageNet weights can still be had.
-    return {k: v for k, v in config["model"]["config"].items() if k != "initial_weights"}
+def _change(name: str, then: Any, now: Any) -> str:
+    change = f"{name}: {then} → {now}"
+    return change if len(change) < 200 else f"{name} is another one"
 
 
 def _as_the_first_process(value: bool) -> bool:
@@ -317,4 +313,4 @@ def _process() -> int | None:
 
 
 def _is_finite(variable) -> bool:
-    return bool(np.isfinite(keras.ops.convert_to_numpy(variable)).all())
+    return bool(np.isfinite(ops.convert_to_numpy(variable)).all())

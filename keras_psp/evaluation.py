@@ -8,9 +8,10 @@ from typing import Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_psp.callbacks import write_table, write_whole
 from keras_psp.classes import CAMVID, ClassList
+from keras_psp.files import write_table, write_whole
 from keras_psp.metrics import SegmentationScores
 
 
@@ -63,7 +64,6 @@ class Evaluation:
         from keras_psp import pictures
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         per_class = dict(zip(self.classes.names, self.per_class.tolist(), strict=True))
         rows = [{"class": name, "iou": value} for name, value in per_class.items()]
         write_table(folder / "per_class.csv", rows)
@@ -102,6 +102,9 @@ def evaluate(
     Returns:
         An `Evaluation`.
 
+    Raises:
+        ValueError: If there is no batch, or if labels or classes are not the model's.
+
     Example:
 
     ```python
@@ -114,13 +117,19 @@ def evaluate(
     assert 0 <= result.mean_iou <= 1
     ```
     """
+    if not len(data):
+        raise ValueError(
+            "A split to be scored must hold at least one batch. Received: data of length 0. Check "
+            "the split's folder and its name."
+        )
     scores = SegmentationScores(len(classes))
     samples: tuple[list, list, list] = ([], [], [])
     every = -(-len(data) // num_samples)
     bar = keras.utils.Progbar(len(data), verbose=int(progress))
     for number, (images, labels) in enumerate(data):
-        images, labels = np.asarray(images), np.asarray(labels)
-        logits = model.predict_on_batch(images)
+        images, labels = ops.convert_to_numpy(images), ops.convert_to_numpy(labels)
+        # Under MirroredStrategy every replica answers for the whole batch.
+        logits = model.predict_on_batch(images)[: len(images)]
         scores.update_state(labels, logits)
         if number % every == 0:
             for kept, value in zip(samples, (images, labels, logits.argmax(-1)), strict=True):

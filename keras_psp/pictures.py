@@ -4,7 +4,6 @@ Every function that takes a `file` writes it whole or not at all, makes the fold
 returns the path.
 """
 
-import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.classes import CAMVID, VOID, ClassList
+from keras_psp.files import read_table, write_whole
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -241,7 +241,9 @@ def training_curves(
     ```
     """
     if isinstance(history, str | os.PathLike):
-        history = _read_history(Path(history))
+        rows = read_table(history)
+        # A column that a later epoch added has no value here.
+        history = {name: [float(row[name] or "nan") for row in rows] for name in (rows or [{}])[0]}
     values = {name: np.asarray(column, float) for name, column in history.items()}
     epochs = values.pop("epoch", None)
     if not any(column.size for column in values.values()):
@@ -267,9 +269,11 @@ def training_curves(
                     continue
                 line = values[name]
                 x = 1 + (np.arange(line.size) if epochs is None else epochs)
+                # Validation may be rarer than epochs; its line goes from point to point.
+                x, line = x[np.isfinite(line)], line[np.isfinite(line)]
                 style = {"color": f"C{number}", "marker": "o" if line.size < 3 else ""}
-                if name == "val_mean_iou" and np.isfinite(line).any():
-                    best = np.nanargmax(line)
+                if name == "val_mean_iou" and line.size:
+                    best = np.argmax(line)
                     axes.plot(x[best], line[best], "o", color=style["color"])
                     label += f", best {line[best]:.3f}"
                 # The validation split counts: its line is solid, and the training split's only
@@ -370,6 +374,9 @@ def write_image(file: str | os.PathLike[str], picture: Any) -> Path:
     Returns:
         The path of the image.
 
+    Raises:
+        ValueError: If a value lies outside 0–255, or the ending is no format's.
+
     Example:
 
     ```python
@@ -381,12 +388,18 @@ def write_image(file: str | os.PathLike[str], picture: Any) -> Path:
     """
     from PIL import Image
 
-    return _write(file, Image.fromarray(_image(picture)).save)
+    return write_whole(file, Image.fromarray(_image(picture)).save)
 
 
 def _image(image: Any) -> np.ndarray:
     """An image as uint8; 0–255 floats, as augmentation gives them, are rounded."""
-    return np.rint(ops.convert_to_numpy(image)).clip(0, 255).astype(np.uint8)
+    image = ops.convert_to_numpy(image)
+    if image.size and not (image.min() >= 0 and image.max() <= 255):
+        raise ValueError(
+            f"Pixels must lie between 0 and 255. Received: an image of shape {image.shape} with "
+            f"values {image.min()} to {image.max()}. Scale it, or clip what is noise."
+        )
+    return np.rint(image).astype(np.uint8)
 
 
 def _pretty(name: str) -> str:
@@ -424,31 +437,4 @@ def _add_legend(figure: "Figure", labels: Any, classes: ClassList) -> None:
 
 
 def _save(figure: "Figure", file: str | os.PathLike[str]) -> Path:
-    return _write(
-        file, lambda path, format: figure.savefig(path, format=format, bbox_inches="tight")
-    )
-
-
-def _write(file: str | os.PathLike[str], write: Any) -> Path:
-    """Calls `write(path, format)` for a file beside `file` and moves it there, so that nobody sees
-    half a file."""
-    file = Path(file)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    half = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        write(half, format=file.suffix.removeprefix("."))
-        os.replace(half, file)
-    finally:
-        half.unlink(missing_ok=True)
-    return file
-
-
-def _read_history(file: Path) -> dict[str, list[float]]:
-    with file.open(newline="") as lines:
-        rows = csv.DictReader(lines)
-        columns: dict[str, list[float]] = {name: [] for name in rows.fieldnames or ()}
-        for row in rows:
-            for name in columns:
-                # A column that a later epoch added, or a row that was cut short, has no value here.
-                columns[name].append(float(row[name] or "nan"))
-    return columns
+    return write_whole(file, lambda path: figure.savefig(path, bbox_inches="tight"))

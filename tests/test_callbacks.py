@@ -15,8 +15,9 @@ import pytest
 
 import keras_psp
 from keras_psp import RunFolder, pictures
-from keras_psp.callbacks import find_scores, read_table, write_whole
+from keras_psp.callbacks import find_scores
 from keras_psp.classes import ClassList
+from keras_psp.files import read_table, write_whole
 from keras_psp.metrics import MeanIoU
 from keras_psp.optimizers import SGD
 from tests.tiny import Tiny, data
@@ -334,6 +335,43 @@ def test_a_folder_of_another_run(whole, change, message):
     assert_same(weights(model), before)
 
 
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("config.json", '{"name": "of somebody else"}'),
+        ("config.json", "[1]"),
+        ("config.json", '{"model": '),
+        ("checkpoint.weights.h5", "of a run whose config.json was lost"),
+    ],
+)
+def test_a_folder_of_something_else(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    model, run = begin(tmp_path)
+    with pytest.raises(
+        ValueError, match=r"a folder of its own\..*config\.json cannot be"
+    ):
+        train(model, run)
+    assert (tmp_path / name).read_text() == content
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_backbone_built_again_in_the_same_notebook_is_the_same(tmp_path):
+    def build(filters=4):
+        image = keras.Input((None, None, 3))
+        features = keras.layers.Conv2D(filters, 3, 2, padding="same")(image)
+        stages = [features, keras.layers.Conv2D(8, 3, 2, padding="same")(features)]
+        return keras_psp.PSPNet(keras.Model(image, stages), num_classes=3, bins=(1,))
+
+    for epochs in (1, 2):
+        model = build()
+        model.compile(run_eagerly=True)
+        run = RunFolder(tmp_path, classes=ABC)
+        history = train(model, run, epochs=epochs)
+    assert history.epoch == [1]
+    with pytest.raises(ValueError, match=r"the model changed \(backbone is another one\)"):
+        train(build(filters=5), run, epochs=3)
+
+
 def test_weights_that_cannot_be_had_again_do_not_hinder(whole):
     model, run = begin(whole[0], {"seed": 3})
     model.initial_weights = "random values (no network)"
@@ -353,22 +391,6 @@ def test_classes_of_another_model(tmp_path):
     model, _ = begin(tmp_path)
     with pytest.raises(ValueError, match="Received: 11 classes, a model of num_classes=3"):
         train(model, RunFolder(tmp_path))
-
-
-def test_a_file_is_written_whole_or_not_at_all(tmp_path):
-    file = tmp_path / "file.txt"
-    write_whole(file, b"old")
-
-    def fail(partial):
-        Path(partial).write_text("ne")
-        raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        write_whole(file, fail)
-    assert file.read_bytes() == b"old"
-    write_whole(file, b"new")
-    assert [f.name for f in tmp_path.iterdir() if not f.name.startswith(".")] == ["file.txt"]
-    assert file.read_bytes() == b"new"
 
 
 def test_scores_are_found_where_there_are_any():

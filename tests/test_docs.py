@@ -145,7 +145,9 @@ def test_pages_hold_text_code_and_output(pages, tmp_path, monkeypatch, caplog):
     with pytest.raises(ValueError, match=r"no parameters named \['M'\]"):
         pages.run(program, M=1)
 
+    before = Path.cwd()
     pages.record(program)
+    assert Path.cwd() == before
     page = pages.page(program)
     assert page.startswith("# Title\n\nText.\n\n```python\nN = 1\n```\n\n```python\nprint(N + 1)\n")
     assert "\n2\n```\n" in page

@@ -62,3 +62,8 @@ def test_what_is_written_can_be_read(result, tmp_path):
     for name in ("per_class.png", "samples.png"):
         with Image.open(folder / name) as picture:
             picture.verify()
+
+
+def test_a_split_without_a_batch_is_an_error():
+    with pytest.raises(ValueError, match=r"at least one batch\. Received: data of length 0\."):
+        evaluate(None, [], CLASSES)

@@ -76,13 +76,17 @@ def run(program: Path, **parameters: Any) -> list[str]:
 def record(program: Path) -> None:
     """Runs a tutorial at full size and keeps its output for the page."""
     program, folder = program.resolve(), RECORDS / program.stem
+    before = Path.cwd()
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
-        outputs = run(program)
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        for picture in Path(program.stem).glob("*.png"):
-            shutil.copy(picture, folder)
+        try:
+            outputs = run(program)
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            for picture in Path(program.stem).glob("*.png"):
+                shutil.copy(picture, folder)
+        finally:
+            os.chdir(before)
     content = {"code": _digest(program), "outputs": outputs}
     text = json.dumps(content, indent=1, ensure_ascii=False)
     (folder / "record.json").write_text(text + "\n")

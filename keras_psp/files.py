@@ -1,0 +1,53 @@
+"""Files that are written whole or not at all, and tables."""
+
+import csv
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def write_whole(file: str | os.PathLike[str], content: bytes | Callable[[Path], Any]) -> Path:
+    """Writes a file whole or not at all, whatever happens meanwhile.
+
+    Args:
+        file: The file; folders on its way are made.
+        content: Its bytes, or a function that writes them to the path it is given.
+
+    Returns:
+        The path of the file.
+    """
+    file = Path(file)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    # The suffix stays: Keras, Pillow and Matplotlib tell formats apart by it.
+    partial = file.with_name(f".partial-{file.name}")
+    try:
+        if isinstance(content, bytes):
+            partial.write_bytes(content)
+        else:
+            content(partial)
+        with open(partial, "rb+") as written:
+            os.fsync(written.fileno())
+        os.replace(partial, file)
+    finally:
+        partial.unlink(missing_ok=True)
+    return file
+
+
+def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Path:
+    """Writes rows as CSV, whole or not at all; what a row lacks stays empty."""
+
+    def write(path):
+        with open(path, "w", newline="") as table:
+            names = list(dict.fromkeys(name for row in rows for name in row))
+            writer = csv.DictWriter(table, names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+    return write_whole(file, write)
+
+
+def read_table(file: str | os.PathLike[str]) -> list[dict[str, str]]:
+    """Reads the rows of a CSV file with a header."""
+    with open(file, newline="") as table:
+        return list(csv.DictReader(table))

@@ -1,0 +1,26 @@
+"""Files that are there whole or not at all."""
+
+import pytest
+
+from keras_psp.files import read_table, write_table, write_whole
+
+
+@pytest.mark.parametrize("half", [b"ne", None])
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, half):
+    file = write_whole(tmp_path / "new" / "folder" / "file.txt", b"old")
+
+    def fail(path):
+        if half:
+            path.write_bytes(half)
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(file, fail)
+    assert file.read_bytes() == b"old"
+    assert write_whole(file, lambda path: path.write_bytes(b"new")).read_bytes() == b"new"
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_what_a_row_of_a_table_lacks_is_empty(tmp_path):
+    file = write_table(tmp_path / "a.csv", [{"a": 1}, {"a": 2.5, "b": "x, y"}])
+    assert read_table(file) == [{"a": "1", "b": ""}, {"a": "2.5", "b": "x, y"}]
