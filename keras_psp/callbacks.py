@@ -13,7 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.classes import CAMVID, ClassList
-from keras_psp.files import read_table, write_table, write_whole
+from keras_psp.files import check_writable, read_table, write_table, write_whole
 from keras_psp.metrics import MeanIoU, SegmentationScores
 
 _CONFIG = "config.json"
@@ -95,15 +95,7 @@ class RunFolder(keras.callbacks.Callback):
         if validation_data is not None and _process() is None:
             images, labels = next(iter(validation_data))
             self._samples = [ops.convert_to_numpy(x)[:num_samples] for x in (images, labels)]
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._write(".writable", b"")
-            (self._out / ".writable").unlink()
-        except OSError as error:
-            raise OSError(
-                f"A run needs a folder that can be written to. Received: folder='{self.folder}' "
-                f"({error}). Choose another one."
-            ) from error
+        check_writable(self.folder)
 
     def on_train_begin(self, logs=None):
         num_classes = getattr(self.model, "num_classes", len(self.classes))

@@ -6,7 +6,8 @@ which colour it is drawn, and how the label maps of other people are translated.
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -263,6 +264,37 @@ def median_frequency_weights(pixels: ArrayLike, present: ArrayLike) -> list[floa
     weights = np.zeros(len(counts))
     weights[occurs] = np.median(frequency) / frequency
     return [float(weight) for weight in weights]
+
+
+def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> list[float]:
+    """Returns median-frequency weights from one pass over a dataset, for `fit(class_weight=…)`.
+
+    Args:
+        data: Batches of (image, label), as from `load_camvid`; not augmented and not shuffled, so
+            that every pixel is counted once.
+        num_classes: Number of classes K.
+        power: Exponent of the weights: 0.5 helps rare classes at less cost to the others.
+
+    Returns:
+        One weight per class, as from `median_frequency_weights`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.classes import class_weights
+
+    labels = np.array([[[0, 0, 0, 0, 1, 255]]])
+    assert class_weights([(None, labels)], num_classes=2, power=0.5) == [0.625**0.5, 2.5**0.5]
+    ```
+    """
+    pixels, present = np.zeros((2, num_classes), np.int64)
+    for _, labels in data:
+        for label in np.asarray(labels):
+            counts = np.bincount(label[label != VOID], minlength=num_classes)
+            pixels += counts
+            present += (counts > 0) * label.size
+    return [weight**power for weight in median_frequency_weights(pixels, present)]
 
 
 # Translating label maps -------------------------------------------------------------------------

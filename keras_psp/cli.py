@@ -5,6 +5,7 @@ well.
 """
 
 import argparse
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,17 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from keras_psp import losses, optimizers, pictures
 from keras_psp.callbacks import RunFolder
-from keras_psp.classes import VOID, ClassList, median_frequency_weights
+from keras_psp.classes import ClassList, class_weights
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.data.layouts import IMAGE_SUFFIXES
 from keras_psp.data.samples import read_image
 from keras_psp.data.street_scenes import load_street_scenes
 from keras_psp.evaluation import Evaluation, evaluate
+from keras_psp.files import check_writable
 from keras_psp.inference import Run, load_run, segment
 from keras_psp.models import BACKBONES, PSPNet
 from keras_psp.naming import check_name
@@ -71,25 +72,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
             return args.command(args)
-        except (ValueError, OSError, FloatingPointError) as error:
-            if args.traceback:
-                raise
-            print(f"keras-psp: {error}", file=sys.stderr)
-            return 2
         except KeyboardInterrupt:
             print("\nkeras-psp: interrupted", file=sys.stderr)
             return 130
+        except Exception as error:
+            message = _message(error)
+            if args.traceback or message is None:
+                raise
+            print(f"keras-psp: {message}", file=sys.stderr)
+            return 2
 
 
 def train(args: argparse.Namespace) -> int:
     """Trains a PSPNet, or goes on with a run that was cut off; then scores its best weights."""
     settings = _settings(args)
+    folder = Path(args.run or f"runs/{Path(args.data).name}-{args.backbone}")
+    check_writable(folder)
     keras.utils.set_random_seed(args.seed)
     augment = None if settings["augment"] == "none" else settings["augment"]
-    train = _load(settings, "train", augment=augment, crop_size=args.crop_size)
+    options = {"augment": augment, "crop_size": args.crop_size}
+    train = _load(settings, "train", shuffle="auto", drop_remainder="auto", **options)
     val = _load(settings, "val")
     classes = ClassList(train.class_names, train.class_colors)
-    folder = Path(args.run or f"runs/{Path(args.data).name}-{args.backbone}")
     run = RunFolder(folder, validation_data=val, classes=classes, settings=settings)
 
     model = PSPNet(
@@ -99,15 +103,14 @@ def train(args: argparse.Namespace) -> int:
         weights=args.weights,
         output_stride=args.output_stride,
     )
-    class_weights = None
+    weights = None
     if args.class_weights != "none":
-        every = _load(settings, "train", shuffle=False, drop_remainder=False)
         power = CLASS_WEIGHTS[args.class_weights]
-        class_weights = [w**power for w in _median_frequency_weights(every, len(classes))]
+        weights = class_weights(_load(settings, "train", cache=False), len(classes), power)
     heads = dict.fromkeys(optimizers.HEADS, args.head_multiplier)
     model.compile(
         optimizers.SGD(optimizers.PolynomialDecay(settings["learning_rate"]), multipliers=heads),
-        losses.SparseCategoricalCrossentropy(class_weights=class_weights),
+        losses.SparseCategoricalCrossentropy(class_weights=weights),
     )
     model.fit(
         train,
@@ -128,6 +131,12 @@ def evaluate_run(args: argparse.Namespace) -> int:
     run = load_run(args.run, args.weights)
     changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
     settings = run.settings | {name: value for name, value in changes.items() if value}
+    if "data" not in settings:
+        raise ValueError(
+            f"A run that keras-psp train did not make must be told what to be scored on. Received: "
+            f"{args.run} without settings. Pass --data."
+        )
+    settings = {"data_dir": None, "seed": 0, **_defaults(settings["data"]), **settings}
     out = Path(args.out or run.folder / f"evaluation-{args.split}")
     _evaluate(run, _load(settings, args.split), out)
     print(f"Table, scores and pictures lie in {out}")
@@ -172,8 +181,7 @@ def check(args: argparse.Namespace) -> int:
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the outcome of a run, as it is written down in its folder."""
-    is_folder = args.data not in DEFAULTS and Path(args.data).is_dir()
-    defaults = DEFAULTS[check_name("data set", FOLDER if is_folder else args.data, DEFAULTS)]
+    defaults = _defaults(args.data)
     settings = {
         name: defaults.get(name) if value is None else value
         for name, value in vars(args).items()
@@ -185,6 +193,12 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     return settings
 
 
+def _defaults(data: str) -> dict[str, Any]:
+    """What a run on these data uses where it is told nothing else."""
+    is_folder = data not in DEFAULTS and Path(data).is_dir()
+    return DEFAULTS[check_name("data set", FOLDER if is_folder else data, DEFAULTS)]
+
+
 def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
     """Loads a split of the data of a run; without options, as it is scored."""
     options = {
@@ -192,6 +206,8 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
         "batch_size": settings["batch_size"],
         "seed": settings["seed"],
         "augment": None,
+        "shuffle": False,
+        "drop_remainder": False,
     } | options
     if settings["data"] == "street-scenes":
         scenes = settings["scenes"] or DEFAULTS["street-scenes"]["scenes"]
@@ -216,15 +232,13 @@ def _evaluate(run: Run, data: Any, out: Path) -> Evaluation:
     return result
 
 
-def _median_frequency_weights(data: Any, num_classes: int) -> list[float]:
-    """Weights from one pass over the train split."""
-    pixels, present = np.zeros((2, num_classes), np.int64)
-    for _, labels in data:
-        for label in np.asarray(labels):
-            counts = np.bincount(label[label != VOID], minlength=num_classes)
-            pixels += counts
-            present += (counts > 0) * label.size
-    return median_frequency_weights(pixels.tolist(), present.tolist())
+def _message(error: Exception) -> str | None:
+    """What a user should read; `None` if the error is none of theirs."""
+    if isinstance(error, ValueError | OSError | FloatingPointError | ImportError):
+        return str(error)
+    # What is raised while tf.data reads a file comes out as an error of TensorFlow's.
+    found = re.search(r"DataError: (.*)", str(error))
+    return found and found[1]
 
 
 def _image_files(path: Path) -> list[Path]:

@@ -34,6 +34,18 @@ def write_whole(file: str | os.PathLike[str], content: bytes | Callable[[Path], 
     return file
 
 
+def check_writable(folder: str | os.PathLike[str]) -> None:
+    """Makes a folder, and raises an OSError if nothing can be written to it."""
+    probe = Path(folder, ".writable")
+    try:
+        write_whole(probe, b"").unlink()
+    except OSError as error:
+        raise OSError(
+            f"A run needs a folder that can be written to. Received: folder='{folder}' ({error}). "
+            "Choose another one."
+        ) from error
+
+
 def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Path:
     """Writes rows as CSV, whole or not at all; what a row lacks stays empty."""
 

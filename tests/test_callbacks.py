@@ -347,9 +347,7 @@ def test_a_folder_of_another_run(whole, change, message):
 def test_a_folder_of_something_else(tmp_path, name, content):
     (tmp_path / name).write_text(content)
     model, run = begin(tmp_path)
-    with pytest.raises(
-        ValueError, match=r"a folder of its own\..*config\.json cannot be"
-    ):
+    with pytest.raises(ValueError, match=r"a folder of its own\..*config\.json cannot be"):
         train(model, run)
     assert (tmp_path / name).read_text() == content
     assert len(list(tmp_path.iterdir())) == 1

@@ -81,6 +81,7 @@ class BilinearUpsample(keras.layers.Layer):
 
     def call(self, inputs, like=None):
         self._check_size_is_given_once(like)
+        inputs = ops.cast(inputs, self.compute_dtype)
         height, width = ops.shape(inputs)[1:3]
         new_height, new_width = self._new_size((height, width), like)
         return resize_bilinear(inputs, (height, width), (new_height, new_width), self.align_corners)

@@ -77,7 +77,6 @@ class PSPNet(SegmentationModel):
         auxiliary_weight: float = 0.4,
         input_shape: Sequence[int | None] = (None, None, 3),
         name: str = "pspnet",
-        **kwargs,
     ):
         source = backbone
         if weights is not None and backbone_weights == "auto":
@@ -100,7 +99,7 @@ class PSPNet(SegmentationModel):
 
         image = keras.Input(input_shape, name="image")
         logits = _segment(image, backbone, pyramid_pooling, head, upsample)
-        super().__init__(inputs=image, outputs=logits, name=name, **kwargs)
+        super().__init__(inputs=image, outputs=logits, name=name)
         self.autocast = False
         self.backbone = backbone
         self.pyramid_pooling = pyramid_pooling

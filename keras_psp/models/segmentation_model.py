@@ -1,6 +1,7 @@
 """What every segmentation model of the package does in `compile` and `fit`."""
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 
 import keras
 from keras import ops
@@ -44,14 +45,20 @@ class SegmentationModel(keras.Model):
             metrics: `"recipe"` is `keras_psp.metrics.SegmentationScores`: mean IoU, mean accuracy
                 and pixel accuracy. Otherwise any Keras metrics of labels and logits.
             **kwargs: What `keras.Model.compile` takes.
+
+        Raises:
+            ValueError: Under a strategy that Keras 3 cannot train with.
         """
-        if optimizer == "recipe":
-            optimizer = SGD()
-        if loss == "recipe":
-            loss = SparseCategoricalCrossentropy()
-        if metrics == "recipe":
-            metrics = [SegmentationScores(self.num_classes)]
-        super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        _check_strategy(self)
+        # What is made here has variables, which belong where the model's are.
+        with _strategy_scope(self):
+            if optimizer == "recipe":
+                optimizer = SGD()
+            if loss == "recipe":
+                loss = SparseCategoricalCrossentropy()
+            if metrics == "recipe":
+                metrics = [SegmentationScores(self.num_classes)]
+            super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def compile_from_config(self, config):
         # What Keras does itself, but not for a model with a `compile` of its own.
@@ -69,7 +76,7 @@ class SegmentationModel(keras.Model):
         verbose="auto",
         callbacks=None,
         *args,
-        class_weight: Mapping[int, float] | None = None,
+        class_weight: Mapping[int, float] | Sequence[float] | None = None,
         **kwargs,
     ):
         """Trains the model: `keras.Model.fit`, and by the recipe where `compile` was not called.
@@ -83,7 +90,8 @@ class SegmentationModel(keras.Model):
             verbose: As in Keras.
             callbacks: As in Keras.
             *args: Further positional arguments of `keras.Model.fit`.
-            class_weight: Class → factor on the loss of its pixels in training (others 1).
+            class_weight: Class → factor on the loss of its pixels in training (others 1), or a
+                sequence of all the factors, as `keras_psp.classes.CAMVID_CLASS_WEIGHTS`.
             **kwargs: What `keras.Model.fit` takes.
 
         Returns:
@@ -91,9 +99,12 @@ class SegmentationModel(keras.Model):
 
         Raises:
             ValueError: If the schedule needs the number of steps and the data does not tell it, if
-                `class_weight` names no class, or under a strategy that Keras 3 cannot train with.
+                the data has other classes than the model, if `class_weight` names no class, or
+                under a strategy that Keras 3 cannot train with.
         """
         _check_strategy(self)
+        for data in (x, kwargs.get("validation_data")):
+            _check_classes(data, self.num_classes)
         if not self.compiled:
             self.compile()
         callbacks = keras.tree.flatten(callbacks or [])
@@ -109,6 +120,23 @@ class SegmentationModel(keras.Model):
             self.train_function = None
         self._class_weights = class_weights
         return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+
+    def evaluate(self, x=None, *args, **kwargs):
+        """Scores the model: `keras.Model.evaluate`.
+
+        Args:
+            x: As in `fit`.
+            *args: Further positional arguments of `keras.Model.evaluate`.
+            **kwargs: What `keras.Model.evaluate` takes.
+
+        Returns:
+            Loss and metrics, as Keras returns them.
+
+        Raises:
+            ValueError: If the data has other classes than the model.
+        """
+        _check_classes(x, self.num_classes)
+        return super().evaluate(x, *args, **kwargs)
 
     def _remember(self, source, backbone, weights) -> None:
         """Keeps what the model was made from, and loads `weights` into it if they are given."""
@@ -128,7 +156,9 @@ class SegmentationModel(keras.Model):
             "input_shape": self.inputs[0].shape[1:],
             "initial_weights": self.initial_weights,
             "name": self.name,
+            "dtype": self.dtype_policy.name,
             "trainable": self.trainable,
+            "frozen": [i for i, layer in enumerate(_parts(self)) if not layer.trainable],
         }
 
     @classmethod
@@ -136,11 +166,17 @@ class SegmentationModel(keras.Model):
         config = dict(config)
         # The weights come from the file that the configuration came from.
         initial_weights = config.pop("initial_weights")
+        trainable, frozen = config.pop("trainable"), config.pop("frozen", ())
         if not isinstance(config["backbone"], str):
             config["backbone"] = keras.saving.deserialize_keras_object(
                 config["backbone"], custom_objects=custom_objects
             )
-        model = cls(backbone_weights=None, **config)
+        # The constructor makes layers of the global policy, and that may be another one by now.
+        with _dtype_policy(config.pop("dtype", None)):
+            model = cls(backbone_weights=None, **config)
+        model.trainable = trainable
+        for i, layer in enumerate(_parts(model)):
+            layer.trainable = i not in frozen
         model.initial_weights = initial_weights
         return model
 
@@ -198,15 +234,55 @@ def _inner(optimizer):
     return getattr(optimizer, "inner_optimizer", optimizer)
 
 
+def _parts(model) -> list:
+    """The layers of the model and theirs, each before its own."""
+    return model._flatten_layers(include_self=False)
+
+
+@contextlib.contextmanager
+def _dtype_policy(name: str | None) -> Iterator[None]:
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name or before)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def _check_classes(data, num_classes: int) -> None:
+    # Where XLA compiles the step, a label that is no class can raise nothing.
+    names = getattr(data, "class_names", None)
+    if names is not None and len(names) != num_classes:
+        raise ValueError(
+            "The model must have the classes of the data. "
+            f"Received: num_classes={num_classes}, data of {len(names)} classes "
+            f"({', '.join(names)}). Build the model with num_classes={len(names)}."
+        )
+
+
 def _class_weights(given, num_classes: int) -> tuple[float, ...] | None:
     if given is None:
         return None
+    if not isinstance(given, Mapping):
+        if len(given) != num_classes:
+            raise ValueError(
+                "A sequence of class weights must have one for each class. "
+                f"Received: class_weight of {len(given)} numbers, num_classes={num_classes}. "
+                "Give that many, or a dictionary of the classes that differ from 1."
+            )
+        given = dict(enumerate(given))
     if unknown := set(given) - set(range(num_classes)):
         raise ValueError(
             f"The keys of class_weight must be classes 0 … {num_classes - 1}. "
             f"Received: class_weight for {sorted(unknown)}. Leave these out."
         )
     return tuple(float(given.get(k, 1)) for k in range(num_classes))
+
+
+def _strategy_scope(model):
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    return model.distribute_strategy.scope()
 
 
 def _check_strategy(model) -> None:

@@ -63,7 +63,6 @@ class SimpleSegmentationNet(SegmentationModel):
         weights: str | None = None,
         input_shape: Sequence[int | None] = (None, None, 3),
         name: str = "simple_segmentation_net",
-        **kwargs,
     ):
         source = backbone
         if weights is not None and backbone_weights == "auto":
@@ -77,7 +76,7 @@ class SimpleSegmentationNet(SegmentationModel):
         image = keras.Input(input_shape, name="image")
         _, features = backbone(image)
         logits = upsample(head(features), like=image)
-        super().__init__(inputs=image, outputs=logits, name=name, **kwargs)
+        super().__init__(inputs=image, outputs=logits, name=name)
         self.autocast = False
         self.num_classes = num_classes
         self._remember(source, backbone, weights)

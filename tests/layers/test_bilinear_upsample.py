@@ -84,6 +84,14 @@ def test_aligned_corners_reproduce_a_linear_image():
     np.testing.assert_allclose(y[0, :, :, 0], 2 * fine_rows - 3 * fine_columns, atol=1e-6)
 
 
+def test_integers_are_interpolated_too():
+    x = np.array([[10, 20], [30, 40]]).reshape(1, 2, 2, 1)
+    expected = [[10, 15, 20], [20, 25, 30], [30, 35, 40]]
+    for dtype in ("uint8", "int32"):
+        y = upsample(x.astype(dtype), size=(3, 3))
+        np.testing.assert_allclose(y[0, :, :, 0], expected)
+
+
 def test_the_same_size_changes_nothing(rng):
     x = rng.normal(size=(1, 6, 7, 2)).astype("float32")
     for align_corners in (True, False):

@@ -8,6 +8,7 @@ import pytest
 
 from keras_psp import PSPNet
 from keras_psp.losses import SparseCategoricalCrossentropy
+from keras_psp.models import SimpleSegmentationNet
 
 numpy = keras.ops.convert_to_numpy
 
@@ -162,6 +163,44 @@ def test_saved_and_loaded_by_the_name_of_its_backbone(image, tmp_path, randomize
     np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), atol=1e-5)
 
 
+def test_what_is_frozen_stays_frozen_in_a_file(make, image, rng, tmp_path):
+    model = make()
+    model.backbone.trainable = False
+    model.backbone.get_layer("bn4").trainable = True
+    model.head.conv1.trainable = False
+    frozen = [model.backbone.get_layer("conv1"), model.backbone.get_layer("bn1"), model.head.conv1]
+    before = [layer.get_weights() for layer in frozen]
+    x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
+    model.compile(run_eagerly=keras.backend.backend() != "jax")
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / "model.keras")
+    # Keras warns where a file holds another state of the optimiser than the model wants.
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    trainable = [v.path for v in loaded.trainable_variables]
+    assert trainable == [v.path for v in model.trainable_variables]
+    assert {"bn4/gamma", "head/conv2/kernel"} < set(trainable)
+    assert not {"conv1/kernel", "bn1/gamma", "head/conv1/kernel"} & set(trainable)
+    states = [m.optimizer.variables for m in (loaded, model)]
+    for ours, theirs in zip(*states, strict=True):
+        np.testing.assert_array_equal(numpy(ours), numpy(theirs), ours.path)
+    loaded.fit(x, y, verbose=0)
+    frozen = [
+        loaded.backbone.get_layer("conv1"),
+        loaded.backbone.get_layer("bn1"),
+        loaded.head.conv1,
+    ]
+    for layer, values in zip(frozen, before, strict=True):
+        for value, old in zip(layer.get_weights(), values, strict=True):
+            np.testing.assert_array_equal(value, old, layer.name)
+
+
+def test_a_frozen_model_stays_frozen_in_a_file(make, tmp_path):
+    model = make()
+    model.trainable = False
+    model.save(tmp_path / "model.keras")
+    assert keras.saving.load_model(tmp_path / "model.keras").trainable_variables == []
+
+
 def test_weights_of_the_whole_model(make, tiny_backbone, tmp_path):
     model = make()
     path = str(tmp_path / "five.weights.h5")
@@ -220,6 +259,21 @@ def test_mixed_precision_gives_full_logits(make, tiny_backbone, image, policy, p
     np.testing.assert_allclose(numpy(logits), expected, atol=bound, rtol=0)
 
 
+def test_the_precision_stays_in_a_file(tiny_backbone, tmp_path):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = PSPNet(tiny_backbone, num_classes=5)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    for part in (loaded, loaded.head, loaded.head.conv2, loaded.pyramid_pooling.convolutions[0]):
+        assert part.dtype_policy.name == "mixed_bfloat16"
+    # As in the original, the upsampling is not, nor is what is made next.
+    assert loaded.upsample.dtype_policy.name == "float32"
+    assert keras.config.dtype_policy().name == "float32"
+
+
 # Bad input --------------------------------------------------------------------------------------
 
 
@@ -235,3 +289,10 @@ def test_mixed_precision_gives_full_logits(make, tiny_backbone, image, policy, p
 def test_bad_arguments(tiny_backbone, options, message):
     with pytest.raises((ValueError, FileNotFoundError), match=re.escape(message)):
         PSPNet(**{"backbone": tiny_backbone, **options})
+
+
+@pytest.mark.parametrize("network", [PSPNet, SimpleSegmentationNet])
+@pytest.mark.parametrize("option", ["num_class", "dtype"])
+def test_arguments_that_there_are_not(tiny_backbone, network, option):
+    with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):
+        network(tiny_backbone, 3, **{option: 3})

@@ -134,6 +134,19 @@ def test_class_weights_of_no_class():
         Tiny().fit(*data(2), class_weight={0: 1, 11: 2, 3: 1}, verbose=0)
 
 
+def test_class_weights_as_a_sequence():
+    images, labels = data(2)
+    model = Tiny(auxiliary_weight=0)
+    model.compile(still())
+    factors = np.array([1.0, 5.0, 0.25])
+    logs, outputs = train_step(model, images, labels, class_weight=factors)
+    expected = cross_entropy(labels, outputs["logits"], factors[np.where(labels == 255, 0, labels)])
+    assert logs["loss"] == pytest.approx(expected, rel=1e-5)
+    weights = keras_psp.classes.CAMVID_CLASS_WEIGHTS
+    with pytest.raises(ValueError, match=r"Received: class_weight of 11 numbers, num_classes=3\."):
+        model.fit(images, labels, class_weight=weights, verbose=0)
+
+
 @pytest.mark.parametrize(
     "loss",
     [
@@ -238,6 +251,35 @@ def test_labels_beyond_the_models_classes():
         model.evaluate(images, labels, verbose=0)
 
 
+class Batches(keras.utils.PyDataset):
+    """One batch that says, as the data sets of the package do, which classes it has."""
+
+    class_names = ("road", "car", "sky", "tree", "wall")
+
+    def __len__(self):
+        return 1
+
+    def __getitem__(self, index):
+        return data(2)
+
+
+def test_data_of_other_classes():
+    # On a GPU, XLA compiles the step, and labels beyond the model's classes can raise nothing.
+    message = (
+        r"classes of the data\. Received: num_classes=3, data of 5 classes \(road, .*, wall\)\. "
+        "Build the model with num_classes=5"
+    )
+    model = Tiny()
+    for arguments in [{"x": Batches()}, {"x": data(2)[0], "validation_data": Batches()}]:
+        with pytest.raises(ValueError, match=message):
+            model.fit(**arguments, verbose=0)
+    assert not model.compiled
+    model.compile()
+    with pytest.raises(ValueError, match=message):
+        model.evaluate(Batches(), verbose=0)
+    assert len(Tiny(num_classes=5).fit(Batches(), verbose=0).history["loss"]) == 1
+
+
 @pytest.mark.parametrize("size", [(6, 8), (3, 4)])
 def test_labels_of_another_size(size):
     images, labels = data(2)[0], data(2, size)[1]
@@ -296,4 +338,21 @@ def test_the_strategy_that_keras_cannot_train_with(monkeypatch):
         "JAX backend",
     ):
         model.fit(*data(2))
+    with pytest.raises(ValueError, match="keras-team/keras#20585"):
+        model.compile()
     assert not model.compiled
+
+
+def test_made_under_a_strategy_it_trains_outside_of_it():
+    tf = pytest.importorskip("tensorflow")
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("a strategy of TensorFlow's")
+    images, labels = data(4)
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        mirrored = Tiny()
+    histories = [
+        model.fit(images, labels, batch_size=2, epochs=2, shuffle=False, verbose=0).history
+        for model in (mirrored, Tiny())
+    ]
+    for name, values in histories[1].items():
+        assert histories[0][name] == pytest.approx(values, rel=1e-5)
