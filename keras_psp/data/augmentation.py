@@ -14,7 +14,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.classes import VOID
+from keras_psp.classes import CAMVID, VOID
 from keras_psp.data.pipeline import pass_numbers
 from keras_psp.naming import check_name
 
@@ -187,8 +187,8 @@ def _view(height: int, width: int) -> keras.layers.Layer:
 
 
 def _blur() -> keras.layers.Layer:
-    # In OpenCV, which the authors use, the deviation of a 5x5 kernel is 1.1.
-    return RandomBlur(factor=(0.5, 0.5), kernel_size=5, sigma=(1.0, 1.2))
+    # What OpenCV, which the authors use, makes of a 5x5 kernel without a deviation.
+    return RandomBlur(factor=(0.5, 0.5), kernel_size=5, sigma=(1.1, 1.1))
 
 
 def _jitter() -> keras.layers.Layer:
@@ -197,7 +197,14 @@ def _jitter() -> keras.layers.Layer:
     )
 
 
-def get(augment: Any, output_size: tuple[int, int] = (240, 320), seed: int = 0) -> "Augmentation":
+def get(
+    augment: Any,
+    output_size: tuple[int, int] = (240, 320),
+    seed: int = 0,
+    *,
+    crop: bool = False,
+    num_classes: int = len(CAMVID),
+) -> "Augmentation":
     """Returns the augmentation that `augment` names or consists of.
 
     Args:
@@ -211,9 +218,11 @@ def get(augment: Any, output_size: tuple[int, int] = (240, 320), seed: int = 0) 
             | `"flip"` | flip, and random crop where `output_size` is below the images' size |
             | `"scratch"` | without ImageNet weights: scale 0.6-1.5, flip, crop, colour jitter |
 
-        output_size: `(height, width)` in pixels that the presets return. A layer of your own
-            returns what it returns.
+        output_size: `(height, width)` in pixels that the presets return.
         seed: Same seed, same random numbers.
+        crop: Whether layers of your own are made to return `output_size` too: what they return is
+            cut at a random place, or comes to lie in the middle where it is smaller.
+        num_classes: Number of classes, which the layers must not mix.
 
     Returns:
         An `Augmentation`: call it with a batch, or map a dataset with it.
@@ -242,7 +251,7 @@ def get(augment: Any, output_size: tuple[int, int] = (240, 320), seed: int = 0) 
         layers = PRESETS[check_name("augmentation preset", augment, PRESETS)](*output_size)
     else:
         layers = list(augment) if isinstance(augment, Sequence) else [augment]
-    return Augmentation(layers, seed=seed)
+    return Augmentation(layers, seed, output_size if crop else None, num_classes)
 
 
 class Augmentation:
@@ -250,23 +259,41 @@ class Augmentation:
 
     A class travels through a layer as `1 + class + fill_value`, and void as `fill_value`, which is
     what the layer gives to all that it moves in from outside the picture (0 where it has no such
-    argument): so whatever comes in is void, and is never mistaken for a class.
+    argument): so whatever comes in is void, and is never mistaken for a class. KerasCV's layers are
+    given one of their `segmentation_classes` more than they have, for void.
 
     Args:
         layers: Keras' or KerasCV's layers that take and return `{"images", "segmentation_masks"}`.
         seed: Same seed, same random numbers. It stands in for the seeds of Keras' layers; KerasCV's
             layers draw from their own.
+        output_size: `(height, width)` in pixels that comes out: where the layers return another
+            size, a random crop follows them. `None`: what the layers return.
+        num_classes: Number of classes, which the layers must not mix.
 
     Raises:
         ValueError: If a layer does not change masks along with images.
     """
 
-    def __init__(self, layers: Sequence[keras.layers.Layer], seed: int = 0):
+    def __init__(
+        self,
+        layers: Sequence[keras.layers.Layer],
+        seed: int = 0,
+        output_size: tuple[int, int] | None = None,
+        num_classes: int = len(CAMVID),
+    ):
         self.layers = list(layers)
         self.seed = seed
+        self.output_size = output_size
+        self.num_classes = num_classes
         self._calls = itertools.count()
         for layer in self.layers:
-            _check_mask_aware(layer)
+            if flaw := _flaw(layer, num_classes):
+                raise ValueError(
+                    "An augmentation layer must change `segmentation_masks` along with `images` "
+                    f"and must not mix labels. Received: augment={layer!r}, but {flaw}. Use a "
+                    "layer that handles masks, such as keras.layers.RandomFlip, or a preset: "
+                    f"{', '.join(PRESETS)}."
+                )
 
     def __call__(self, batch: dict[str, Any], seed: Any = None) -> dict[str, Any]:
         """Augments one batch, on TensorFlow whatever Keras' backend.
@@ -307,9 +334,13 @@ class Augmentation:
         # In a graph, Keras' layers compute with TensorFlow under every backend.
         import tensorflow as tf
 
+        crop = RandomView(*self.output_size, mirrored=0.0) if self.output_size else None
+
         def run(images: Any, masks: Any, seed: Any) -> Any:
             key = tf.random.experimental.stateless_fold_in([self.seed, 0], seed)
-            for number, layer in enumerate(self.layers):
+            for number, layer in enumerate([*self.layers, crop]):
+                if layer is crop and (crop is None or images.shape[1:3] == self.output_size):
+                    continue
                 seeds = _Seeds(tf.random.experimental.stateless_fold_in(key, number))
                 images, masks = _apply(layer, images, masks, seeds)
             return tf.clip_by_value(images, 0.0, 255.0), masks
@@ -361,48 +392,67 @@ class _Seeds(keras.random.SeedGenerator):
         return tf.random.experimental.stateless_fold_in(self.key, next(self.count))
 
 
+def _fills(layer: keras.layers.Layer) -> set[float]:
+    """Returns what a layer, or the layers in it, give to masks where nothing of the picture is."""
+    return {
+        # KerasCV's layers make masks one-hot and fill all their channels alike: argmax says 0.
+        0.0 if hasattr(part, "segmentation_classes") else float(part.fill_value)
+        for part in layer._flatten_layers()
+        # RandomErasing fills images alone.
+        if hasattr(part, "fill_value") and not isinstance(part, keras.layers.RandomErasing)
+    } or {0.0}
+
+
+def _counting(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns the layers in it that must know the number of classes: KerasCV's."""
+    return [part for part in layer._flatten_layers() if getattr(part, "segmentation_classes", None)]
+
+
 def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) -> tuple[Any, Any]:
     """Applies one layer to images and masks, inside a graph."""
     import tensorflow as tf
 
-    # KerasCV's layers make masks one-hot and fill all their channels alike: argmax says 0.
-    fill = 0.0 if hasattr(layer, "segmentation_classes") else getattr(layer, "fill_value", 0.0)
+    (fill,) = _fills(layer)
     codes = tf.where(masks == VOID, fill, masks + (1 + fill))
     drawing = [part for part in layer._flatten_layers() if hasattr(part, "_get_seed_generator")]
     for part in drawing:
         part.__dict__["_get_seed_generator"] = lambda backend=None: seeds
+    for part in _counting(layer):
+        part.segmentation_classes += 1  # Void is one more.
     try:
         result = layer({"images": images, "segmentation_masks": codes}, training=True)
     finally:
         for part in drawing:
             del part.__dict__["_get_seed_generator"]
+        for part in _counting(layer):
+            part.segmentation_classes -= 1
     images, codes = (tf.cast(result[key], tf.float32) for key in ("images", "segmentation_masks"))
     return images, tf.where(codes == fill, float(VOID), codes - (1 + fill))
 
 
-def _check_mask_aware(layer: keras.layers.Layer) -> None:
-    """Raises a ValueError unless the layer returns masks with no other labels than it was given."""
+def _flaw(layer: keras.layers.Layer, num_classes: int) -> str:
+    """Returns why a layer does not keep labels exact, or nothing."""
     import tensorflow as tf
 
-    images = tf.fill((2, 32, 32, 3), 128.0)
-    given = (3, 8)
-    masks = tf.broadcast_to(
-        tf.reshape(tf.constant(given, tf.float32), (2, 1, 1, 1)), (2, 32, 32, 1)
-    )
+    for part in _counting(layer):
+        if part.segmentation_classes < num_classes:
+            return f"it has segmentation_classes={part.segmentation_classes}, not {num_classes}"
+    # Stripes of the first class, the last and void, elsewhere in each image: what mixes neighbours
+    # or images makes other labels of them.
+    given = (0, num_classes - 1, VOID)
+    place = np.arange(32) // 3 + np.arange(8)[:, None]
+    stripes = np.array(given, np.float32)[place % 3][:, None, :, None]
+    images, masks = tf.fill((8, 32, 32, 3), 128.0), tf.tile(tf.constant(stripes), (1, 32, 1, 1))
     try:
+        if len(fills := _fills(layer)) > 1:
+            return f"its layers have several fill_value: {', '.join(map(str, sorted(fills)))}"
         run = tf.function(lambda: _apply(layer, images, masks, _Seeds([1, 2])), autograph=False)
         images, masks = run()
-        found = set(np.unique(masks).tolist()) - {float(VOID)}
-        flaw = ""
-        if images.shape[:3] != masks.shape[:3]:
-            flaw = f"it returns images {images.shape} with masks {masks.shape}"
-        elif not found <= set(given):
-            flaw = f"it turns the labels {given} into {sorted(found)}"
     except Exception as error:
-        flaw = f"it fails on them: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
-    if flaw:
-        raise ValueError(
-            "An augmentation layer must change `segmentation_masks` along with `images` and must "
-            f"not mix labels. Received: augment={layer!r}, but {flaw}. Use a layer that handles "
-            f"masks, such as keras.layers.RandomFlip, or a preset: {', '.join(PRESETS)}."
-        )
+        return f"it fails on them: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
+    if images.shape[:3] != masks.shape[:3]:
+        return f"it returns images {images.shape} with masks {masks.shape}"
+    if other := set(np.unique(masks).tolist()) - set(given):
+        found = ", ".join(f"{label:g}" for label in sorted(other)[:5])
+        return f"it turns the labels {given} into {found}{', …' if len(other) > 5 else ''} as well"
+    return ""

@@ -53,7 +53,8 @@ def make_dataset(
         augment: `None`, a preset's name, or a mask-aware layer; see
             `keras_psp.data.augmentation.get`.
         crop_size: (height, width) of the batches, if smaller than the images: cut out by the
-            augmentation, or from the middle where there is none.
+            augmentation (behind layers of your own at a random place), or from the middle where
+            there is none.
         shuffle: Whether every epoch has its own order.
         seed: Seed of the order and of the augmentation.
         cache: Whether decoded frames stay in memory; `"auto"`: if a quarter of it holds them.
@@ -66,7 +67,8 @@ def make_dataset(
         `class_colors` and `sample_names` say what is in it.
 
     Raises:
-        ValueError: If a file cannot be used (at once when cached, else when it is read).
+        ValueError: If a file cannot be used. Without cache it is read later, in TensorFlow, which
+            then raises a `tf.errors.InvalidArgumentError` with this message in its own.
         ImportError: If TensorFlow is not installed.
     """
     try:
@@ -133,7 +135,9 @@ def make_dataset(
     if augment is not None:
         from keras_psp.data import augmentation
 
-        dataset = augmentation.get(augment, output_size=output_size, seed=seed).map(dataset)
+        dataset = augmentation.get(
+            augment, output_size, seed, crop=crop_size is not None, num_classes=len(classes)
+        ).map(dataset)
 
     dataset = dataset.prefetch(AUTOTUNE)
     # As keras.utils.image_dataset_from_directory has it; datasets made from this one lack them.

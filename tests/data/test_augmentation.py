@@ -55,6 +55,14 @@ GEOMETRY = {
     "pipeline": keras.layers.Pipeline(
         [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1, fill_mode="constant")]
     ),
+    # With a fill_value that would be class 3 if nobody looked for it.
+    "grey pipeline": keras.layers.Pipeline(
+        [
+            keras.layers.RandomFlip(),
+            keras.layers.RandomRotation(0.1, fill_mode="constant", fill_value=4.0),
+        ]
+    ),
+    "elastic": keras.layers.RandomElasticTransform(1.0, scale=0.3),
 }
 
 
@@ -189,6 +197,22 @@ def test_blur_is_the_gaussian_and_keeps_the_rim():
     np.testing.assert_allclose(blurred, (windows * kernel).sum((-2, -1)), atol=1e-2)
 
 
+def test_the_presets_blur_as_opencv_does():
+    # OpenCV's 5x5 kernel without a deviation is (1, 4, 6, 4, 1) / 16 along either axis.
+    images = np.zeros((32, 9, 9, 3), "float32")
+    images[:, 4, 4] = 255
+    expected = np.zeros(9)
+    expected[2:7] = np.array([1, 4, 6, 4, 1]) / 16
+    expected = np.outer(expected, expected)
+    for place, name in [(1, "authors"), (0, "course")]:
+        augment = augmentation.get([augmentation.PRESETS[name](9, 9)[place]])
+        blurred, _ = run(augment, images, np.zeros((32, 9, 9)))
+        blurred = blurred[blurred[:, 4, 4, 0] < 254, :, :, 0] / 255
+        assert len(blurred) > 5
+        np.testing.assert_allclose(blurred, np.broadcast_to(expected, blurred.shape), atol=0.01)
+        np.testing.assert_allclose(blurred, blurred[:1].repeat(len(blurred), 0), atol=1e-6)
+
+
 def test_half_of_the_images_are_blurred():
     images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
     new_images, _ = run(
@@ -279,22 +303,63 @@ def test_config_round_trip(layer):
     assert copy.get_config() == original.get_config()
 
 
+def test_what_comes_in_is_void_in_a_pipeline_too():
+    turn = keras.layers.RandomRotation((0.1, 0.1), fill_mode="constant", fill_value=4.0)
+    augment = augmentation.get(keras.layers.Pipeline([turn]))
+    _, labels = run(augment, np.zeros((2, 40, 40, 3)), np.full((2, 40, 40), 7))
+    assert set(np.unique(labels)) == {7, VOID}
+    assert (labels[:, [0, 0, -1, -1], [0, -1, 0, -1]] == VOID).all()
+
+
+@pytest.mark.parametrize("fill", [None, 128.0, (1.0, 2.0, 3.0)])
+def test_erasing_leaves_labels_alone(fill):
+    images, labels = blocks()
+    erase = keras.layers.RandomErasing(factor=1.0, fill_value=fill)
+    turn = keras.layers.RandomRotation(0.0, fill_mode="constant")
+    for layer in (erase, keras.layers.Pipeline([turn, erase])):
+        new_images, new_labels = run(augmentation.get(layer), images, labels)
+        np.testing.assert_array_equal(new_labels, labels)
+        assert (np.abs(new_images - images) > 1).any()
+
+
+def keep(**changes):
+    """Returns a layer that changes one entry of the batch by a function."""
+    return keras.layers.Lambda(lambda b: {**b, **{k: f(b[k]) for k, f in changes.items()}})
+
+
+def mean_of_neighbours(masks):
+    return tf.nn.avg_pool(masks, 3, 1, "SAME")
+
+
+TWO_FILLS = [keras.layers.RandomZoom(0.1, fill_value=value) for value in (0.0, 4.0)]
+
+
 @pytest.mark.parametrize(
-    "layer, flaw",
+    ("layer", "flaw"),
     [
-        (keras.layers.Dense(3), "it fails on them"),
-        (keras.layers.MixUp(), "it "),
-        (keras.layers.RandomElasticTransform, "it "),
-        (keras.layers.Lambda(lambda batch: {**batch, "images": batch["images"][:, :8]}), "it retu"),
-        (keras.layers.Rescaling(0.5), "it "),
+        (keras.layers.Dense(3), "it fails on them: "),
+        (keras.layers.Rescaling(0.5), "it fails on them: "),
+        (keras.layers.RandomFlip, "it fails on them: "),  # The class, not a layer.
+        (keras.layers.MixUp(), r"it turns the labels \(0, 10, 255\) into "),
+        (keep(images=lambda x: x[:, :8]), r"it returns images \(8, 8, .* with masks \(8, 32,"),
+        (keep(segmentation_masks=mean_of_neighbours), "it turns the labels"),
+        (keep(segmentation_masks=lambda x: (x + x[::-1]) / 2), "it turns the labels"),
+        (keras.layers.Pipeline(TWO_FILLS), r"its layers have several fill_value: 0\.0, 4\.0"),
     ],
 )
 def test_layers_that_do_not_keep_labels(layer, flaw):
-    with pytest.raises(
-        ValueError, match=r"must change `segmentation_masks`.*Received: augment="
-    ) as e:
+    message = (
+        rf"(?s)must change `segmentation_masks`.*Received: augment=.*, but {flaw}.*or a preset"
+    )
+    with pytest.raises(ValueError, match=message):
         augmentation.get(layer)
-    assert flaw in str(e.value)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 254])
+def test_any_number_of_classes(count):
+    augmentation.get(keras.layers.RandomRotation(0.5), num_classes=count)
+    with pytest.raises(ValueError, match=rf"turns the labels \(0, {count - 1}, 255\)"):
+        augmentation.get(keep(segmentation_masks=mean_of_neighbours), num_classes=count)
 
 
 def test_unknown_preset():
@@ -307,6 +372,27 @@ def test_a_graph_needs_seeds():
     names = ("images", "segmentation_masks")
     with pytest.raises(ValueError, match=r"augment\.map"):
         pairs().map(lambda *pair: augment(dict(zip(names, pair, strict=True))))
+
+
+@pytest.mark.parametrize("segmentation_classes", [11, 12])
+def test_keras_cv_keeps_the_last_class(segmentation_classes):
+    keras_cv = pytest.importorskip("keras_cv", exc_type=ImportError)
+    labels = np.broadcast_to(np.arange(16).repeat(3)[:, None] % 11, (1, 48, 48)).astype("int32")
+    layer = keras_cv.layers.RandomRotation(
+        0.0, fill_mode="constant", segmentation_classes=segmentation_classes
+    )
+    augment = augmentation.get(layer)
+    _, new_labels = run(augment, np.zeros((1, 48, 48, 3)), labels)
+    np.testing.assert_array_equal(new_labels, labels)
+    assert layer.segmentation_classes == segmentation_classes
+
+
+def test_keras_cv_needs_all_classes():
+    keras_cv = pytest.importorskip("keras_cv", exc_type=ImportError)
+    layer = keras_cv.layers.RandomRotation(0.1, fill_mode="constant", segmentation_classes=10)
+    with pytest.raises(ValueError, match=r"but it has segmentation_classes=10, not 11\. Use"):
+        augmentation.get(layer)
+    augmentation.get(layer, num_classes=10)
 
 
 def test_keras_cv():

@@ -155,6 +155,25 @@ def test_augmentation_crops_to_the_crop_size(frames):
     assert labels.shape == (8, 8, 10)
 
 
+def test_behind_own_layers_a_random_crop_follows(frames):
+    flip, own = [keras.layers.RandomFlip("horizontal")], keras.layers.RandomCrop(8, 10)
+    images, labels = next(iter(build(frames, batch_size=20, augment=flip, crop_size=(8, 10))))
+    assert images.shape == (20, 8, 10, 3)
+    assert labels.shape == (20, 8, 10)
+    # Frame n has the label n % 11, and its rows in blue: 0 is the void one.
+    rows = images.numpy()[..., 2]
+    np.testing.assert_allclose(rows, rows[:, :1, :1] + np.arange(8)[:, None] + 0 * rows, atol=1e-3)
+    assert set(rows[:, 0, 0].round()) == {0, 1, 2, 3, 4}
+    expected = np.where(rows.round() == 0, 255, np.arange(20)[:, None, None] % 11)
+    np.testing.assert_array_equal(labels, expected)
+    # Nothing follows what has the size already, and nothing where none is asked for.
+    for options in [{"augment": own, "crop_size": (8, 10)}, {"augment": own}]:
+        images, _ = next(iter(build(frames, **options)))
+        assert images.shape == (8, 8, 10, 3)
+        np.testing.assert_array_equal(images, np.round(images))
+    assert next(iter(build(frames, augment=[], crop_size=(8, 10))))[0].shape == (8, 8, 10, 3)
+
+
 def test_auto_is_for_the_train_split_only(frames):
     def find(split):
         return frames, VALUES

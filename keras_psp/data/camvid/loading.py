@@ -46,7 +46,8 @@ def load_camvid(
             `None`. `"auto"`: `"authors"` for the train split, otherwise `None`. Of several splits
             only the train split is augmented.
         crop_size: (height, width) of the batches, if smaller than `image_size`: cut out by the
-            augmentation, or from the middle where there is none.
+            augmentation (behind layers of your own at a random place), or from the middle where
+            there is none.
         data_dir: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`,
             else the download.
         merging: How 32 classes become eleven: `"segnet"` or `"lecture"`, which needs the original
