@@ -136,7 +136,12 @@ def make_dataset(
         from keras_psp.data import augmentation
 
         dataset = augmentation.get(
-            augment, output_size, seed, crop=crop_size is not None, num_classes=len(classes)
+            augment,
+            output_size,
+            seed,
+            crop=crop_size is not None,
+            num_classes=len(classes),
+            input_size=size,
         ).map(dataset)
 
     dataset = dataset.prefetch(AUTOTUNE)

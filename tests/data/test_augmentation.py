@@ -62,7 +62,6 @@ GEOMETRY = {
             keras.layers.RandomRotation(0.1, fill_mode="constant", fill_value=4.0),
         ]
     ),
-    "elastic": keras.layers.RandomElasticTransform(1.0, scale=0.3),
 }
 
 
@@ -209,8 +208,7 @@ def test_the_presets_blur_as_opencv_does():
         blurred, _ = run(augment, images, np.zeros((32, 9, 9)))
         blurred = blurred[blurred[:, 4, 4, 0] < 254, :, :, 0] / 255
         assert len(blurred) > 5
-        np.testing.assert_allclose(blurred, np.broadcast_to(expected, blurred.shape), atol=0.01)
-        np.testing.assert_allclose(blurred, blurred[:1].repeat(len(blurred), 0), atol=1e-6)
+        np.testing.assert_allclose(blurred, np.broadcast_to(expected, blurred.shape), atol=0.025)
 
 
 def test_half_of_the_images_are_blurred():
@@ -340,9 +338,10 @@ TWO_FILLS = [keras.layers.RandomZoom(0.1, fill_value=value) for value in (0.0, 4
         (keras.layers.Dense(3), "it fails on them: "),
         (keras.layers.Rescaling(0.5), "it fails on them: "),
         (keras.layers.RandomFlip, "it fails on them: "),  # The class, not a layer.
-        (keras.layers.MixUp(), r"it turns the labels \(0, 10, 255\) into "),
-        (keep(images=lambda x: x[:, :8]), r"it returns images \(8, 8, .* with masks \(8, 32,"),
-        (keep(segmentation_masks=mean_of_neighbours), "it turns the labels"),
+        (keras.layers.MixUp(), "it (fails on them|turns the labels)"),
+        (keras.layers.RandomElasticTransform(), "it warps images and masks differently"),
+        (keep(images=lambda x: x[:, :8]), r"it returns images \(4, 8, .* with masks \(4, 360,"),
+        (keep(segmentation_masks=mean_of_neighbours), r"it turns the labels \(0, 10, 255\) into "),
         (keep(segmentation_masks=lambda x: (x + x[::-1]) / 2), "it turns the labels"),
         (keras.layers.Pipeline(TWO_FILLS), r"its layers have several fill_value: 0\.0, 4\.0"),
     ],

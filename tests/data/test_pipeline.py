@@ -2,6 +2,7 @@
 
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -217,6 +218,7 @@ def test_a_memory_too_small_is_not_used(frames, monkeypatch):
         ({"crop_size": (13, 16)}, r"crop_size=\(13, 16\), images of \(12, 16\). Make the crop"),
         ({"batch_size": 21, "drop_remainder": True}, "batch_size=21, 20 samples"),
         ({"augment": "author"}, "Did you mean 'authors'"),
+        ({"augment": keras.layers.RandomCrop(13, 17)}, r"turns the labels \(0, 10, 255\) into "),
     ],
 )
 def test_nonsense_is_refused(frames, options, message):
