@@ -7,10 +7,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_psp.classes import VOID, VOID_NAMES, ClassList, LabelColors, LabelValues
+from keras_psp.classes import (
+    VOID,
+    VOID_NAMES,
+    ClassList,
+    LabelColors,
+    LabelValues,
+    distinct_colors,
+)
 from keras_psp.data.layouts import Layout, find_data
 from keras_psp.data.pipeline import load_splits
-from keras_psp.data.samples import DataError, LabelCoding, Sample, has_colors
+from keras_psp.data.samples import DataError, LabelCoding, NumbersOrColors, Sample, has_colors
 
 LAYOUTS = (
     Layout("folders", "{split}/images", "{split}/labels"),
@@ -43,7 +50,8 @@ def load_folder(
     with `train/labels/X.png`, `train/X.png` with `trainannot/X.png`, or `train/X.png` with
     `train_labels/X_L.png` (or `X.png`). Images are 8-bit RGB, PNG or JPEG. Label maps are PNG,
     either with one channel, whose numbers 0, 1, 2, … are the classes in the order of the class list
-    and 255 is void, or with the classes' colours (black is void unless it is a class).
+    and 255 is void, or with the classes' colours (black is void unless it is a class). Palette
+    images have both: where the class list has colours of its own, these decide.
 
     The class list lies in the folder: `classes.txt` with one name a line, or `class_dict.csv` with
     the columns `name,r,g,b`. Classes called void, unlabelled, unlabeled or ignore become void, and
@@ -84,11 +92,11 @@ def load_folder(
     ```
     """
     found = find_data(folder, LAYOUTS)
-    names, values, colors = read_classes(found.root, classes)
+    names, numbers, colors = read_classes(found.root, classes)
 
     def find(name: str) -> tuple[list[Sample], LabelCoding]:
         samples = found.samples(name)
-        return samples, choose_coding(samples, values, colors)
+        return samples, choose_coding(samples, numbers, colors)
 
     return load_splits(
         split,
@@ -113,8 +121,11 @@ def has_classes(root: Path) -> bool:
 
 def read_classes(
     root: Path, classes: ClassList | Sequence[str] | None = None
-) -> tuple[ClassList, LabelValues, LabelColors]:
+) -> tuple[ClassList, LabelCoding, LabelColors]:
     """Returns the class list of a folder, without void, and what the numbers and colours mean.
+
+    Where the classes have colours of their own, what is returned for the numbers looks at the
+    colours of palettes too.
 
     Args:
         root: The folder.
@@ -142,7 +153,14 @@ def read_classes(
     kept = [place for place, name in enumerate(names) if name.lower() not in VOID_NAMES]
     labels = [kept.index(place) if place in kept else VOID for place in range(len(names))]
     known = ClassList([names[place] for place in kept], [whole.colors[place] for place in kept])
-    return known, LabelValues(labels), LabelColors(dict(zip(whole.colors, labels, strict=True)))
+    values, meanings = (
+        LabelValues(labels),
+        LabelColors(dict(zip(whole.colors, labels, strict=True))),
+    )
+    # The colours that a `ClassList` gives to names without any say nothing about the files.
+    if colors is None or (classes is not None and list(colors) == distinct_colors(len(names))):
+        return known, values, meanings
+    return known, NumbersOrColors(values, meanings), meanings
 
 
 def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
@@ -172,10 +190,10 @@ def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
 
 
 def choose_coding(
-    samples: Sequence[Sample], values: LabelValues, colors: LabelColors
+    samples: Sequence[Sample], numbers: LabelCoding, colors: LabelColors
 ) -> LabelCoding:
     """Returns which of two codings a data set has, by its first label file that can be read."""
     for sample in samples:
         with contextlib.suppress(DataError):  # Reported when the file is read for its content.
-            return colors if has_colors(sample.label, sample.name) else values
-    return values
+            return colors if has_colors(sample.label, sample.name) else numbers
+    return numbers

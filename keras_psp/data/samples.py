@@ -2,14 +2,16 @@
 
 import dataclasses
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from keras_psp.classes import LabelColors
+
 LabelCoding = Callable[[np.ndarray], np.ndarray]
-"""Turns the pixels of a label file into labels: a `LabelValues` or a `LabelColors`."""
+"""Turns the pixels of a label file into labels: `LabelValues`, `LabelColors`, `NumbersOrColors`."""
 
 _MODES = {
     "1": "black and white",
@@ -22,6 +24,59 @@ _MODES = {
     "CMYK": "CMYK",
 }
 _PNG, _PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
+
+
+@dataclasses.dataclass(frozen=True)
+class NumbersOrColors:
+    """What label files with one channel mean where the classes have numbers and known colours.
+
+    Greyscale files hold numbers. A palette file has both a number and a colour at each pixel, which
+    decides where they disagree: whoever reduces a picture to a palette numbers the colours anew.
+
+    Args:
+        values: What the numbers mean.
+        colors: What the colours mean.
+    """
+
+    values: LabelCoding
+    colors: LabelColors
+
+    def __call__(self, numbers: np.ndarray, palette: Sequence[int] = ()) -> np.ndarray:
+        """Translates one map.
+
+        Args:
+            numbers: uint8, `(height, width)`.
+            palette: Red, green and blue of the numbers in turn, or nothing.
+
+        Returns:
+            Labels, uint8, `(height, width)`.
+
+        Raises:
+            ValueError: If a pixel has no meaning, or if two meanings are left.
+        """
+        table = np.array(palette, np.uint8).reshape(-1, 3)
+        used = np.unique(numbers).tolist()
+        by_color = {n: self._label(self.colors, table[n : n + 1]) for n in used}
+        known = [n for n in used if by_color[n] is not None]
+        if all(self._label(self.values, np.array([n])) == by_color[n] for n in known):
+            return self.values(numbers)
+        if len(known) == len(used):
+            return self.colors(table[numbers])
+        shown = ", ".join(f"{n} in {tuple(table[n].tolist())}" for n in used[:5] if n < len(table))
+        raise ValueError(
+            "A palette's colours must all be classes' colours, or its numbers the classes. "
+            f"Received: {shown}{', …' if len(used) > 5 else ''}: only some are classes' colours, "
+            "which are not those of the numbers. Save the label map as RGB if the colours are "
+            "meant, as greyscale if the numbers are."
+        )
+
+    @staticmethod
+    def _label(coding: LabelCoding, pixel: np.ndarray) -> int | None:
+        """Returns the label of one number or colour; `None` where there is none."""
+        try:
+            return int(coding(pixel).item())
+        except ValueError:  # No meaning, or no such entry in the palette.
+            return None
 
 
 class DataError(ValueError):
@@ -113,7 +168,8 @@ def read_label(source: Path | bytes, coding: LabelCoding, name: str = "") -> np.
 
     Args:
         source: File, or its bytes. Numbers: an 8-bit greyscale, palette (its indices) or black and
-            white image. Colours: an 8-bit RGB or palette image.
+            white image. Colours: an 8-bit RGB or palette image. Of `NumbersOrColors`, a palette
+            image may have either.
         coding: Turns its pixels into labels.
         name: What messages call bytes.
 
@@ -124,8 +180,6 @@ def read_label(source: Path | bytes, coding: LabelCoding, name: str = "") -> np.
         DataError: If the file is missing, truncated, of the wrong kind, or has a label without a
             meaning.
     """
-    from keras_psp.classes import LabelColors
-
     image, mode = _open(source, name)
     if isinstance(coding, LabelColors):
         kinds, rule = ["RGB", "P"], "8-bit RGB, as the classes are told apart by colours"
@@ -139,8 +193,10 @@ def read_label(source: Path | bytes, coding: LabelCoding, name: str = "") -> np.
         )
     if kinds[0] == "RGB":
         image = image.convert("RGB")
+    palette = image.getpalette() if image.mode == "P" else []
     try:
-        return coding(np.asarray(image, np.uint8))
+        pixels = np.asarray(image, np.uint8)
+        return coding(pixels, palette) if isinstance(coding, NumbersOrColors) else coding(pixels)
     except ValueError as error:
         raise DataError("unknown label", f"In {_where(source, name)}: {error}") from None
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from keras_psp.classes import ClassList
 from keras_psp.data import load_folder
@@ -54,6 +55,62 @@ def test_classes_may_be_passed(tmp_path, write_image):
         ["x", "y"],
         [[[1, 0]]],
     )
+
+
+def paint(folder, pixels, palette):
+    """Saves the numbers with a palette, as the label map of a train image."""
+    image = Image.fromarray(np.array(pixels, np.uint8))
+    image.putpalette([channel for color in palette for channel in color])
+    (folder / "train" / "labels").mkdir(parents=True, exist_ok=True)
+    assert image.mode == "P"
+    image.save(folder / "train" / "labels" / "a.png")
+
+
+ROAD, CAR, SKY, OTHER = (128, 64, 128), (64, 0, 128), (70, 130, 180), (1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "palette", "expected"),
+    [
+        ([[0, 1, 1]], [SKY, ROAD], [[2, 0, 0]]),  # As Pillow's `quantize` numbers colours.
+        ([[0, 1, 1]], [ROAD, SKY], [[0, 2, 2]]),
+        (
+            [[0, 2, 1, 255]],
+            [ROAD, CAR, SKY, *[OTHER] * 253],
+            [[0, 2, 1, 255]],
+        ),  # Both say the same.
+        ([[0, 2, 1, 255]], [OTHER] * 256, [[0, 2, 1, 255]]),  # The colours are nobody's.
+        ([[0, 0, 0]], [(0, 0, 0)], [[255, 255, 255]]),
+    ],
+)
+def test_colors_of_a_palette_decide(tmp_path, write_image, pixels, palette, expected):
+    fill(tmp_path, write_image, {"a": np.zeros(np.shape(pixels))})
+    paint(tmp_path, pixels, palette)
+    (tmp_path / "class_dict.csv").write_text(
+        "name,r,g,b\nroad,128,64,128\ncar,64,0,128\nsky,70,130,180"
+    )
+    assert labels_of(tmp_path)[1] == [expected]
+    classes = ClassList(["road", "car", "sky"], [ROAD, CAR, SKY])
+    assert labels_of(tmp_path, classes=classes)[1] == [expected]
+
+
+def test_colors_that_nobody_chose_decide_nothing(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[0, 0]]})
+    names = ["road", "car", "sky"]
+    paint(tmp_path, [[1, 2]], [OTHER, *ClassList(names).colors])
+    for classes in (names, ClassList(names)):
+        assert labels_of(tmp_path, classes=classes)[1] == [[[1, 2]]]
+
+
+def test_a_palette_with_two_meanings_is_refused(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[0, 1]]})
+    paint(tmp_path, [[0, 1]], [SKY, OTHER])
+    classes = ClassList(["road", "car", "sky"], [ROAD, CAR, SKY])
+    message = (
+        r"a\.png: A palette's colours.*Received: 0 in \(70, 130, 180\), 1 in \(1, 2, 3\): only"
+    )
+    with pytest.raises(ValueError, match=message):
+        labels_of(tmp_path, classes=classes)
 
 
 def test_names_without_colors_are_enough_for_numbers(tmp_path, write_image):
