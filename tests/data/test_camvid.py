@@ -296,6 +296,32 @@ def test_the_builder_takes_a_folder(original, tfds):
     assert labels == dict(zip(FRAMES["val"], [TREE, 255, 255], strict=True))
 
 
+def test_what_a_folder_gave_is_not_taken_for_the_download(
+    server, tfds, segnet, tmp_path, write_image, monkeypatch
+):
+    def prepared(**options):
+        builder = tfds.builder("camvid", **options)
+        builder.download_and_prepare()
+        return [
+            frame["image"].max() for frame in builder.as_dataset(split="val").as_numpy_iterator()
+        ]
+
+    folders = [tmp_path / name / "CamVid" for name in ("one", "two")]
+    for folder, colour in zip(folders, (100, 200), strict=True):
+        shutil.copytree(segnet, folder)
+        for file in (folder / "val").iterdir():
+            write_image(file, picture(colour))
+    assert prepared(folder=folders[0]) == [100] * 3
+    assert prepared(folder=folders[1], config="segnet") == [200] * 3
+    monkeypatch.setenv("KERAS_PSP_DATA", str(folders[0].parent))
+    assert prepared() == [100] * 3
+    monkeypatch.delenv("KERAS_PSP_DATA")
+    assert server == []
+    assert load("val", None)[1].max() == 2  # The download.
+    assert server == ["HEAD", "GET"]
+    assert sorted(prepared()) == [0, 1, 2]
+
+
 @pytest.mark.parametrize(
     "imports",
     [

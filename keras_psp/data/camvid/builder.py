@@ -1,5 +1,6 @@
 """CamVid for TensorFlow Datasets: `tfds.load("camvid")`. Imported only where that package is."""
 
+import hashlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,10 +9,11 @@ from typing import Any, ClassVar
 import requests
 import tensorflow_datasets as tfds
 
-from keras_psp.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES
+from keras_psp.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES, CAMVID_MERGINGS
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, camvid_coding, find_camvid
 from keras_psp.data.samples import LabelCoding, Sample
+from keras_psp.naming import check_name
 
 
 class Camvid(tfds.core.GeneratorBasedBuilder):
@@ -21,9 +23,10 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
 
     Args:
         folder: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`, else
-            the download.
-        **kwargs: `config` (`"segnet"`, the default, or `"lecture"`: how 32 classes became eleven),
-            `data_dir` (where the prepared data lies) and whatever else TensorFlow Datasets knows.
+            the download. What is prepared from a folder is kept as a config of its own.
+        config: `"segnet"`, the default, or `"lecture"`: how 32 classes became eleven.
+        **kwargs: `data_dir` (where the prepared data lies) and whatever else TensorFlow Datasets
+            knows.
 
     Example: (no network is needed up to here, but `download_and_prepare()` downloads)
 
@@ -49,9 +52,23 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         ),
     ]
 
-    def __init__(self, *, folder: str | os.PathLike | None = None, **kwargs: Any):
+    def __init__(
+        self,
+        *,
+        folder: str | os.PathLike | None = None,
+        config: Any = None,
+        **kwargs: Any,
+    ):
         self.folder = folder or os.environ.get(FOLDER_VARIABLE)
-        super().__init__(**kwargs)
+        if self.folder and not isinstance(config, tfds.core.BuilderConfig):
+            # Never to be taken for the download, or for another folder.
+            place = Path(self.folder).expanduser().resolve()
+            source = hashlib.sha256(str(place).encode()).hexdigest()[:8]
+            known = self.builder_configs[check_name("config", config or "segnet", CAMVID_MERGINGS)]
+            config = tfds.core.BuilderConfig(
+                name=f"{known.name}-{source}", description=f"{known.description} From {place}."
+            )
+        super().__init__(config=config, **kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
         return self.dataset_info_from_configs(
@@ -84,12 +101,16 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         )
 
     @property
+    def _merging(self) -> str:
+        return self.builder_config.name.split("-")[0]
+
+    @property
     def _is_segnet(self) -> bool:
-        return self.builder_config.name == "segnet"
+        return self._merging == "segnet"
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         found = find_camvid(self.folder or self._download(dl_manager))
-        coding = camvid_coding(found, self.builder_config.name)
+        coding = camvid_coding(found, self._merging)
         return {
             split: self._generate_examples(found.samples(split), coding) for split in found.splits
         }
@@ -98,7 +119,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         if not self._is_segnet:
             raise ValueError(
                 "What is downloaded, the SegNet release, has its 32 classes already merged to "
-                f"eleven. Received: merging={self.builder_config.name!r} without a folder. Pass "
+                f"eleven. Received: merging={self._merging!r} without a folder. Pass "
                 f"data_dir= a folder with the original 32-colour label maps ({release.HOMEPAGE}), "
                 "or merging='segnet'."
             )
