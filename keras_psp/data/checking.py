@@ -8,10 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from keras_psp.classes import CAMVID, VOID, ClassList, median_frequency_weights
+from keras_psp.classes import (
+    CAMVID,
+    CAMVID_COLORS_32,
+    VOID,
+    ClassList,
+    median_frequency_weights,
+)
 from keras_psp.data import folder as own
 from keras_psp.data.camvid import layouts as camvid
-from keras_psp.data.layouts import DataFolder, find_data
+from keras_psp.data.layouts import DataFolder, find_data, same_name
 from keras_psp.data.samples import DataError, LabelCoding, Sample
 
 
@@ -21,8 +27,8 @@ class Problem:
 
     Args:
         split: Where.
-        kind: `"missing partner"`, `"size mismatch"`, `"unreadable"`, `"wrong kind of file"` or
-            `"unknown label"`.
+        kind: `"empty split"`, `"same name"`, `"missing partner"`, `"size mismatch"`,
+            `"unreadable"`, `"wrong kind of file"` or `"unknown label"`.
         message: What it is, with the file's name, and how to repair it.
     """
 
@@ -102,15 +108,15 @@ def check_data(
 ) -> DataReport:
     """Looks at every file of a data set and reports what is wrong, without stopping at the first.
 
-    It finds images and label maps without partner, files that cannot be read or are of the wrong
-    kind (greyscale, transparent, 16-bit), pairs of different sizes, labels and colours that are not
-    in the class list, and classes that never occur.
+    It finds empty splits, files of one name, images and label maps without partner, files that
+    cannot be read or are of the wrong kind (greyscale, transparent, 16-bit), pairs of different
+    sizes, labels and colours that are not in the class list, and classes that never occur.
 
     Args:
         folder: A folder as for `load_folder`, or one that holds CamVid as for `load_camvid`.
         split: A split, or several. Default: all that the folder has.
         classes: Class names or a `ClassList`. Default: the folder's class list, or CamVid's eleven
-            classes where the folder has none and is laid out as CamVid.
+            classes where the folder has none, or CamVid's of 32 classes, and is laid out as CamVid.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -149,11 +155,19 @@ def _describe(
     found = find_data(folder, (*own.LAYOUTS, *camvid.LAYOUTS))
     is_own = classes is not None or own.has_classes(found.root) or found.layout == own.LAYOUTS[0]
     if is_own:
-        names, values, colors = own.read_classes(found.root, classes)
-        return found, names, lambda samples: own.choose_coding(samples, values, colors)
+        names, numbers, colors = own.read_classes(found.root, classes)
+        # Kaggle's CamVid has a class list, though it is CamVid.
+        if classes is not None or found.layout == own.LAYOUTS[0] or not _is_camvid(names):
+            return found, names, lambda samples: own.choose_coding(samples, numbers, colors)
     found = camvid.find_camvid(folder)
     coding = camvid.camvid_coding(found)
     return found, CAMVID, lambda samples: coding
+
+
+def _is_camvid(classes: ClassList) -> bool:
+    """Tells whether these are the original release's classes, of which the 32nd is void."""
+    colors = {name: color for name, color in CAMVID_COLORS_32.items() if name != "Void"}
+    return dict(zip(classes.names, classes.colors, strict=True)) == colors
 
 
 def _check_split(
@@ -166,7 +180,13 @@ def _check_split(
     """Adds what is found in one split to the report."""
     from keras.utils import Progbar
 
-    images, labels = found.files(split)
+    images, labels, doubles = found.files(split)
+    if not images and not labels:
+        folders = " and ".join(map(str, found.layout.folders(found.root, split)))
+        message = f"{folders} hold no images. Add {found.layout}, or remove them."
+        report.problems.append(Problem(split, "empty split", message))
+    for files in doubles:
+        report.problems.append(Problem(split, "same name", same_name(files)))
     for name in sorted(images.keys() ^ labels.keys()):
         lacking = "label map" if name in images else "image"
         file = images.get(name) or labels[name]

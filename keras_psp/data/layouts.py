@@ -62,8 +62,11 @@ class DataFolder:
     layout: Layout
     splits: tuple[str, ...]
 
-    def files(self, split: str) -> tuple[dict[str, Path], dict[str, Path]]:
+    def files(self, split: str) -> tuple[dict[str, Path], dict[str, Path], list[list[Path]]]:
         """Returns the images and the label maps of a split, each by the image's name.
+
+        Third come the files that share a name with another, as `a.png` and `a.jpg` do: groups of
+        images and groups of label maps, of which the above have one each.
 
         Raises:
             ValueError: If there is no such split.
@@ -72,28 +75,34 @@ class DataFolder:
             check_name("split", split, self.splits)
         except ValueError as error:
             raise ValueError(f"In {self.root}: {error}") from None
-        folders = self.layout.folders(self.root, split)
-        images, labels = ({f.stem: f for f in sorted(d.iterdir()) if _is_image(f)} for d in folders)
-        ending, member = self.layout.ending, self.layout.member
-        labels = {name.removesuffix(ending): file for name, file in labels.items()}
-        if member:
-            images = {name: file for name, file in images.items() if member(name, split)}
-            labels = {name: file for name, file in labels.items() if member(name, split)}
-        return images, labels
+        member, doubles, found = self.layout.member, [], []
+        endings = ("", self.layout.ending)
+        for folder, ending in zip(self.layout.folders(self.root, split), endings, strict=True):
+            groups: dict[str, list[Path]] = {}
+            for file in filter(_is_image, sorted(folder.iterdir())):
+                name = file.stem.removesuffix(ending)
+                if not member or member(name, split):
+                    groups.setdefault(name, []).append(file)
+            doubles += [files for files in groups.values() if len(files) > 1]
+            found.append({name: files[0] for name, files in groups.items()})
+        return found[0], found[1], doubles
 
     def samples(self, split: str) -> list[Sample]:
         """Returns the samples of a split, sorted by name.
 
         Raises:
-            ValueError: If an image has no label map, a label map no image, or if there are none.
+            ValueError: If an image has no label map, a label map no image, if there are none, or
+                if files share a name.
         """
-        images, labels = self.files(split)
+        images, labels, doubles = self.files(split)
         folders = " and ".join(map(str, self.layout.folders(self.root, split)))
         if not images and not labels:
             raise ValueError(
                 f"A split must have at least one image with its label map. Received: "
                 f"split={split!r}, for which {folders} hold none. Expected files are {self.layout}."
             )
+        if doubles:
+            raise ValueError(same_name(doubles[0]))
         if alone := sorted(images.keys() ^ labels.keys()):
             files = ", ".join(str(images.get(name) or labels[name]) for name in alone[:3])
             raise ValueError(
@@ -129,6 +138,14 @@ def find_data(root: str | os.PathLike, layouts: Sequence[Layout]) -> DataFolder:
     raise ValueError(
         f"A data folder must have a known layout. Received: {root}, which holds "
         f"{listing or 'nothing'}. Expected one of: {'; '.join(map(str, layouts))}."
+    )
+
+
+def same_name(files: Sequence[Path]) -> str:
+    """Returns what is said of files that share a name."""
+    return (
+        f"Files of a split must differ in more than their ending. Received: "
+        f"{' and '.join(map(str, files))}. Rename or remove all but one."
     )
 
 

@@ -1,10 +1,12 @@
 """The checker, on a folder with one of every fault."""
 
+import shutil
+
 import numpy as np
 import pytest
 
-from keras_psp.classes import CAMVID_CLASS_WEIGHTS
-from keras_psp.data import check_data
+from keras_psp.classes import CAMVID, CAMVID_CLASS_WEIGHTS, CAMVID_COLORS_32
+from keras_psp.data import check_data, load_folder
 
 NAMES = ["road", "car", "sky"]
 
@@ -53,6 +55,60 @@ def test_every_fault_is_reported(folder):
     assert "labels 3 (10 pixels)" in report.problems[4].message
     assert not report.ok
     assert check_data(folder, "val", classes=NAMES).ok
+
+
+def test_an_empty_split_is_a_fault(tmp_path):
+    for name in ("images", "labels"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+    report = check_data(tmp_path, classes=NAMES)
+    assert [(problem.split, problem.kind) for problem in report.problems] == [
+        ("train", "empty split")
+    ]
+    assert "train/images and " in report.problems[0].message
+    assert str(report).endswith("Problems: 1 × empty split.")
+
+
+@pytest.mark.parametrize(
+    ("layout", "label", "double"),
+    [
+        ("train/{}", "labels/b.png", "images/b.jpg"),
+        ("train/{}", "labels/b.png", "labels/b.bmp"),
+        ("train_{}", "labels/b_L.png", "labels/b.png"),
+    ],
+)
+def test_files_of_one_name_are_a_fault(tmp_path, write_image, layout, label, double):
+    images = tmp_path / ("train" if "_" in layout else "train/images")
+    label, double = (tmp_path / layout.format(name) for name in (label, double))
+    write_image(images / "b.png", np.zeros((2, 5, 3)))
+    write_image(label, np.zeros((2, 5)))
+    assert check_data(tmp_path, classes=NAMES).ok
+    first = images / "b.png" if double.suffix == ".jpg" else label
+    shutil.copy(first, double)
+    report = check_data(tmp_path, classes=NAMES)
+    assert [problem.kind for problem in report.problems] == ["same name"]
+    assert str(first) in report.problems[0].message
+    assert str(double) in report.problems[0].message
+    assert report.images == {"train": 1}
+    with pytest.raises(ValueError, match=r"must differ in more.*Received: .*b.* and .*b.*Rename"):
+        load_folder(tmp_path, classes=NAMES)
+
+
+def test_kaggles_camvid_is_camvid(tmp_path, write_image):
+    # As `load_camvid` reads it: eleven classes, and a stray colour in a hundred pixels is void.
+    mask = np.full((20, 20, 3), CAMVID_COLORS_32["Wall"])
+    mask[0, :2] = 1, 2, 3
+    write_image(tmp_path / "train" / "a.png", np.zeros((20, 20, 3)))
+    write_image(tmp_path / "train_labels" / "a_L.png", mask)
+    rows = [f"{name},{r},{g},{b}" for name, (r, g, b) in CAMVID_COLORS_32.items()]
+    (tmp_path / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]))
+    report = check_data(tmp_path)
+    assert report.ok
+    assert report.classes == CAMVID
+    assert report.pixels["train"].tolist() == [398, *[0] * 10, 2]  # Walls are Building.
+    assert check_data(tmp_path, classes=["Wall"]).classes.names == ("Wall",)
+    # With another colour it is somebody's own.
+    (tmp_path / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows[:-1], "Wall,9,9,9"]))
+    assert len(check_data(tmp_path).classes) == 31
 
 
 def test_classes_are_counted(folder):
