@@ -10,6 +10,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,9 @@ CACHE_SHARE = 0.25
 
 BYTES_PER_PIXEL = 4
 """Three of the image and one of the label."""
+
+CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
+"""Where Linux says how much memory a container may use."""
 
 AUTOTUNE = -1
 """`tf.data.AUTOTUNE`, without importing TensorFlow."""
@@ -57,7 +61,8 @@ def make_dataset(
             there is none.
         shuffle: Whether every epoch has its own order.
         seed: Seed of the order and of the augmentation.
-        cache: Whether decoded frames stay in memory; `"auto"`: if a quarter of it holds them.
+        cache: Whether decoded frames stay in memory (4 bytes a pixel, and nearly twice that while
+            they are read); `"auto"`: if a quarter of it holds them.
         drop_remainder: Whether a last batch with fewer frames is left out.
         antialias: Whether shrinking smooths; `"auto"`: where it is by more than a factor of two.
 
@@ -208,7 +213,7 @@ def _read_all(samples: Sequence[Sample], read: Callable, size: tuple[int, int]) 
     """Reads all samples into two tensors, in threads (Pillow decodes without the GIL)."""
     import tensorflow as tf
 
-    images = np.empty((len(samples), *size, 3), np.uint8)
+    images: Any = np.empty((len(samples), *size, 3), np.uint8)
     labels = np.empty((len(samples), *size), np.uint8)
 
     def fill(number: int) -> None:
@@ -222,15 +227,20 @@ def _read_all(samples: Sequence[Sample], read: Callable, size: tuple[int, int]) 
             pool.shutdown(cancel_futures=True)
             raise
     with tf.device("CPU:0"):  # Not on the accelerator, whose memory is for the network.
-        return tf.convert_to_tensor(images), tf.convert_to_tensor(labels)
+        images = tf.convert_to_tensor(images)  # Copies, and so frees the array.
+        return images, tf.convert_to_tensor(labels)
 
 
 def _memory() -> float:
-    """Returns the machine's memory in bytes; 8 GiB where the system does not tell."""
+    """Returns the memory in bytes, of the machine or the container; 8 GiB where none tells."""
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # Windows has no sysconf.
-        return 8 * 2**30
+        memory = 8 * 2**30
+    try:
+        return min(memory, int(CONTAINER_MEMORY.read_text()))
+    except (OSError, ValueError):  # No container, or one without a limit ("max").
+        return memory
 
 
 def _check_positive(name: str, value: Any) -> None:

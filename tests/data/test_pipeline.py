@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from keras_psp.classes import ClassList, LabelValues
+from keras_psp.data import pipeline
 from keras_psp.data.pipeline import load_splits, make_dataset
 from keras_psp.data.samples import Sample
 
@@ -206,6 +207,15 @@ def test_a_memory_too_small_is_not_used(frames, monkeypatch):
         batches(dataset)
         batches(dataset)
         assert len(reads) == expected
+
+
+@pytest.mark.parametrize(("limit", "expected"), [("1000\n", 1000), ("max\n", 4096 * 10)])
+def test_a_container_may_have_less_memory(tmp_path, monkeypatch, limit, expected):
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 10}.__getitem__)
+    monkeypatch.setattr(pipeline, "CONTAINER_MEMORY", tmp_path / "memory.max")
+    assert pipeline._memory() == 4096 * 10
+    (tmp_path / "memory.max").write_text(limit)
+    assert pipeline._memory() == expected
 
 
 @pytest.mark.parametrize(

@@ -54,8 +54,9 @@ def load_camvid(
             or Kaggle's label maps. See `keras_psp.classes.CAMVID_MERGINGS`.
         shuffle: Whether every epoch has an order of its own. `"auto"`: the train split only.
         seed: Seed of order and augmentation. The same seed gives the same batches.
-        cache: Whether decoded frames are kept in memory (4 bytes a pixel: 250 MB for the train
-            split at 360x480). `"auto"`: if that is at most a quarter of the machine's memory.
+        cache: Whether decoded frames are kept in memory (4 bytes a pixel: 254 MB for the train
+            split at 360x480, and nearly twice that while they are read). `"auto"`: if they take at
+            most a quarter of the memory of the machine or container.
         drop_remainder: Whether a last, smaller batch is left out. `"auto"`: of the train split
             only.
         antialias: Whether shrinking smooths the image first. `"auto"`: beyond a factor of two,
