@@ -36,8 +36,10 @@ def train(result, images, labels, batch_size=BATCH, callbacks=()):
     image = keras.Input((None, None, 3))
     features, stages = keras.layers.Rescaling(1 / 255)(image), []
     for filters, strides in [(8, 4), (16, 2)]:
-        features = keras.layers.Conv2D(filters, 3, strides, padding="same")(features)
-        features = keras.layers.ReLU()(BatchNormalization()(features))
+        # Names of their own: Keras' count what else was built in the process.
+        conv = keras.layers.Conv2D(filters, 3, strides, padding="same", name=f"conv{filters}")
+        norm = BatchNormalization(name=f"norm{filters}")
+        features = keras.layers.ReLU()(norm(conv(features)))
         stages.append(features)
     model = PSPNet(keras.Model(image, stages), CLASSES, bins=(1, 2), dropout=0.0)
     # The same on every backend.
