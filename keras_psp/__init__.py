@@ -8,7 +8,7 @@ from keras_psp.data.street_scenes import load_street_scenes, street_scene
 from keras_psp.evaluation import evaluate
 from keras_psp.inference import load_run, segment
 from keras_psp.layers import BasicBlock, BilinearUpsample, DilatedBottleneck, PyramidPooling
-from keras_psp.models import PSPNet, ResNet, build_backbone, load_weights
+from keras_psp.models import PSPNet, ResNet, SimpleSegmentationNet, build_backbone, load_weights
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ __all__ = [
     "PyramidPooling",
     "ResNet",
     "RunFolder",
+    "SimpleSegmentationNet",
     "build_backbone",
     "check_data",
     "classes",

@@ -148,8 +148,10 @@ CAMVID_CLASSES: tuple[str, ...] = (
 """The eleven classes in the order used everywhere in this package."""
 
 CAMVID_COLORS: tuple[Color, ...] = tuple(CAMVID_COLORS_32[name] for name in CAMVID_CLASSES)
+"""Their colours in the original release."""
 
 CAMVID = ClassList(CAMVID_CLASSES, CAMVID_COLORS)
+"""Names and colours of the eleven classes."""
 
 SEGNET_CLASSES: tuple[str, ...] = (
     "Sky",

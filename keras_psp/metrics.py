@@ -1,7 +1,5 @@
 """Scores of a segmentation, all of them from one exact confusion matrix."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 from keras import ops
@@ -24,14 +22,12 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         num_classes: int,
         ignore_class: int | None = VOID,
         absent_classes: str = "skip",
-        class_names: Sequence[str] | None = None,
         name: str | None = None,
     ):
         super().__init__(name=name or self.default_name, dtype="float32")
         self.num_classes = num_classes
         self.ignore_class = ignore_class
         self.absent_classes = check_name("absent_classes", absent_classes, ["skip", "zero"])
-        self.class_names = None if class_names is None else list(class_names)
         shape = (num_classes, num_classes)
         self.low = self.add_variable(shape, "zeros", dtype="int32", name="low")
         self.high = self.add_variable(shape, "zeros", dtype="int32", name="high")
@@ -108,7 +104,6 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
             "num_classes": self.num_classes,
             "ignore_class": self.ignore_class,
             "absent_classes": self.absent_classes,
-            "class_names": self.class_names,
             "name": self.name,
         }
 
@@ -122,7 +117,6 @@ class MeanIoU(_ConfusionMatrixMetric):
         ignore_class: The label that counts nowhere; `None` if every label does.
         absent_classes: A class that has no pixel in the whole split is left out of the mean
             (`"skip"`) or counts as 0 (`"zero"`, as in the lecture's course).
-        class_names: K names, used where scores are listed per class.
         name: Name of the metric.
 
     Returns:
@@ -160,7 +154,7 @@ class MeanAccuracy(_ConfusionMatrixMetric):
 
     Args:
         num_classes: Number of classes K.
-        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `class_names`, `name`.
+        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `name`.
 
     Returns:
         `result()` is a scalar, 0–1.
@@ -190,7 +184,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
     Args:
         num_classes: Number of classes K.
-        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `class_names`, `name`.
+        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `name`.
 
     Returns:
         `result()` is a scalar, 0–1.
@@ -220,7 +214,7 @@ class SegmentationScores(_ConfusionMatrixMetric):
 
     Args:
         num_classes: Number of classes K.
-        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `class_names`, `name`.
+        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `name`.
 
     Returns:
         `result()` is a dictionary of scalars, 0–1: `mean_iou`, `mean_accuracy`, `pixel_accuracy`.

@@ -48,7 +48,7 @@ class SimpleSegmentationNet(SegmentationModel):
     import numpy as np
     import keras_psp
 
-    model = keras_psp.models.SimpleSegmentationNet("resnet18", backbone_weights=None)
+    model = keras_psp.SimpleSegmentationNet("resnet18", backbone_weights=None)
     image = np.zeros((1, 60, 81, 3), "uint8")
     assert model.predict(image, verbose=0).shape == (1, 60, 81, 11)
     ```
