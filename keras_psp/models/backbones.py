@@ -1,10 +1,11 @@
 """Feature extractors for segmentation: by name from one table, or any Keras model."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
-from keras_psp.layers import ImageNormalization
+from keras_psp.layers import ImageNormalization, PaddedConv2D
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.naming import check_name
 
@@ -120,6 +121,12 @@ def _from_model(source, output_stride, input_shape, normalization):
         raise ValueError(
             "A backbone's features are at 1/32, 1/16 or 1/8 of the image. "
             f"Received: output_stride={output_stride}. Use 32, 16 or 8."
+        )
+    if any(getattr(layer, "data_format", "") == "channels_first" for layer in source.layers):
+        raise ValueError(
+            "A backbone must be channels last. "
+            f"Received: backbone={source.name}, which is channels first. Build it after "
+            "keras.config.set_image_data_format('channels_last')."
         )
     if normalization == "auto":
         normalization = _wanted_normalization(source)
@@ -280,6 +287,11 @@ class _Dilation:
         )
         if pool and undone > 1 and max(kernel) > 1:
             raise self._error(f"its pooling layer {layer.name} ({kernel[0]}×{kernel[1]})")
+        changes: dict[str, Any] = {"strides": tuple(s // removed for s in layer.strides)}
+        if not pool:
+            changes["dilation_rate"] = tuple(undone * rate for rate in rates)
+        if isinstance(layer, PaddedConv2D):
+            return _copy(layer, **changes)(x)
         # How far a kernel reaches beyond one place, and how much of that lies before the place.
         reach = [rate * (side - 1) for side, rate in zip(kernel, rates, strict=True)]
         if layer.padding == "same":
@@ -291,9 +303,7 @@ class _Dilation:
             before = [0, 0]
         else:
             raise self._error(f"its layer {layer.name}, which shrinks the map (padding='valid')")
-        changes = {"strides": tuple(s // removed for s in layer.strides), "padding": "same"}
-        if not pool:
-            changes["dilation_rate"] = tuple(undone * rate for rate in rates)
+        changes["padding"] = "same"
         if any(undone * b != undone * r // 2 for b, r in zip(before, reach, strict=True)):
             # The map keeps its size, but sees further to one side than to the other.
             sides = [(undone * b, undone * (r - b)) for b, r in zip(before, reach, strict=True)]

@@ -9,6 +9,7 @@ import pytest
 from keras.src.applications.densenet import DenseNet
 
 from keras_psp import PSPNet
+from keras_psp.layers import PaddedConv2D
 from keras_psp.models import build_backbone
 
 applications = keras.applications
@@ -151,6 +152,20 @@ def test_own_networks(tiny_backbone, randomize, image):
     torch_mean = build_backbone(tiny_backbone, normalization="torch")
     for once, twice in zip(torch_mean(x), build_backbone(torch_mean)(x), strict=True):
         np.testing.assert_array_equal(numpy(once), numpy(twice))
+
+
+def test_a_network_of_evenly_padded_convolutions(randomize, image):
+    inputs = x = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for i, (kernel, strides) in enumerate([(7, 4), (3, 2), (3, 2), (3, 1), (1, 2), (5, 1)]):
+        x = PaddedConv2D(4, kernel, strides, name=f"conv{i}")(x)
+    source = keras.Model(inputs, x, name="even")
+    randomize(source)
+    x = image(*SIZE)
+    expected = source_features(source, "conv3 conv5", x)
+    features = build_backbone(source, output_stride=8)(x)
+    assert features[1].shape[1:3] == (12, 8)
+    assert_same_at_fewer_places(features, expected, 1e-5)
 
 
 def test_a_sequential_model(image):
