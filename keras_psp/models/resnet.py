@@ -71,6 +71,20 @@ for _depth, _blocks in _BLOCKS.items():
 _STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
 
 
+@keras.saving.register_keras_serializable("keras_psp")
+class ResNetModel(keras.Model):
+    """A functional model that knows what it started from, also when it comes from a file."""
+
+    def __init__(self, *args, initial_weights: str = "unknown weights", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.initial_weights = initial_weights
+        # Half precision must not reach the image before it is normalised.
+        self.autocast = False
+
+    def get_config(self):
+        return {**super().get_config(), "initial_weights": self.initial_weights}
+
+
 def ResNet(
     variant: str = "resnet50",
     *,
@@ -146,9 +160,7 @@ def ResNet(
             "max": keras.layers.GlobalMaxPooling2D,
         }
         x = pools[check_name("pooling", pooling, pools)]("channels_last", name=f"{pooling}_pool")(x)
-    model = keras.Model(image, x, name=name or variant)
-    # Half precision must not reach the image before it is normalised.
-    model.autocast = False
+    model = ResNetModel(image, x, name=name or variant)
     model.initial_weights = load_imagenet_weights(
         model, variant, weights, residual=residual, top=include_top and num_classes == 1000
     )
