@@ -356,7 +356,8 @@ def test_a_folder_of_something_else(tmp_path, name, content):
 def test_a_backbone_built_again_in_the_same_notebook_is_the_same(tmp_path):
     def build(filters=4):
         image = keras.Input((None, None, 3))
-        features = keras.layers.Conv2D(filters, 3, 2, padding="same")(image)
+        features = keras.layers.Rescaling(1 / 255)(image)
+        features = keras.layers.Conv2D(filters, 3, 2, padding="same")(features)
         stages = [features, keras.layers.Conv2D(8, 3, 2, padding="same")(features)]
         return keras_psp.PSPNet(keras.Model(image, stages), num_classes=3, bins=(1,))
 
