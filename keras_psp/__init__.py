@@ -8,14 +8,26 @@ from keras_psp.data.street_scenes import load_street_scenes, street_scene
 from keras_psp.evaluation import evaluate
 from keras_psp.inference import load_run, segment
 from keras_psp.layers import BasicBlock, BilinearUpsample, DilatedBottleneck, PyramidPooling
-from keras_psp.models import PSPNet, ResNet, SimpleSegmentationNet, build_backbone, load_weights
+from keras_psp.models import (
+    VGG,
+    AlexNet,
+    Inception,
+    PSPNet,
+    ResNet,
+    SimpleSegmentationNet,
+    build_backbone,
+    load_weights,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "VGG",
+    "AlexNet",
     "BasicBlock",
     "BilinearUpsample",
     "DilatedBottleneck",
+    "Inception",
     "PSPNet",
     "PyramidPooling",
     "ResNet",

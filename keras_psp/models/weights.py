@@ -52,7 +52,7 @@ class WeightsNotAvailable(OSError):
 
 
 def load_imagenet_weights(
-    model: keras.Model, variant: str, weights: str | None, *, residual: bool, top: bool
+    model: keras.Model, variant: str, weights: str | None, *, top: bool, residual: bool = True
 ) -> str:
     """Gives a classifier or backbone its first weights.
 
