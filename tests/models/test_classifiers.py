@@ -116,3 +116,75 @@ def test_vggs_classifier_equals_that_of_keras_applications(randomize, image):
         rtol=1e-4,
         atol=1e-7,
     )
+
+
+@pytest.fixture(scope="module")
+def small_googlenet():
+    return keras_psp.Inception(num_classes=3, weights=None, input_shape=(65, 65, 3))
+
+
+def test_googlenets_auxiliary_losses_exist_in_training_only(small_googlenet, randomize, image):
+    model = small_googlenet
+    randomize(model)
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    x, y = image(65, 65, batch=2), np.array([0, 2])
+    dropouts = [head.chain[-2] for head in model.auxiliary_heads.values()]
+    for layer in [model.get_layer("dropout"), *dropouts]:
+        layer.rate = 0.0
+    outputs = model(x, training=True)
+    losses = [
+        -np.log(keras.ops.convert_to_numpy(p)[range(2), y]).mean()
+        for p in (outputs["predictions"], *outputs["auxiliary"])
+    ]
+    before = model.get_weights()
+    loss = model.train_on_batch(x, y)
+    np.testing.assert_allclose(loss, losses[0] + 0.3 * (losses[1] + losses[2]), rtol=1e-5)
+    # Every variable learns, those of the auxiliary classifiers too.
+    assert not any(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    model.set_weights(before)
+    np.testing.assert_allclose(model.test_on_batch(x, y), losses[0], rtol=1e-5)
+    assert model.predict_on_batch(x).shape == (2, 3)
+
+
+def test_googlenet_comes_back_from_a_file(small_googlenet, randomize, image, tmp_path):
+    randomize(small_googlenet)
+    small_googlenet.save(tmp_path / "googlenet.keras")
+    again = keras.saving.load_model(tmp_path / "googlenet.keras")
+    assert again.initial_weights == small_googlenet.initial_weights == "random values, as asked"
+    assert len(again.auxiliary_heads) == 2
+    x = image(65, 65)
+    for ours, theirs in zip(again.weights, small_googlenet.weights, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_allclose(again(x), small_googlenet(x), rtol=1e-6)
+
+
+def test_the_naive_module_keeps_all_channels_of_its_input(randomize, image):
+    model = keras_psp.Inception(weights=None, naive=True, include_top=False)
+    assert model.get_layer("inception_3a").output.shape[-1] == 64 + 128 + 32 + 192
+    assert "reduce_3x3" not in {layer.name for layer in model._flatten_layers()}
+
+
+@pytest.mark.parametrize(
+    "builder, arguments, message",
+    [
+        (keras_psp.VGG, {"variant": "vgg-16"}, "variant='vgg-16'. Did you mean 'vgg16'"),
+        (keras_psp.VGG, {"input_shape": (31, 64, 3)}, "at least 32×32 pixels. Received: input_sha"),
+        (keras_psp.VGG, {"input_shape": (None, 64, 3)}, "Name the size, or pass include_top=False"),
+        (keras_psp.AlexNet, {"input_shape": (66, 66, 3)}, "at least 67×67 pixels"),
+        (keras_psp.Inception, {"input_shape": (64, 64, 3)}, "at least 65×65 pixels"),
+        (keras_psp.Inception, {"variant": "inception"}, "Did you mean 'inception_v3'"),
+        (
+            keras_psp.Inception,
+            {"variant": "inception_v3", "naive": True},
+            "Use variant='googlenet'",
+        ),
+        (
+            keras_psp.VGG,
+            {"weights": "imagenet", "num_classes": 5, "input_shape": (32, 32, 3)},
+            "1000 classes. Received: weights='imagenet', num_classes=5. Use num_classes=1000, or",
+        ),
+    ],
+)
+def test_bad_arguments(builder, arguments, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        builder(**{"weights": None, **arguments})
