@@ -44,9 +44,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 """The data sets, and what a run on them uses where it is told nothing else. On the first two it
 ends within five minutes on two cores; the scores of papers need more of everything."""
 
-CLASS_WEIGHTS = {"none": 0.0, "median-frequency": 1.0, "sqrt-median-frequency": 0.5}
-"""Exponents of the median-frequency weights: the root helps rare classes at less cost to others."""
-
 _WHERE = """
 Everything lies in {folder}:
   evaluation-val/samples.png    image, truth, prediction and errors
@@ -104,9 +101,9 @@ def train(args: argparse.Namespace) -> int:
         output_stride=args.output_stride,
     )
     weights = None
-    if args.class_weights != "none":
-        power = CLASS_WEIGHTS[args.class_weights]
-        weights = class_weights(_load(settings, "train", cache=False), len(classes), power)
+    if args.class_weights:
+        labels = _load(settings, "train", cache=False)
+        weights = class_weights(labels, len(classes), args.class_weights)
     heads = dict.fromkeys(optimizers.HEADS, args.head_multiplier)
     model.compile(
         optimizers.SGD(optimizers.PolynomialDecay(settings["learning_rate"]), multipliers=heads),
@@ -284,7 +281,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--learning-rate", type=float, help=help)
     help = "times that rate on pyramid and heads; 1 suits a random backbone (default: %(default)s)"
     add("--head-multiplier", type=float, default=10.0, help=help)
-    add("--class-weights", choices=CLASS_WEIGHTS, default="none", help="factors in the loss")
+    help = "exponent of the median-frequency weights in the loss: 0 for none, 0.5 for their roots"
+    add("--class-weights", type=float, metavar="POWER", default=0.0, help=help)
     add("--seed", type=int, default=1, help="of all random numbers (default: %(default)s)")
 
     add = _add_command(commands, "evaluate", evaluate_run)

@@ -52,7 +52,7 @@ def segment(model: keras.Model, image: Any, image_size: Sequence[int] | None = N
         pixels = resize_image(np.rint(pixels).astype(np.uint8), (height, width))
     logits = model.predict_on_batch(pixels[None])
     if logits.shape[1:3] != size:
-        logits = ops.image.resize(logits, size, interpolation="bilinear")
+        logits = ops.image.resize(logits, size, "bilinear", data_format="channels_last")
     return ops.convert_to_numpy(ops.argmax(logits[0], axis=-1)).astype(np.uint8)
 
 

@@ -16,7 +16,8 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     How long a run is only `fit` knows. A segmentation model of this package fills in
     `total_steps` where it is `None` when its `fit` begins, also with an optimiser of Keras:
-    `keras.optimizers.AdamW(keras_psp.optimizers.PolynomialDecay(1e-3))`.
+    `keras.optimizers.AdamW(keras_psp.optimizers.PolynomialDecay(1e-3))`. Outside of such a run,
+    as in `train_on_batch`, the rate is `base`.
 
     Args:
         base: Learning rate of the first step.
@@ -41,11 +42,15 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.base = base
         self.power = power
         self.total_steps = total_steps
-        self.begin_run(first_step=0, total_steps=total_steps)
+        self.end_run()
 
     def begin_run(self, first_step: int, total_steps: int | None) -> None:
         """Lets the rate decay from the optimiser's step `first_step` on, for `total_steps`."""
         self._first_step, self._total_steps = first_step, total_steps
+
+    def end_run(self) -> None:
+        """Leaves the run that began last: the rate is again as it was made."""
+        self.begin_run(first_step=0, total_steps=self.total_steps)
 
     def __call__(self, step):
         if self._total_steps is None:

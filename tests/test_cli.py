@@ -66,6 +66,18 @@ def test_validation_may_be_rarer_than_epochs(tmp_path):
     assert validated == [False, True, False]
 
 
+def test_class_weights_change_the_loss(trained, tmp_path):
+    weighted, plain = tmp_path / "run", trained[0]
+    options = ["--backbone-weights", "none", "--class-weights", "0.5", "--run", weighted]
+    assert run_command("train", *SMALL, *options)[0] == 0
+    losses = []
+    for folder in (weighted, plain):
+        with open(folder / "history.csv", newline="") as file:
+            losses.append([float(epoch["loss"]) for epoch in csv.DictReader(file)])
+    # The seed is the same, and so is all else.
+    assert abs(losses[0][0] - losses[1][0]) > 0.01
+
+
 def test_what_the_network_started_from_is_said_in_one_line_and_in_the_report(trained):
     _, (_, out, err) = trained
     assert "Note: resnet18 starts from random values: No ImageNet weights" in err

@@ -164,6 +164,20 @@ def test_the_compiled_step_takes_the_rate_of_the_run():
     assert steps[4] > 1.2 * steps[2] > 0
 
 
+def test_outside_of_fit_the_rate_is_the_base():
+    def stop(batch, logs):
+        raise KeyboardInterrupt
+
+    images, labels = data(2)
+    model = Tiny()
+    interrupt = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
+    model.fit(images, labels, verbose=0)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    with pytest.raises(KeyboardInterrupt):
+        model.fit(images, labels, epochs=3, callbacks=interrupt, verbose=0)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+
+
 def test_a_given_length_is_kept():
     images, labels = data(4)
     model = Tiny()

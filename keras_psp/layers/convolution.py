@@ -17,7 +17,7 @@ class PaddedConv2D(keras.layers.Conv2D):
         kernel_size: Side of the square kernel, odd.
         strides: Stride, the same in both directions.
         dilation_rate: Dilation, the same in both directions.
-        **kwargs: What `keras.layers.Conv2D` takes, except `padding`.
+        **kwargs: What `keras.layers.Conv2D` takes, except `padding` and `data_format`.
 
     Input shape:
         `(batch, height, width, channels)`
@@ -27,6 +27,7 @@ class PaddedConv2D(keras.layers.Conv2D):
 
     Raises:
         ValueError: If `kernel_size` is even.
+        TypeError: If `padding` or `data_format` is given.
 
     Example:
 
@@ -42,13 +43,13 @@ class PaddedConv2D(keras.layers.Conv2D):
     def __init__(
         self, filters: int, kernel_size: int, strides: int = 1, dilation_rate: int = 1, **kwargs
     ):
-        kwargs.pop("padding", None)
         super().__init__(
             filters,
             kernel_size,
             strides=strides,
             dilation_rate=dilation_rate,
             padding="same" if strides in (1, (1, 1), [1, 1]) else "valid",
+            data_format="channels_last",
             **kwargs,
         )
         if any(side % 2 == 0 for side in self.kernel_size):
@@ -70,3 +71,7 @@ class PaddedConv2D(keras.layers.Conv2D):
         batch, *size, _ = input_shape
         size = [None if n is None else -(-n // s) for n, s in zip(size, self.strides, strict=True)]
         return (batch, *size, self.filters)
+
+    def get_config(self):
+        config = super().get_config()
+        return {k: v for k, v in config.items() if k not in ("padding", "data_format")}

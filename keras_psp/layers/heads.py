@@ -46,6 +46,7 @@ class SegmentationHead(keras.layers.Layer):
         self.num_classes = num_classes
         self.dropout = dropout
         policy = {"dtype": self.dtype_policy}
+        channels_last = {"data_format": "channels_last", **policy}
         self.conv1 = keras.layers.Conv2D(
             filters,
             3,
@@ -53,11 +54,11 @@ class SegmentationHead(keras.layers.Layer):
             use_bias=False,
             kernel_initializer="he_normal",
             name="conv1",
-            **policy,
+            **channels_last,
         )
         self.bn1 = BatchNormalization(name="bn1", **policy)
-        self.drop = keras.layers.SpatialDropout2D(dropout, name="dropout", **policy)
-        self.conv2 = keras.layers.Conv2D(num_classes, 1, name="conv2", **policy)
+        self.drop = keras.layers.SpatialDropout2D(dropout, name="dropout", **channels_last)
+        self.conv2 = keras.layers.Conv2D(num_classes, 1, name="conv2", **channels_last)
 
     def build(self, input_shape):
         self.conv1.build(input_shape)

@@ -83,6 +83,7 @@ class PyramidPooling(keras.layers.Layer):
             keras.layers.Conv2D(
                 filters,
                 1,
+                data_format="channels_last",
                 use_bias=False,
                 kernel_initializer="he_normal",
                 name=f"level{i}_conv",

@@ -1,10 +1,12 @@
 """Feature extractors for segmentation: by name from one table, or any Keras model."""
 
+import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
-from keras_psp.layers import ImageNormalization
+from keras_psp.layers import ImageNormalization, PaddedConv2D
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.naming import check_name
 
@@ -27,7 +29,7 @@ def _resnet_features(name, weights, output_stride, input_shape):
 BACKBONES.update(dict.fromkeys(RESNETS, _resnet_features))
 
 # What the published weights of `keras.applications` want done to an image, by the start of the
-# model's name; the families that are missing here do it themselves.
+# model's name; the other families begin with layers that do it.
 _APPLICATIONS_NORMALIZATION = {
     "resnet50v2": "tf",
     "resnet101v2": "tf",
@@ -35,9 +37,9 @@ _APPLICATIONS_NORMALIZATION = {
     "resnet": "caffe",
     "vgg": "caffe",
     "densenet": "torch",
-    "mobilenetv3": "none",
     "mobilenet": "tf",
     "xception": "tf",
+    "inception": "tf",
     "nasnet": "tf",
 }
 
@@ -60,12 +62,15 @@ def build_backbone(
             same features, only at more places. (Where a layer averages over the whole map, as in
             squeeze-and-excitation, it averages over these places too.) Of a model with several
             outputs the last two are the features.
-        weights: For a name: `"auto"`, `"imagenet"`, `None` or a file, as `ResNet` takes it.
+        weights: For a name: `"auto"`, `"imagenet"`, `None` or a file, as `ResNet` takes it. A model
+            keeps its own: `"auto"` and `None` leave them as they are, anything else is an error.
         output_stride: The wanted stride of the features.
         input_shape: `(height, width, 3)`, either of which may be `None`.
-        normalization: For a model: what it wants done to an image (a mode of `ImageNormalization`);
-            `"auto"` knows the families of `keras.applications` by name, takes models of KerasHub to
-            want `"torch"`, and others to normalise themselves.
+        normalization: For a model: what it wants done to an image (a mode of `ImageNormalization`,
+            `"none"` for RGB 0–255 as it is). `"auto"` takes models of KerasHub to want `"torch"`,
+            others that begin with something else than a convolution to normalise themselves, and
+            knows the families of `keras.applications` by name; the rest get RGB 0–255, and a
+            warning.
 
     Returns:
         A functional model from RGB images, 0–255, to a list of two feature maps: of the last stage
@@ -121,11 +126,18 @@ def _from_model(source, output_stride, input_shape, normalization):
             "A backbone's features are at 1/32, 1/16 or 1/8 of the image. "
             f"Received: output_stride={output_stride}. Use 32, 16 or 8."
         )
+    if any(getattr(layer, "data_format", "") == "channels_first" for layer in source.layers):
+        raise ValueError(
+            "A backbone must be channels last. "
+            f"Received: backbone={source.name}, which is channels first. Build it after "
+            "keras.config.set_image_data_format('channels_last')."
+        )
+    dilation = _Dilation(source, output_stride)
     if normalization == "auto":
-        normalization = _wanted_normalization(source)
+        normalization = _wanted_normalization(source, dilation.operations)
     image = keras.Input(input_shape, name="image")
     normalize = ImageNormalization(normalization, name=f"{source.name}_normalize")
-    features = _Dilation(source, output_stride).copy(image, normalize(image))
+    features = dilation.copy(image, normalize(image))
     model = keras.Model(image, features, name=f"{source.name}_backbone")
     for layer in model.layers[2:]:
         if layer.weights:
@@ -135,13 +147,25 @@ def _from_model(source, output_stride, input_shape, normalization):
     return model
 
 
-def _wanted_normalization(source) -> str:
-    if any(isinstance(layer, ImageNormalization) for layer in source.layers):
-        return "none"
+def _wanted_normalization(source, operations) -> str:
     if type(source).__module__.startswith("keras_hub"):
         return "torch"
-    known = [k for k in _APPLICATIONS_NORMALIZATION if source.name.startswith(k)]
-    return _APPLICATIONS_NORMALIZATION[known[0]] if known else "none"
+    before = (keras.layers.InputLayer, keras.layers.ZeroPadding2D)
+    first = next((x for x in operations if not isinstance(x, before)), None)
+    if not isinstance(first, _CONVOLUTIONS):
+        return "none"
+    for family, normalization in _APPLICATIONS_NORMALIZATION.items():
+        if source.name.startswith(family):
+            return normalization
+    warnings.warn(
+        "What a backbone wants done to an image is known of keras.applications, by the model's "
+        "name, and of networks that begin by doing it. "
+        f"Received: backbone={source.name}, which begins with a convolution and gets RGB 0–255 as "
+        "it is. Give build_backbone(model, output_stride=32, normalization=…) in its place, with "
+        "'tf' (−1 … 1), 'torch' or 'caffe', or with 'none' if that is what it wants.",
+        stacklevel=4,
+    )
+    return "none"
 
 
 _CONVOLUTIONS = (
@@ -280,6 +304,11 @@ class _Dilation:
         )
         if pool and undone > 1 and max(kernel) > 1:
             raise self._error(f"its pooling layer {layer.name} ({kernel[0]}×{kernel[1]})")
+        changes: dict[str, Any] = {"strides": tuple(s // removed for s in layer.strides)}
+        if not pool:
+            changes["dilation_rate"] = tuple(undone * rate for rate in rates)
+        if isinstance(layer, PaddedConv2D):
+            return _copy(layer, **changes)(x)
         # How far a kernel reaches beyond one place, and how much of that lies before the place.
         reach = [rate * (side - 1) for side, rate in zip(kernel, rates, strict=True)]
         if layer.padding == "same":
@@ -291,9 +320,7 @@ class _Dilation:
             before = [0, 0]
         else:
             raise self._error(f"its layer {layer.name}, which shrinks the map (padding='valid')")
-        changes = {"strides": tuple(s // removed for s in layer.strides), "padding": "same"}
-        if not pool:
-            changes["dilation_rate"] = tuple(undone * rate for rate in rates)
+        changes["padding"] = "same"
         if any(undone * b != undone * r // 2 for b, r in zip(before, reach, strict=True)):
             # The map keeps its size, but sees further to one side than to the other.
             sides = [(undone * b, undone * (r - b)) for b, r in zip(before, reach, strict=True)]

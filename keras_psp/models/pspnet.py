@@ -22,11 +22,15 @@ class PSPNet(SegmentationModel):
     Args:
         backbone: A name from the table (`"resnet18"` … `"resnet269"`, each also `_deep`: the stem
             of the PSPNet authors), or a functional Keras model with its weights (from
-            `keras.applications`, KerasHub, KerasCV, your own), which is copied and dilated.
+            `keras.applications`, KerasHub, KerasCV, your own), which is copied and dilated. What it
+            wants done to an image is found out, or a warning says how to say it: see
+            `build_backbone`.
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
             weights can be had, otherwise random values and a warning that says why), `"imagenet"`
-            (those or an error), `None` (random values), or a file.
+            (those or an error), `None` (random values), or a file. A backbone given as a model
+            keeps its own weights: `"auto"` and `None` leave them as they are, and anything else
+            is an error.
         weights: File of weights of the whole model, as `save_weights` wrote it. The
             backbone's own are then left out, if `"auto"`.
         output_stride: Stride of the features: 8 (the paper's), 16 or 32.

@@ -71,6 +71,20 @@ for _depth, _blocks in _BLOCKS.items():
 _STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
 
 
+@keras.saving.register_keras_serializable("keras_psp")
+class ResNetModel(keras.Model):
+    """A functional model that knows what it started from, also when it comes from a file."""
+
+    def __init__(self, *args, initial_weights: str = "unknown weights", **kwargs):
+        super().__init__(*args, **kwargs)
+        self.initial_weights = initial_weights
+        # Half precision must not reach the image before it is normalised.
+        self.autocast = False
+
+    def get_config(self):
+        return {**super().get_config(), "initial_weights": self.initial_weights}
+
+
 def ResNet(
     variant: str = "resnet50",
     *,
@@ -138,17 +152,15 @@ def ResNet(
             first = strides if block == 1 and dilation == 1 else 1
             x = _block(row, filters, first, dilation, residual, f"stage{stage}_block{block}")(x)
     if include_top:
-        x = keras.layers.GlobalAveragePooling2D(name="average_pool")(x)
+        x = keras.layers.GlobalAveragePooling2D("channels_last", name="average_pool")(x)
         x = keras.layers.Dense(num_classes, classifier_activation, name="predictions")(x)
     elif pooling is not None:
         pools = {
             "avg": keras.layers.GlobalAveragePooling2D,
             "max": keras.layers.GlobalMaxPooling2D,
         }
-        x = pools[check_name("pooling", pooling, pools)](name=f"{pooling}_pool")(x)
-    model = keras.Model(image, x, name=name or variant)
-    # Half precision must not reach the image before it is normalised.
-    model.autocast = False
+        x = pools[check_name("pooling", pooling, pools)]("channels_last", name=f"{pooling}_pool")(x)
+    model = ResNetModel(image, x, name=name or variant)
     model.initial_weights = load_imagenet_weights(
         model, variant, weights, residual=residual, top=include_top and num_classes == 1000
     )
@@ -169,8 +181,8 @@ def _stem(x, row: Variant):
         x = BatchNormalization(epsilon=row.epsilon, name=f"stem_bn{i}")(x)
         x = keras.layers.ReLU(name=f"stem_relu{i}")(x)
     # Zeros are as good as −∞ around what a ReLU put out.
-    x = keras.layers.ZeroPadding2D(1, name="stem_pad")(x)
-    return keras.layers.MaxPooling2D(3, 2, name="stem_pool")(x)
+    x = keras.layers.ZeroPadding2D(1, "channels_last", name="stem_pad")(x)
+    return keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(x)
 
 
 def _block(row: Variant, filters, strides, dilation_rate, residual, name):

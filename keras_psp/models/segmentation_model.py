@@ -86,7 +86,8 @@ class SegmentationModel(keras.Model):
                 `(images, labels)`, or an array of images.
             y: Labels, where `x` holds images only.
             batch_size: As in Keras.
-            epochs: As in Keras. The learning rate decays to 0 over all of them.
+            epochs: As in Keras. The learning rate decays to 0 over all of them; each `fit` begins
+                anew with the base rate, which is also that of `train_on_batch`.
             verbose: As in Keras.
             callbacks: As in Keras.
             *args: Further positional arguments of `keras.Model.fit`.
@@ -114,12 +115,17 @@ class SegmentationModel(keras.Model):
         if hasattr(x, "element_spec") and not args:
             # A tf.data.Dataset shuffles by itself; Keras would warn of its own default.
             kwargs.setdefault("shuffle", False)
-        class_weights = _class_weights(class_weight, self.num_classes)
-        if schedule is not None or class_weights != self._class_weights:
-            # Both are constants of the compiled step.
-            self.train_function = None
-        self._class_weights = class_weights
-        return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+        self._class_weights = _class_weights(class_weight, self.num_classes)
+        if schedule is None and self._class_weights is None:
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+        # Both are constants of the compiled step, which is therefore the run's alone.
+        self.train_function = None
+        try:
+            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
+        finally:
+            self.train_function = self._class_weights = None
+            if schedule is not None:
+                schedule.end_run()
 
     def evaluate(self, x=None, *args, **kwargs):
         """Scores the model: `keras.Model.evaluate`.

@@ -23,7 +23,7 @@ class SimpleSegmentationNet(SegmentationModel):
             weights, as `PSPNet` takes it.
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"`, `"imagenet"`, `None`
-            or a file, as `PSPNet` takes it.
+            or a file, as `PSPNet` takes it. One given as a model keeps its own weights.
         weights: File of weights of the whole model, as `save_weights` wrote it. The
             backbone's own are then left out, if `"auto"`.
         input_shape: `(height, width, 3)`, either of which may be `None`: any size.
@@ -70,7 +70,7 @@ class SimpleSegmentationNet(SegmentationModel):
         backbone = build_backbone(
             source, weights=backbone_weights, output_stride=32, input_shape=input_shape
         )
-        head = keras.layers.Conv2D(num_classes, 1, name="head")
+        head = keras.layers.Conv2D(num_classes, 1, data_format="channels_last", name="head")
         upsample = BilinearUpsample(name="upsample", dtype="float32")
 
         image = keras.Input(input_shape, name="image")

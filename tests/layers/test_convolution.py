@@ -40,6 +40,12 @@ def test_an_even_kernel_is_an_error():
         PaddedConv2D(4, 4)
 
 
+@pytest.mark.parametrize("option", [{"padding": "valid"}, {"data_format": "channels_first"}])
+def test_its_padding_is_its_own(option):
+    with pytest.raises(TypeError, match=f"keyword argument '{next(iter(option))}'"):
+        PaddedConv2D(4, 3, **option)
+
+
 def test_a_dilated_stride_is_an_error():
     with pytest.raises(ValueError, match=r"strides.*not supported.*dilation_rate"):
         PaddedConv2D(4, 3, strides=2, dilation_rate=2)

@@ -9,6 +9,7 @@ import pytest
 from keras.src.applications.densenet import DenseNet
 
 from keras_psp import PSPNet
+from keras_psp.layers import PaddedConv2D
 from keras_psp.models import build_backbone
 
 applications = keras.applications
@@ -95,6 +96,53 @@ def test_keras_applications(family, randomize, image):
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize(
+    "name, module",
+    [
+        ("VGG16", "vgg16"),
+        ("ResNet50", "resnet"),
+        ("ResNet50V2", "resnet_v2"),
+        ("DenseNet121", "densenet"),
+        ("MobileNet", "mobilenet"),
+        ("MobileNetV2", "mobilenet_v2"),
+        ("MobileNetV3Small", "mobilenet_v3"),
+        ("Xception", "xception"),
+        ("InceptionV3", "inception_v3"),
+        ("InceptionResNetV2", "inception_resnet_v2"),
+        ("NASNetMobile", "nasnet"),
+        ("EfficientNetB0", "efficientnet"),
+        ("EfficientNetV2B0", "efficientnet_v2"),
+    ],
+)
+def test_images_are_what_keras_applications_make_of_them(name, module, image):
+    # Models with a `preprocess_input` that does nothing do it themselves.
+    source = application(name, input_shape=(None, None, 3))()
+    backbone = build_backbone(source, output_stride=32)
+    x = image(8, 9)
+    expected = getattr(applications, module).preprocess_input(x.copy())
+    np.testing.assert_allclose(numpy(backbone.layers[1](x)), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_a_model_of_another_name_is_asked_about(randomize, image):
+    usual = application("MobileNetV2", alpha=0.35)()
+    randomize(usual)
+    renamed = keras.Model(usual.input, usual.output, name="eyes")
+    with pytest.warns(
+        UserWarning,
+        match=r"Received: backbone=eyes, which begins with a convolution and gets RGB 0–255 .*"
+        r"Give build_backbone\(model, output_stride=32, normalization=…\) in its place",
+    ):
+        unasked = build_backbone(renamed)
+    x = image(*SIZE)
+    expected = source_features(renamed, "block_13_expand_relu out_relu", x)
+    assert_same_at_fewer_places(unasked(x), expected, 1e-5)
+    # What the warning says gives what a model of its usual name gets.
+    asked = build_backbone(renamed, output_stride=32, normalization="tf")
+    models = [PSPNet(source, num_classes=3) for source in (asked, usual)]
+    for features, expected in zip(*(model.backbone(x) for model in models), strict=True):
+        np.testing.assert_allclose(numpy(features), numpy(expected), rtol=1e-5, atol=1e-5)
+
+
 def test_keras_hub(randomize, image):
     keras_hub = pytest.importorskip("keras_hub")
     source = keras_hub.models.ResNetBackbone(
@@ -153,6 +201,20 @@ def test_own_networks(tiny_backbone, randomize, image):
         np.testing.assert_array_equal(numpy(once), numpy(twice))
 
 
+def test_a_network_of_evenly_padded_convolutions(randomize, image):
+    inputs = x = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for i, (kernel, strides) in enumerate([(7, 4), (3, 2), (3, 2), (3, 1), (1, 2), (5, 1)]):
+        x = PaddedConv2D(4, kernel, strides, name=f"conv{i}")(x)
+    source = keras.Model(inputs, x, name="even")
+    randomize(source)
+    x = image(*SIZE)
+    expected = source_features(source, "conv3 conv5", x)
+    features = build_backbone(source, output_stride=8)(x)
+    assert features[1].shape[1:3] == (12, 8)
+    assert_same_at_fewer_places(features, expected, 1e-5)
+
+
 def test_a_sequential_model(image):
     layers = [keras.layers.Conv2D(4, 3, 2, padding="same", activation="relu") for _ in range(5)]
     source = keras.Sequential([keras.Input((None, None, 3)), *layers], name="chain")
@@ -161,7 +223,8 @@ def test_a_sequential_model(image):
     x = image(*SIZE)
     expected = source_features(source, f"{layers[3].name} {layers[4].name}", x)
     # padding="same" pads more behind than before at even sizes; so does the copy.
-    assert_same_at_fewer_places(build_backbone(source)(x), expected, 1e-5)
+    features = build_backbone(source, normalization="none")(x)
+    assert_same_at_fewer_places(features, expected, 1e-5)
 
 
 @pytest.mark.parametrize(
@@ -236,7 +299,7 @@ def flat():
 )
 def test_networks_that_cannot_be_one(make, output_stride, message):
     with pytest.raises(ValueError, match=message):
-        build_backbone(make(), output_stride=output_stride)
+        build_backbone(make(), output_stride=output_stride, normalization="none")
 
 
 def test_a_layer_that_nobody_knows_is_not_dilated(tiny_backbone):

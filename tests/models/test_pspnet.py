@@ -233,6 +233,18 @@ def test_exported(make, image, tmp_path):
         np.testing.assert_allclose(served.serve(x).numpy(), numpy(model(x)), atol=1e-5)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="XLA of TensorFlow")
+def test_trained_and_predicted_by_xla(make, image, rng):
+    x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
+    logits = []
+    for jit_compile in (False, True):
+        model = make(dropout=0.0)
+        model.compile(jit_compile=jit_compile)
+        model.fit(x, y, verbose=0)
+        logits.append(model.predict(x, verbose=0))
+    np.testing.assert_allclose(*logits, rtol=1e-4, atol=1e-4)
+
+
 # Precision --------------------------------------------------------------------------------------
 
 

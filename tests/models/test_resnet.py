@@ -140,6 +140,8 @@ def test_is_an_ordinary_keras_model(tmp_path, randomize, image):
     assert not any(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     model.save(tmp_path / "resnet.keras")
     loaded = keras.saving.load_model(tmp_path / "resnet.keras")
+    assert loaded.initial_weights == "random values, as asked"
+    assert not loaded.autocast
     outputs, expected = (keras.ops.convert_to_numpy(m(x)) for m in (loaded, model))
     np.testing.assert_allclose(outputs, expected, rtol=1e-5, atol=1e-6)
 

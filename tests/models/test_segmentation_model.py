@@ -46,15 +46,20 @@ def still():
 def test_the_three_lines_train_by_the_recipe():
     images, labels = data(8)
     model = Tiny()
+    rates = []
+    end = keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: rates.append(float(model.optimizer.learning_rate))
+    )
+    validation = {"validation_data": (images, labels)}
     history = model.fit(
-        images, labels, batch_size=2, epochs=3, validation_data=(images, labels), verbose=0
+        images, labels, batch_size=2, epochs=3, callbacks=end, **validation, verbose=0
     )
     assert set(history.history) == {"loss", "val_loss", *SCORES, *(f"val_{s}" for s in SCORES)}
     optimizer = model.optimizer
     assert isinstance(optimizer, SGD)
     assert (optimizer.momentum, optimizer.l2, optimizer._learning_rate.base) == (0.9, 1e-4, 0.01)
     assert isinstance(model.loss, SparseCategoricalCrossentropy)
-    assert float(optimizer.learning_rate) == 0.0  # at the end of the run
+    assert rates == [0.0]  # at the end of the run
     assert history.history["loss"][-1] < history.history["loss"][0]
     # What `evaluate` and `predict` say.
     scores = model.evaluate(images, labels, return_dict=True, verbose=0)
@@ -122,11 +127,25 @@ def test_class_and_sample_weights_multiply(weight):
     )
     loss = cross_entropy(labels, outputs["logits"], expected)
     assert logs["loss"] == pytest.approx(loss, rel=1e-5)
-    # Validation knows no class weights, and neither does a later run without them.
+    # Validation knows no class weights, and neither does what comes later without them.
     logits = model.predict(images, verbose=0)
     assert logs["val_loss"] == pytest.approx(cross_entropy(labels, logits), rel=1e-5)
     logs, outputs = train_step(model, images, labels)
     assert logs["loss"] == pytest.approx(cross_entropy(labels, outputs["logits"]), rel=1e-5)
+
+
+def test_a_batch_on_its_own_after_fit():
+    # As if the model had not been in `fit`: at the base rate, and without class weights.
+    images, labels = data(2)
+    model, fresh = Tiny(dropout=0.0), Tiny(dropout=0.0)
+    for m in (model, fresh):
+        m.compile(SGD(PolynomialDecay(0.01), momentum=0.0))
+    model.fit(images, labels, epochs=2, class_weight={0: 5, 1: 0.2}, verbose=0)
+    fresh.set_weights(model.get_weights())
+    losses = [m.train_on_batch(images, labels)[0] for m in (model, fresh)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for ours, theirs in zip(model.get_weights(), fresh.get_weights(), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-7)
 
 
 def test_class_weights_of_no_class():

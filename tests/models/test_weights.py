@@ -8,6 +8,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+from keras.src.applications.resnet import WEIGHTS_HASHES
 
 from keras_psp import PSPNet, ResNet, load_weights
 from keras_psp.models import WeightsNotAvailable, build_backbone, weights
@@ -73,6 +74,11 @@ def test_the_files_are_what_keras_reads(application, published, tmp_path, image)
     np.testing.assert_array_equal(
         *(keras.ops.convert_to_numpy(model(x)) for model in (twin, application))
     )
+
+
+def test_the_table_has_kerass_own_hashes():
+    hashes = {name: tuple(md5) for name, (_, *md5, _) in weights.IMAGENET.items()}
+    assert hashes == {name: WEIGHTS_HASHES[name] for name in ("resnet50", "resnet101", "resnet152")}
 
 
 def test_imagenet_weights_give_the_applications_output(application, server, tmp_path, image):
