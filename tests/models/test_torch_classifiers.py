@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 import keras_psp
-from keras_psp.models import RESNETS
 
 torch = pytest.importorskip("torch", reason="PyTorch is what these are compared with")
 from tests.models import torch_classifiers  # noqa: E402
@@ -104,11 +103,27 @@ def googlenet_pairs(model, network):
         yield from zip(layers, [module[1], module[4], module[7]], strict=True)
 
 
-@pytest.mark.parametrize("variant, residual", [("resnet18", True), ("resnet34", False)])
-def test_resnets_of_basic_blocks(variant, residual, randomize, image):
-    network = torch_classifiers.ResNet(RESNETS[variant].blocks, 7, "B" if residual else None)
+@pytest.mark.parametrize(
+    "variant, blocks, option",
+    [
+        ("resnet18", (2, 2, 2, 2), "B"),
+        ("resnet34", (3, 4, 6, 3), "B"),
+        ("resnet18", (2, 2, 2, 2), "A"),
+        ("resnet34", (3, 4, 6, 3), None),
+        ("resnet20", (3, 3, 3), "A"),
+        ("resnet32", (5, 5, 5), "B"),
+        ("resnet56", (9, 9, 9), None),
+    ],
+)
+def test_resnets_of_basic_blocks(variant, blocks, option, randomize, image):
+    network = torch_classifiers.ResNet(blocks, 7, option)
     model = keras_psp.ResNet(
-        variant, num_classes=7, weights=None, residual=residual, classifier_activation=None
+        variant,
+        num_classes=7,
+        weights=None,
+        residual=option is not None,
+        shortcut=option,
+        classifier_activation=None,
     )
     randomize(model)
     copied = torch_classifiers.copy_weights(resnet_pairs(model, network))
