@@ -175,7 +175,7 @@ def test_features(pooling, size, image):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"variant": "resnet5O"}, "variant='resnet5O'. Did you mean 'resnet50'"),
+        ({"variant": "resnet-50"}, "variant='resnet-50'. Did you mean 'resnet50'"),
         ({"output_stride": 4}, "output_stride=4. Use 32, 16 or 8"),
         ({"variant": "resnet20", "output_stride": 8}, "output_stride=8. Leave it out"),
         ({"shortcut": "C"}, "shortcut='C'"),
