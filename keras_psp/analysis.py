@@ -142,65 +142,78 @@ class _Trace(keras.Operation):
 
 @contextlib.contextmanager
 def _recording(model: keras.Model, rows: list[LayerCost]) -> Iterator[None]:
-    """Lets every layer that has no layers of its own write down how it is called."""
-    patched = []
+    """Lets every layer that has weights of its own, or no layers, write down how it is called."""
+    patched, seen = [], set()
 
-    def record(layer, prefix):
-        call, counted = layer.call, []
+    def record(layer, own, prefix):
+        call = layer.call
+        counted: list[bool] = []
+        # A layer that is used twice has its parameters once.
+        trainable = {id(v) for v in layer.trainable_variables}
+        parameters = sum(_size(v.shape) for v in own if id(v) in trainable)
+        weights = sum(_size(v.shape) for v in own if v.name in _KERNELS)
 
-        def recording_call(x, *args, **kwargs):
-            y = call(x, *args, **kwargs)
-            weights, places = _weights(layer), _places(layer, x.shape, y.shape)
-            # A layer that is used twice has its parameters once.
-            parameters = sum(_size(v.shape) for v in layer.trainable_variables)
+        def recording_call(*args, **kwargs):
+            outputs = call(*args, **kwargs)
+            shape = _shape(outputs)
+            places = _places(layer, _shape((args, kwargs)), shape) if weights else 0
             first = not counted
             counted.append(True)
             rows.append(
                 LayerCost(
                     prefix + layer.name,
                     type(layer).__name__,
-                    tuple(y.shape[1:]),
+                    tuple(shape[1:]),
                     first * parameters,
                     first * weights,
                     places * weights,
                 )
             )
-            return y
+            return outputs
 
         patched.append(layer)
         # The instance's own attribute comes before its class'.
         object.__setattr__(layer, "call", recording_call)
 
-    seen = set()
-
     def walk(parent, prefix):
-        for layer in parent._layers if not isinstance(parent, keras.Model) else parent.layers:
+        for layer in _inner(parent):
             if id(layer) in seen or isinstance(layer, keras.layers.InputLayer):
                 continue
             seen.add(id(layer))
-            if layer._layers:
-                walk(layer, f"{prefix}{layer.name}/")
-            else:
-                record(layer, prefix)
+            walk(layer, f"{prefix}{layer.name}/")
+            inner = _inner(layer)
+            theirs = {id(v) for other in inner for v in other.variables}
+            own = [v for v in layer.variables if id(v) not in theirs]
+            # What a nested model has besides its layers, it has for its training.
+            if not inner or (own and not isinstance(layer, keras.Model)):
+                record(layer, own, prefix)
 
-    walk(model, "")
     try:
+        walk(model, "")
         yield
     finally:
         for layer in patched:
             object.__delattr__(layer, "call")
 
 
-def _weights(layer) -> int:
-    kernels = ("kernel", "depthwise_kernel", "pointwise_kernel")
-    return sum(_size(v.shape) for v in layer.variables if v.name in kernels)
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
+
+
+def _inner(layer) -> Sequence[keras.layers.Layer]:
+    """The layers that a layer is made of."""
+    return layer.layers if isinstance(layer, keras.Model) else layer._layers
+
+
+def _shape(values) -> Sequence[int]:
+    """Of the first tensor among arguments or outputs."""
+    return next(v.shape for v in keras.tree.flatten(values) if hasattr(v, "shape"))
 
 
 def _places(layer, inputs: Sequence[int], outputs: Sequence[int]) -> int:
     """At how many places each of its weights is used."""
-    if isinstance(layer, keras.layers.Conv2DTranspose):
-        return _size(inputs[1:-1])
-    return _size(outputs[1:-1])
+    places = inputs if isinstance(layer, keras.layers.Conv2DTranspose) else outputs
+    first = getattr(layer, "data_format", None) == "channels_first"
+    return _size(places[2:] if first else places[1:-1])
 
 
 def _size(shape: Sequence[int]) -> int:
@@ -223,7 +236,7 @@ def format_table(heads: Sequence[str], rows: Sequence[Sequence]) -> str:
 
 
 # Szegedy et al., table 1: row, the layers that it stands for, weights (K), multiply-adds (M).
-_GOOGLENET = (
+_GOOGLENET: tuple[tuple[str, tuple[str, ...], float, int], ...] = (
     ("convolution 7×7/2", ("conv1",), 2.7, 34),
     ("convolution 3×3", ("conv2_reduce", "conv2"), 112, 360),
     ("inception (3a)", ("inception_3a",), 159, 128),
@@ -286,10 +299,8 @@ def googlenet_table() -> str:
         )
     weights = sum(b.weights for b in blocks.values()) / 1024
     work = sum(b.multiply_adds for b in blocks.values()) / 1e6
-    printed = [sum(row[i] for row in _GOOGLENET) for i in (2, 3)]
-    rows.append(
-        ("sum", f"{printed[0]:.0f}K", f"{weights:.0f}K", f"{printed[1]}M", f"{work:.0f}M", "")
-    )
+    printed = f"{sum(row[2] for row in _GOOGLENET):.0f}K", f"{sum(row[3] for row in _GOOGLENET)}M"
+    rows.append(("sum", printed[0], f"{weights:.0f}K", printed[1], f"{work:.0f}M", ""))
     heads = ("GoogLeNet", "weights: paper", "counted", "multiply-adds: paper", "counted", "")
     return format_table(heads, rows)
 
@@ -337,14 +348,16 @@ def resnet_table() -> str:
     rows, work = [], {}
     for depth, printed in _RESNET.items():
         costs = _count_without_values(ResNet, f"resnet{depth}", input_shape=(224, 224, 3))
-        work[depth] = costs.multiply_adds / 1e9
-        rows.append((f"ResNet-{depth}", f"{printed}G", f"{work[depth]:.2f}G", costs.parameters))
+        name = f"ResNet-{depth}"
+        work[name] = costs.multiply_adds / 1e9
+        rows.append((name, f"{printed}G", f"{work[name]:.2f}G", costs.parameters))
     for depth in (16, 19):
         costs = _count_without_values(VGG, f"vgg{depth}")
-        work[f"vgg{depth}"] = costs.multiply_adds / 1e9
-        rows.append((f"VGG-{depth}", "", f"{work[f'vgg{depth}']:.2f}G", costs.parameters))
+        name = f"VGG-{depth}"
+        work[name] = costs.multiply_adds / 1e9
+        rows.append((name, "", f"{work[name]:.2f}G", costs.parameters))
     heads = ("network", "multiply-adds: paper", "counted", "parameters")
-    shares = [work[152] / work[f"vgg{depth}"] for depth in (16, 19)]
+    shares = [work["ResNet-152"] / work[f"VGG-{depth}"] for depth in (16, 19)]
     return (
         f"{format_table(heads, rows)}\nResNet-152 costs {shares[0]:.0%} of VGG-16 and "
         f"{shares[1]:.0%} of VGG-19."
