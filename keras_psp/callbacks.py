@@ -95,7 +95,7 @@ class RunFolder(keras.callbacks.Callback):
         if validation_data is not None and _process() is None:
             images, labels = next(iter(validation_data))
             self._samples = [ops.convert_to_numpy(x)[:num_samples] for x in (images, labels)]
-        check_writable(self.folder)
+        check_writable(self._out)
 
     def on_train_begin(self, logs=None):
         num_classes = getattr(self.model, "num_classes", len(self.classes))

@@ -32,20 +32,24 @@ from keras_psp.models import BACKBONES, PSPNet
 from keras_psp.naming import check_name
 
 FOLDER = "path/of/a/folder"
-_SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "learning_rate": 0.02}
+_SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "class_weights": 0.5}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "street-scenes": {**_SMALL, "epochs": 6, "scenes": 200},
-    "camvid": {**_SMALL, "epochs": 4},
+    "street-scenes": {**_SMALL, "epochs": 8, "scenes": 200},
+    "camvid": {**_SMALL, "epochs": 6},
     FOLDER: {
         "image_size": (240, 320),
         "augment": "scratch",
         "batch_size": 8,
-        "learning_rate": 0.01,
+        "class_weights": 0.0,
         "epochs": 50,
     },
 }
 """The data sets, and what a run on them uses where it is told nothing else. On the first two it
 ends within five minutes on two cores; the scores of papers need more of everything."""
+
+RATES = {"random": (0.02, 1.0), "trained": (0.01, 10.0)}
+"""Learning rate, and times that on pyramid and heads, for a backbone that starts from random values
+and for a trained one, which is the paper's case."""
 
 _WHERE = """
 Everything lies in {folder}:
@@ -94,8 +98,6 @@ def train(args: argparse.Namespace) -> int:
     train = _load(settings, "train", shuffle="auto", drop_remainder="auto", **options)
     val = _load(settings, "val")
     classes = ClassList(train.class_names, train.class_colors)
-    run = RunFolder(folder, validation_data=val, classes=classes, settings=settings)
-
     model = PSPNet(
         args.backbone,
         num_classes=len(classes),
@@ -103,11 +105,15 @@ def train(args: argparse.Namespace) -> int:
         weights=args.weights,
         output_stride=args.output_stride,
     )
+    start = "random" if model.initial_weights.startswith("random") else "trained"
+    for name, default in zip(("learning_rate", "head_multiplier"), RATES[start], strict=True):
+        settings[name] = default if settings[name] is None else settings[name]
+    run = RunFolder(folder, validation_data=val, classes=classes, settings=settings)
     weights = None
-    if args.class_weights:
+    if settings["class_weights"]:
         labels = _load(settings, "train", cache=False)
-        weights = class_weights(labels, len(classes), args.class_weights)
-    heads = dict.fromkeys(optimizers.HEADS, args.head_multiplier)
+        weights = class_weights(labels, len(classes), settings["class_weights"])
+    heads = dict.fromkeys(optimizers.HEADS, settings["head_multiplier"])
     model.compile(
         optimizers.SGD(optimizers.PolynomialDecay(settings["learning_rate"]), multipliers=heads),
         losses.SparseCategoricalCrossentropy(class_weights=weights),
@@ -306,12 +312,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--epochs", type=_count, help=f"passes over the data ({_default('epochs')})")
     help = "epochs from one validation to the next (default: %(default)s)"
     add("--validation-freq", type=_count, default=1, help=help)
-    help = f"at the beginning; it decays to 0 over the run ({_default('learning_rate')})"
+    rates, heads = zip(*RATES.values(), strict=True)
+    default = "(default: {} for a backbone from random values, {} for a trained one)"
+    help = f"at the beginning; it decays to 0 over the run {default.format(*rates)}"
     add("--learning-rate", type=float, help=help)
-    help = "times that rate on pyramid and heads; 1 suits a random backbone (default: %(default)s)"
-    add("--head-multiplier", type=float, default=10.0, help=help)
-    help = "exponent of the median-frequency weights in the loss: 0 for none, 0.5 for their roots"
-    add("--class-weights", type=float, metavar="POWER", default=0.0, help=help)
+    help = f"times that rate on pyramid and heads {default.format(*heads)}"
+    add("--head-multiplier", type=float, help=help)
+    help = "exponent of the median-frequency weights in the loss: 0 for none, 0.5 for their roots "
+    add("--class-weights", type=float, metavar="POWER", help=f"{help}({_default('class_weights')})")
     add("--seed", type=int, default=1, help="of all random numbers (default: %(default)s)")
 
     add = _add_command(commands, "evaluate", evaluate_run)

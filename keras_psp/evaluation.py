@@ -123,6 +123,9 @@ def evaluate(
             "the split's folder and its name."
         )
     scores = SegmentationScores(len(classes))
+    # Beside its variables: inside the scope of a MirroredStrategy each replica's would be assigned
+    # an equal share, and of odd counts one pixel would be lost.
+    counts = [np.zeros(v.shape, v.dtype) for v in scores.variables]
     samples: tuple[list, list, list] = ([], [], [])
     every = -(-len(data) // num_samples)
     bar = keras.utils.Progbar(len(data), verbose=int(progress))
@@ -130,16 +133,17 @@ def evaluate(
         images, labels = ops.convert_to_numpy(images), ops.convert_to_numpy(labels)
         # Under MirroredStrategy every replica answers for the whole batch.
         logits = model.predict_on_batch(images)[: len(images)]
-        scores.update_state(labels, logits)
+        counts = scores.stateless_update_state(counts, labels, logits)
         if number % every == 0:
             for kept, value in zip(samples, (images, labels, logits.argmax(-1)), strict=True):
                 kept.append(value[0])
         bar.add(1)
-    return Evaluation(
-        classes,
-        **{name: float(value) for name, value in scores.result().items()},
-        per_class=scores.per_class(),
-        confusion_matrix=scores.confusion_matrix(),
-        initial_weights=getattr(model, "initial_weights", "unknown weights"),
-        samples=samples,
-    )
+    with keras.StatelessScope(zip(scores.variables, counts, strict=True)):
+        return Evaluation(
+            classes,
+            **{name: float(value) for name, value in scores.result().items()},
+            per_class=scores.per_class(),
+            confusion_matrix=scores.confusion_matrix(),
+            initial_weights=getattr(model, "initial_weights", "unknown weights"),
+            samples=samples,
+        )

@@ -51,6 +51,15 @@ def test_train_leaves_everything_in_one_folder_and_says_where(trained):
     assert float(epoch["val_mean_iou"]) == pytest.approx(scores["mean_iou"], abs=1e-3)
 
 
+def test_the_rates_suit_what_the_backbone_starts_from(trained, tmp_path):
+    random, again = trained[0], tmp_path / "again"
+    weights = random / "best.weights.h5"
+    assert run_command("train", *SMALL, "--weights", weights, "--run", again)[0] == 0
+    for folder, expected in [(random, (0.02, 1.0)), (again, (0.01, 10.0))]:
+        settings = json.loads((folder / "config.json").read_text())["settings"]
+        assert (settings["learning_rate"], settings["head_multiplier"]) == expected
+
+
 @pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--scenes", "--validation-freq"])
 def test_a_count_of_nothing_is_an_error(option, capsys):
     with pytest.raises(SystemExit):
@@ -67,11 +76,11 @@ def test_validation_may_be_rarer_than_epochs(tmp_path):
 
 
 def test_class_weights_change_the_loss(trained, tmp_path):
-    weighted, plain = tmp_path / "run", trained[0]
-    options = ["--backbone-weights", "none", "--class-weights", "0.5", "--run", weighted]
+    plain = tmp_path / "run"
+    options = ["--backbone-weights", "none", "--class-weights", "0", "--run", plain]
     assert run_command("train", *SMALL, *options)[0] == 0
     losses = []
-    for folder in (weighted, plain):
+    for folder in (plain, trained[0]):
         with open(folder / "history.csv", newline="") as file:
             losses.append([float(epoch["loss"]) for epoch in csv.DictReader(file)])
     # The seed is the same, and so is all else.

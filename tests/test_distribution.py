@@ -1,5 +1,6 @@
 """Several devices, or several processes, do what one does with the same batches: losses, weights
-(so the statistics of batch normalisation too) and scores, however void is spread over them."""
+(so the statistics of batch normalisation too) and scores, however void is spread over them. So what
+one has begun another can end."""
 
 import os
 import socket
@@ -10,7 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.train_distributed import STEPS, images_and_labels, train
+from keras_psp.files import read_table
+from tests.train_distributed import (
+    STEPS,
+    forget,
+    images_and_labels,
+    make_model,
+    run_folder,
+    train,
+)
+
+pytestmark = pytest.mark.timeout(600)
 
 
 def start(result, kind, *args, **environment):
@@ -21,7 +32,7 @@ def start(result, kind, *args, **environment):
 
 def finish(*processes):
     try:
-        codes = [process.wait(timeout=250) for process in processes]
+        codes = [process.wait(timeout=500) for process in processes]
     finally:
         for process in processes:
             process.kill()
@@ -46,10 +57,15 @@ def assert_same(result, expected):
 
 
 @pytest.fixture(scope="module")
-def one(tmp_path_factory):
+def model():
+    return make_model()
+
+
+@pytest.fixture(scope="module")
+def one(model, tmp_path_factory):
     """What one device does, on the backend of this process."""
     file = tmp_path_factory.mktemp("distribution") / "one.npz"
-    train(file, *images_and_labels())
+    train(model, file, *images_and_labels())
     with np.load(file) as result:
         assert len(result["losses"]) == STEPS
         assert 0 < result["history mean_iou"] < 1
@@ -57,11 +73,25 @@ def one(tmp_path_factory):
 
 
 @pytest.mark.slow
-def test_mirrored_strategy(tmp_path, one):
+def test_mirrored_strategy(tmp_path, one, model):
     pytest.importorskip("tensorflow")
     two = tmp_path / "two.npz"
     finish(start(two, "tensorflow-mirrored"))
     assert_same(two, one)
+    # One device goes on with the run of two as these do, which had forgotten everything.
+    first, run = Path(f"{two}.run.first"), Path(f"{two}.run")
+    assert len(list(first.iterdir())) == len(list(run.iterdir())) == 8
+    forget(model)
+    data = images_and_labels()
+    resumed = tmp_path / "resumed.npz"
+    train(model, resumed, *data, callbacks=[run_folder(first, *data)], epochs=2)
+    with np.load(resumed) as result:
+        assert len(result["losses"]) == STEPS
+    assert_same(f"{two}.resumed.npz", resumed)
+    for name in ("history.csv", "per_class.csv"):
+        tables = [np.genfromtxt(f / name, delimiter=",")[1:] for f in (run, first)]
+        np.testing.assert_allclose(*tables, rtol=1e-5)
+    assert len(read_table(run / "history.csv")) == 2
 
 
 # XLA's optimisations take longer than the training.

@@ -2,10 +2,12 @@
 
     python -m tests.train_distributed RESULT.npz KIND [PORT PROCESS]
 
-writes the loss of every step, scores and weights to RESULT.npz.
+writes the loss of every step, scores and weights to RESULT.npz. The kinds of which RunFolder writes
+the run, to RESULT.npz.run, are "tensorflow-mirrored" and "jax-processes".
 """
 
 import os
+import shutil
 import sys
 
 import numpy as np
@@ -24,11 +26,10 @@ def images_and_labels():
     return images, labels
 
 
-def train(result, images, labels, batch_size=BATCH, callbacks=()):
+def make_model():
     import keras
 
     from keras_psp import PSPNet
-    from keras_psp.callbacks import find_scores
     from keras_psp.layers import BatchNormalization
     from keras_psp.optimizers import SGD, PolynomialDecay
 
@@ -50,8 +51,26 @@ def train(result, images, labels, batch_size=BATCH, callbacks=()):
             variable.assign(rng.normal(0, scale, variable.shape).astype("float32"))
     # Small steps: a network of batch norms, on so few pixels, makes much of a rounding.
     model.compile(SGD(PolynomialDecay(1e-3)))
+    return model
 
-    losses = []
+
+def run_folder(folder, images, labels):
+    from keras_psp import RunFolder
+    from keras_psp.classes import ClassList
+
+    # As many images as cannot be shared equally.
+    classes, shown = ClassList(["a", "b", "c"]), [(images[:3], labels[:3])]
+    return RunFolder(folder, classes=classes, validation_data=shown)
+
+
+def train(model, result, images, labels, batch_size=BATCH, callbacks=(), epochs=1):
+    import keras
+
+    from keras_psp.callbacks import find_scores
+
+    losses, options = [], {}
+    if keras.backend.backend() == "tensorflow":  # JAX takes ten seconds to compile this
+        options = {"validation_data": (images, labels), "validation_batch_size": batch_size}
     note = keras.callbacks.LambdaCallback(
         on_train_batch_end=lambda batch, logs: losses.append(float(logs["loss"]))
     )
@@ -59,17 +78,34 @@ def train(result, images, labels, batch_size=BATCH, callbacks=()):
         images,
         labels,
         batch_size=batch_size,
+        epochs=epochs,
         shuffle=False,
         callbacks=[note, *callbacks],
         verbose=0,
+        **options,
     ).history
     results = {"losses": losses, **{f"history {name}": v for name, v in history.items()}}
     results |= {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
-    if keras.backend.backend() == "tensorflow":  # JAX takes ten seconds to compile this
-        model.evaluate(images, labels, batch_size=batch_size, verbose=0)
+    if options:
         results["confusion matrix"] = find_scores(model).confusion_matrix()
     if result:
         np.savez(result, **results)
+
+
+def forget(model):
+    for variable in [*model.weights, *model.optimizer.variables]:
+        variable.assign(np.zeros(variable.shape))
+
+
+def scores(model, images, labels):
+    """What `evaluate` finds, in batches of odd numbers of images and pixels."""
+    from keras_psp import evaluate
+    from keras_psp.classes import ClassList
+
+    batches = [(images[:3], labels[:3]), (images[3:6], labels[3:6])]
+    result = evaluate(model, batches, ClassList(["a", "b", "c"]))
+    assert result.confusion_matrix.sum() == np.sum(labels[:6] != 255)
+    return result.mean_iou, result.mean_accuracy, result.pixel_accuracy, result.confusion_matrix
 
 
 def main(result, kind, port=None, process=None):
@@ -81,20 +117,26 @@ def main(result, kind, port=None, process=None):
         tf.config.set_logical_device_configuration(
             cpu, [tf.config.LogicalDeviceConfiguration()] * 2
         )
+        run = f"{result}.run"
         with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
-            train(result, images, labels)
+            model = make_model()
+            train(model, result, images, labels, callbacks=[run_folder(run, images, labels)])
+            inside = scores(model, images, labels)
+        np.testing.assert_equal(inside, scores(model, images, labels))
+        # Another run, of which nothing is left in memory, goes on outside of the scope.
+        shutil.copytree(run, f"{run}.first")
+        forget(model)
+        run = run_folder(run, images, labels)
+        train(model, f"{result}.resumed.npz", images, labels, callbacks=[run], epochs=2)
     elif kind == "jax-devices":
         import keras
 
         keras.distribution.set_distribution(
             keras.distribution.DataParallel(auto_shard_dataset=False)
         )
-        train(result, images, labels)
+        train(make_model(), result, images, labels)
     elif kind == "jax-processes":
         import keras
-
-        from keras_psp import RunFolder
-        from keras_psp.classes import ClassList
 
         process = int(process)
         keras.distribution.initialize(f"127.0.0.1:{port}", 2, process)
@@ -104,12 +146,9 @@ def main(result, kind, port=None, process=None):
         # Each process reads its half of every batch.
         mine = np.arange(10) // 2 % 2 == process
         mine[8:] = np.arange(2) == process
-        run = RunFolder(
-            f"{result}.run",
-            classes=ClassList(["a", "b", "c"]),
-            validation_data=[(images[:3], labels[:3])],
-        )
-        train(result if process == 0 else None, images[mine], labels[mine], BATCH // 2, [run])
+        run = run_folder(f"{result}.run", images, labels)
+        result = result if process == 0 else None
+        train(make_model(), result, images[mine], labels[mine], BATCH // 2, [run])
 
 
 if __name__ == "__main__":
