@@ -2,20 +2,33 @@
 
 from keras_psp import classes, layers, losses, metrics, models, optimizers, pictures
 from keras_psp.callbacks import RunFolder
+from keras_psp.classification import classify, evaluate_classifier, to_fully_convolutional
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.registration import register_camvid
 from keras_psp.data.street_scenes import load_street_scenes, street_scene
 from keras_psp.evaluation import evaluate
 from keras_psp.inference import load_run, segment
 from keras_psp.layers import BasicBlock, BilinearUpsample, DilatedBottleneck, PyramidPooling
-from keras_psp.models import PSPNet, ResNet, SimpleSegmentationNet, build_backbone, load_weights
+from keras_psp.models import (
+    VGG,
+    AlexNet,
+    Inception,
+    PSPNet,
+    ResNet,
+    SimpleSegmentationNet,
+    build_backbone,
+    load_weights,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "VGG",
+    "AlexNet",
     "BasicBlock",
     "BilinearUpsample",
     "DilatedBottleneck",
+    "Inception",
     "PSPNet",
     "PyramidPooling",
     "ResNet",
@@ -24,7 +37,9 @@ __all__ = [
     "build_backbone",
     "check_data",
     "classes",
+    "classify",
     "evaluate",
+    "evaluate_classifier",
     "layers",
     "load_camvid",
     "load_folder",
@@ -38,6 +53,7 @@ __all__ = [
     "pictures",
     "segment",
     "street_scene",
+    "to_fully_convolutional",
 ]
 
 register_camvid()

@@ -1,4 +1,4 @@
-"""The command line, `keras-psp`: train, evaluate, predict, data check.
+"""The command line, `keras-psp`: train, evaluate, predict, tables, degradation, data check.
 
 A thin layer: every command is a few calls of the package, which can be written down in Python as
 well.
@@ -14,14 +14,17 @@ from typing import Any
 
 import keras
 
-from keras_psp import losses, optimizers, pictures
+from keras_psp import analysis, losses, optimizers, pictures
 from keras_psp.callbacks import RunFolder
 from keras_psp.classes import ClassList, class_weights
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.augmentation import PRESETS
+from keras_psp.data.cifar10 import load_cifar10
 from keras_psp.data.layouts import IMAGE_SUFFIXES
+from keras_psp.data.patches import cut_patches
 from keras_psp.data.samples import read_image
 from keras_psp.data.street_scenes import load_street_scenes
+from keras_psp.degradation import run_degradation
 from keras_psp.evaluation import Evaluation, evaluate
 from keras_psp.files import check_writable
 from keras_psp.inference import Run, load_run, segment
@@ -182,6 +185,32 @@ def check(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
+def tables(args: argparse.Namespace) -> int:
+    """Prints the tables of the papers, their figures beside what is counted here."""
+    for table in (analysis.googlenet_table, analysis.vgg_table, analysis.resnet_table):
+        print(f"{table()}\n")
+    return 0
+
+
+def degradation(args: argparse.Namespace) -> int:
+    """Trains shallow and deep nets, plain and residual, and draws their errors."""
+    folder = Path(args.run)
+    check_writable(folder)
+    if args.data == "cifar10":
+        train, test = load_cifar10()
+    else:
+        settings = {"data": args.data, "data_dir": args.data_dir, "seed": 0, "scenes": None}
+        settings |= {"image_size": (360, 480), "batch_size": 1}
+        train, test = (
+            cut_patches(_load(settings, split, cache=False), count)
+            for split, count in [("train", args.patches), ("val", -(-args.patches // 4))]
+        )
+    rows = run_degradation(folder, train, test, steps=args.steps, seeds=args.seeds)
+    print(analysis.format_table(list(rows[0]), [list(row.values()) for row in rows]))
+    print(f"Histories, table.csv and curves.png lie in {folder}")
+    return 0
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """What decides the outcome of a run, as it is written down in its folder."""
     defaults = _defaults(args.data)
@@ -308,6 +337,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", **_SIZE, help="pixels that the network sees (default: the run's)")
     add("--weights", default="best", help="best or last (default: %(default)s)")
     add("--out", help="folder of label maps and overlays (default: RUN/predictions)")
+
+    _add_command(commands, "tables", tables)
+
+    add = _add_command(commands, "degradation", degradation)
+    help = "cifar10, or patches of camvid or street-scenes (default: %(default)s)"
+    add("--data", default="camvid", choices=["cifar10", "camvid", "street-scenes"], help=help)
+    add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
+    add("--patches", type=_count, default=2000, help="of each class (default: %(default)s)")
+    help = "steps of 128 images that each net is trained for; the paper's are the default"
+    add("--steps", type=_count, default=64_000, help=help)
+    add("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
+    add("--run", default="runs/degradation", help="folder (default: %(default)s)")
 
     data = commands.add_parser("data", help="what concerns data")
     add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "check", check)

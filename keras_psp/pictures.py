@@ -294,6 +294,61 @@ def training_curves(
     return _save(figure, file)
 
 
+def degradation_curves(
+    file: str | os.PathLike[str],
+    histories: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]],
+) -> Path:
+    """Writes the errors of plain and of residual nets side by side, as in the ResNet paper.
+
+    Args:
+        file: Where to write the picture.
+        histories: (network, seed) → rows of `step`, `train_error` and `test_error`, 0–1, as
+            `keras_psp.degradation` makes them. Networks whose names begin alike share a panel.
+
+    Returns:
+        The path of the picture.
+
+    Reference:
+        [He et al., 2016](https://arxiv.org/abs/1512.03385), figure 6.
+
+    Example:
+
+    ```python
+    from keras_psp import pictures
+
+    rows = [{"step": 100, "train_error": 0.5, "test_error": 0.6}]
+    histories = {("plain-20", 1): rows, ("ResNet-20", 1): rows}
+    pictures.degradation_curves("curves.png", histories)
+    ```
+    """
+    families: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for name, _ in histories):
+        families.setdefault(name.partition("-")[0], []).append(name)
+    figure = _figure(4.6 * len(families), 3.6)
+    all_axes = figure.subplots(1, len(families), squeeze=False, sharey=True)[0]
+    for axes, (family, names) in zip(all_axes, families.items(), strict=True):
+        for number, name in enumerate(names):
+            seeds = [rows for (n, _), rows in histories.items() if n == name]
+            steps = [int(row["step"]) for row in seeds[0]]
+            for column, style in [("train_error", "--"), ("test_error", "-")]:
+                errors = 100 * np.array([[float(row[column]) for row in rows] for rows in seeds])
+                label = f"{name}, {column.partition('_')[0]}"
+                axes.plot(steps, errors.mean(0), style, color=f"C{number}", label=label)
+                # From the best to the worst seed.
+                axes.fill_between(
+                    steps, errors.min(0), errors.max(0), color=f"C{number}", alpha=0.15
+                )
+        axes.set_title(family, fontsize=11, color=_INK)
+        axes.set_xlabel("Steps")
+        axes.set_ylim(0, 100)
+        axes.grid(color=_GRID)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(fontsize=8, frameon=False)
+    all_axes[0].set_ylabel("Error, %")
+    return _save(figure, file)
+
+
 def per_class_bars(
     file: str | os.PathLike[str],
     iou: Any,

@@ -6,6 +6,9 @@ from keras_psp.layers.blocks import BasicBlock, DilatedBottleneck
 from keras_psp.layers.convolution import PaddedConv2D
 from keras_psp.layers.heads import SegmentationHead
 from keras_psp.layers.image_normalization import ImageNormalization
+from keras_psp.layers.inception_module import InceptionModule
+from keras_psp.layers.local_response_normalization import LocalResponseNormalization
+from keras_psp.layers.max_pooling import DilatedMaxPooling2D
 from keras_psp.layers.pyramid_pooling import PyramidPooling
 
 __all__ = [
@@ -13,7 +16,10 @@ __all__ = [
     "BatchNormalization",
     "BilinearUpsample",
     "DilatedBottleneck",
+    "DilatedMaxPooling2D",
     "ImageNormalization",
+    "InceptionModule",
+    "LocalResponseNormalization",
     "PaddedConv2D",
     "PyramidPooling",
     "SegmentationHead",

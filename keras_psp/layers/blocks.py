@@ -13,12 +13,15 @@ from keras_psp.naming import check_name
 class _Block(keras.layers.Layer):
     """A chain of convolutions, each with batch normalisation and ReLU, and a shortcut around it."""
 
-    def __init__(self, filters, strides, dilation_rate, residual, use_bias, epsilon, **kwargs):
+    def __init__(
+        self, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+    ):
         super().__init__(**kwargs)
         self.filters = filters
         self.strides = strides
         self.dilation_rate = dilation_rate
         self.residual = residual
+        self.shortcut = check_name("shortcut", shortcut, ["A", "B"])
         self.use_bias = use_bias
         self.epsilon = epsilon
         self.convolutions, self.batch_normalizations = [], []
@@ -54,7 +57,8 @@ class _Block(keras.layers.Layer):
             conv.build(shape)
             shape = conv.compute_output_shape(shape)
             bn.build(shape)
-        if self.residual and (self.strides != 1 or input_shape[-1] != shape[-1]):
+        changes = self.strides != 1 or input_shape[-1] != shape[-1]
+        if self.residual and changes and self.shortcut == "B":
             self.shortcut_conv = self._conv("shortcut_conv", shape[-1], 1, self.strides, 1)
             self.shortcut_conv.build(input_shape)
             self.shortcut_bn = self._bn("shortcut_bn")
@@ -67,9 +71,15 @@ class _Block(keras.layers.Layer):
             zip(self.convolutions, self.batch_normalizations, strict=True)
         ):
             x = bn(conv(ops.relu(x) if i else x), training=training)
+        if not self.residual:
+            return ops.relu(x)
         if self.shortcut_conv is not None:
             inputs = self.shortcut_bn(self.shortcut_conv(inputs), training=training)
-        return ops.relu(x + inputs if self.residual else x)
+        elif self.shortcut == "A":
+            inputs = inputs[:, :: self.strides, :: self.strides]
+            new = x.shape[-1] - inputs.shape[-1]
+            inputs = ops.pad(inputs, [(0, 0), (0, 0), (0, 0), (0, new)]) if new else inputs
+        return ops.relu(x + inputs)
 
     def compute_output_shape(self, input_shape):
         for conv in self.convolutions:
@@ -83,6 +93,7 @@ class _Block(keras.layers.Layer):
             "strides": self.strides,
             "dilation_rate": self.dilation_rate,
             "residual": self.residual,
+            "shortcut": self.shortcut,
             "use_bias": self.use_bias,
             "epsilon": self.epsilon,
         }
@@ -92,14 +103,15 @@ class _Block(keras.layers.Layer):
 class BasicBlock(_Block):
     """Two 3×3 convolutions and a shortcut: the block of ResNet-18 and -34.
 
-    The shortcut is the identity where the input has the output's shape, and a 1×1 convolution with
-    batch normalisation (the paper's option B) where it has not.
+    The shortcut is the identity where the input has the output's shape.
 
     Args:
         filters: Channels of both convolutions and of the output.
         strides: Stride of the first convolution.
         dilation_rate: Dilation of both convolutions.
         residual: Whether there is a shortcut; `False` gives the plain net's block.
+        shortcut: What the shortcut is where the shape changes: `"B"`, a 1×1 convolution with batch
+            normalisation, or `"A"`, every second place and zeros in the new channels.
         use_bias: Whether the convolutions have biases.
         epsilon: Epsilon of the batch normalisations.
         **kwargs: What `keras.layers.Layer` takes.
@@ -130,11 +142,14 @@ class BasicBlock(_Block):
         strides: int = 1,
         dilation_rate: int = 1,
         residual: bool = True,
+        shortcut: str = "B",
         use_bias: bool = False,
         epsilon: float = 1e-5,
         **kwargs,
     ):
-        super().__init__(filters, strides, dilation_rate, residual, use_bias, epsilon, **kwargs)
+        super().__init__(
+            filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+        )
 
     def _chain(self):
         return [
@@ -157,6 +172,8 @@ class DilatedBottleneck(_Block):
         stride_on: `"3x3"` (torchvision, the PSPNet authors) or `"1x1"` (the ResNet paper,
             `keras.applications`): the convolution that has the stride.
         residual: Whether there is a shortcut; `False` gives a plain block.
+        shortcut: What the shortcut is where the shape changes: `"B"`, a 1×1 convolution with batch
+            normalisation, or `"A"`, every second place and zeros in the new channels.
         use_bias: Whether the convolutions have biases.
         epsilon: Epsilon of the batch normalisations.
         **kwargs: What `keras.layers.Layer` takes.
@@ -168,7 +185,7 @@ class DilatedBottleneck(_Block):
         `(batch, ceil(height / strides), ceil(width / strides), 4 * filters)`
 
     Raises:
-        ValueError: If `stride_on` is neither of the two.
+        ValueError: If `stride_on` or `shortcut` is neither of the two.
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), figure 5 right and table 1;
@@ -192,12 +209,15 @@ class DilatedBottleneck(_Block):
         dilation_rate: int = 1,
         stride_on: str = "3x3",
         residual: bool = True,
+        shortcut: str = "B",
         use_bias: bool = False,
         epsilon: float = 1e-5,
         **kwargs,
     ):
         self.stride_on = check_name("stride_on", stride_on, ["3x3", "1x1"])
-        super().__init__(filters, strides, dilation_rate, residual, use_bias, epsilon, **kwargs)
+        super().__init__(
+            filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+        )
 
     def _chain(self):
         first, second = (self.strides, 1) if self.stride_on == "1x1" else (1, self.strides)

@@ -1,15 +1,23 @@
 """The networks: classifiers, backbones and segmentation models."""
 
+from keras_psp.models.alexnet import AlexNet
 from keras_psp.models.backbones import BACKBONES, build_backbone
+from keras_psp.models.inception import INCEPTIONS, Inception
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.segmentation_model import SegmentationModel
 from keras_psp.models.simple import SimpleSegmentationNet
+from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.models.weights import WeightsNotAvailable, load_weights
 
 __all__ = [
     "BACKBONES",
+    "INCEPTIONS",
     "RESNETS",
+    "VGG",
+    "VGGS",
+    "AlexNet",
+    "Inception",
     "PSPNet",
     "ResNet",
     "SegmentationModel",

@@ -6,15 +6,15 @@ from typing import Any
 
 import keras
 
-from keras_psp.layers import ImageNormalization, PaddedConv2D
+from keras_psp.layers import ImageNormalization, LocalResponseNormalization, PaddedConv2D
+from keras_psp.models.alexnet import AlexNet
+from keras_psp.models.googlenet import GoogLeNet
 from keras_psp.models.resnet import RESNETS, ResNet
+from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.naming import check_name
 
-# name → function (name, weights, output_stride, input_shape) → model and its two feature layers
-BACKBONES: dict = {}
 
-
-def _resnet_features(name, weights, output_stride, input_shape):
+def _resnet(name, weights, output_stride, input_shape):
     model = ResNet(
         name,
         include_top=False,
@@ -22,11 +22,39 @@ def _resnet_features(name, weights, output_stride, input_shape):
         output_stride=output_stride,
         input_shape=input_shape,
     )
-    layers = [f"stage{stage}_block{RESNETS[name].blocks[stage - 1]}" for stage in (3, 4)]
-    return model, layers
+    last = [f"stage{stage}_block{RESNETS[name].blocks[stage - 1]}" for stage in (3, 4)]
+    return model, [model.get_layer(layer).output for layer in last]
 
 
-BACKBONES.update(dict.fromkeys(RESNETS, _resnet_features))
+def _googlenet(name, weights, output_stride, input_shape):
+    model = GoogLeNet(
+        include_top=False, weights=weights, output_stride=output_stride, input_shape=input_shape
+    )
+    return model, [model.get_layer(f"inception_{module}").output for module in ("4e", "5b")]
+
+
+def _dilated(build):
+    """For a network that cannot dilate itself."""
+
+    def features(name, weights, output_stride, input_shape):
+        source = build(name, weights)
+        model = _from_model(source, output_stride, input_shape, "none")
+        model.initial_weights = source.initial_weights
+        return model, model.outputs
+
+    return features
+
+
+_VGG = _dilated(lambda name, weights: VGG(name, include_top=False, weights=weights))
+_ALEXNET = _dilated(lambda name, weights: AlexNet(include_top=False, weights=weights))
+
+# name → function (name, weights, output_stride, input_shape) → model and its two feature maps
+BACKBONES: dict = {
+    **dict.fromkeys(RESNETS, _resnet),
+    **dict.fromkeys(VGGS, _VGG),
+    "googlenet": _googlenet,
+    "alexnet": _ALEXNET,
+}
 
 # What the published weights of `keras.applications` want done to an image, by the start of the
 # model's name; the other families begin with layers that do it.
@@ -105,10 +133,8 @@ def build_backbone(
             )
         return _from_model(backbone, output_stride, input_shape, normalization)
     check_name("backbone", backbone, BACKBONES)
-    model, layers = BACKBONES[backbone](backbone, weights, output_stride, input_shape)
-    features = keras.Model(
-        model.input, [model.get_layer(layer).output for layer in layers], name=backbone
-    )
+    model, maps = BACKBONES[backbone](backbone, weights, output_stride, input_shape)
+    features = keras.Model(model.input, maps, name=backbone)
     features.autocast = False
     features.initial_weights = model.initial_weights
     return features
@@ -193,6 +219,7 @@ _POINTWISE = (
     keras.layers.Reshape,
     keras.layers.SpatialDropout2D,
     keras.layers.ZeroPadding2D,
+    LocalResponseNormalization,
 )
 
 
@@ -316,10 +343,8 @@ class _Dilation:
         elif id(x) in self.padded:
             x, padding = self.padded[id(x)]
             before = [first for first, _ in padding]
-        elif all(r < layer.strides[0] for r in reach):
-            before = [0, 0]
         else:
-            raise self._error(f"its layer {layer.name}, which shrinks the map (padding='valid')")
+            before = [r // 2 for r in reach]
         changes["padding"] = "same"
         if any(undone * b != undone * r // 2 for b, r in zip(before, reach, strict=True)):
             # The map keeps its size, but sees further to one side than to the other.

@@ -1,7 +1,7 @@
 """ResNet, as classifier and as backbone: a table and a loop."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras_psp.layers import (
     ImageNormalization,
     PaddedConv2D,
 )
+from keras_psp.models.classifier import Classifier, add_end
 from keras_psp.models.weights import load_imagenet_weights
 from keras_psp.naming import check_name
 
@@ -22,18 +23,24 @@ class Variant:
     """One row of the table of ResNets.
 
     Attributes:
-        blocks: Number of blocks in conv2_x … conv5_x.
+        blocks: Number of blocks in each stage: conv2_x … conv5_x, or the three of a CIFAR net.
         block: `"basic"` or `"bottleneck"`.
-        stem: Filters of the stem's 3×3 convolutions, or `()` for one 7×7 with 64.
+        stem: Filters, kernel size and stride of each convolution before the stages.
+        pooled: Whether a 3×3 max pooling with stride 2 follows them.
+        filters: Channels of the blocks of the first stage; every other stage has twice as many.
+        shortcut: What a shortcut is where the shape changes: the paper's option `"A"` or `"B"`.
         stride_on: Which convolution of a bottleneck has the stride.
         use_bias: Whether convolutions have biases.
         epsilon: Epsilon of the batch normalisations.
         normalization: What its weights want done to an image.
     """
 
-    blocks: tuple[int, int, int, int]
+    blocks: tuple[int, ...]
     block: str = "bottleneck"
-    stem: tuple[int, ...] = ()
+    stem: tuple[tuple[int, int, int], ...] = ((64, 7, 2),)
+    pooled: bool = True
+    filters: int = 64
+    shortcut: str = "B"
     stride_on: str = "3x3"
     use_bias: bool = False
     epsilon: float = 1e-5
@@ -48,6 +55,7 @@ _BLOCKS = {
     152: (3, 8, 36, 3),
     269: (3, 30, 48, 8),
 }
+_DEEP_STEM = ((64, 3, 2), (64, 3, 1), (128, 3, 1))
 _APPLICATIONS: dict[str, Any] = {
     "stride_on": "1x1",
     "use_bias": True,
@@ -63,36 +71,28 @@ for _depth, _blocks in _BLOCKS.items():
     _kind = "basic" if _depth < 50 else "bottleneck"
     _same_as_keras: dict[str, Any] = _APPLICATIONS if _depth in (50, 101, 152) else {}
     RESNETS[f"resnet{_depth}"] = Variant(_blocks, _kind, **_same_as_keras)
-    RESNETS[f"resnet{_depth}_deep"] = Variant(_blocks, _kind, stem=(64, 64, 128))
+    RESNETS[f"resnet{_depth}_deep"] = Variant(_blocks, _kind, stem=_DEEP_STEM)
     if _same_as_keras:
         RESNETS[f"resnet{_depth}_v1b"] = Variant(_blocks, _kind)
 
-# (filters, strides) of conv2_x … conv5_x
-_STAGES = ((64, 1), (128, 2), (256, 2), (512, 2))
-
-
-@keras.saving.register_keras_serializable("keras_psp")
-class ResNetModel(keras.Model):
-    """A functional model that knows what it started from, also when it comes from a file."""
-
-    def __init__(self, *args, initial_weights: str = "unknown weights", **kwargs):
-        super().__init__(*args, **kwargs)
-        self.initial_weights = initial_weights
-        # Half precision must not reach the image before it is normalised.
-        self.autocast = False
-
-    def get_config(self):
-        return {**super().get_config(), "initial_weights": self.initial_weights}
+# resnet20 …      the paper's for CIFAR-10, of depth 6n + 2: images of 32×32, three stages
+CIFAR_RESNETS = {
+    f"resnet{6 * n + 2}": Variant(
+        (n, n, n), "basic", stem=((16, 3, 1),), pooled=False, filters=16, shortcut="A"
+    )
+    for n in (3, 5, 7, 9, 18)
+}
 
 
 def ResNet(
     variant: str = "resnet50",
     *,
     include_top: bool = True,
-    num_classes: int = 1000,
+    num_classes: int | None = None,
     weights: str | None = "auto",
-    output_stride: int = 32,
+    output_stride: int | None = None,
     residual: bool = True,
+    shortcut: str | None = None,
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
     input_shape: Sequence[int | None] = (None, None, 3),
@@ -104,16 +104,20 @@ def ResNet(
         variant: A name from the table: `"resnet18"`, `34`, `50`, `101`, `152`, `269`, each also
             with `_deep` (the PSPNet authors' stem of three 3×3 convolutions, stride on the 3×3, no
             biases); 50, 101 and 152 are `keras.applications`' (stride on the first 1×1, biases),
-            with `_v1b` torchvision's.
+            with `_v1b` torchvision's. `"resnet20"`, `32`, `44`, `56`, `110` are the nets for
+            CIFAR-10: 32×32 pixels, and three stages of 16, 32 and 64 channels.
         include_top: Whether the global average pooling and the fully connected layer are there.
-        num_classes: Outputs of the fully connected layer.
+        num_classes: Outputs of the fully connected layer; by default 1000, and 10 of a CIFAR net.
         weights: `"imagenet"` (the files of `keras.applications`, or an error), `None` (random
             values), `"auto"` (ImageNet's where the table knows some and they can be had,
             otherwise random values and a warning that says why) or the path of a file, one that
             `save_weights` wrote or one of `keras.applications`.
         output_stride: 32, or 16 or 8: the last stages then keep their resolution and are dilated
-            instead, in every block.
+            instead, in every block. A CIFAR net's is 4.
         residual: `False` leaves the shortcuts out: the paper's plain net.
+        shortcut: What a shortcut is where the shape changes: `"A"`, every second place and zeros in
+            the new channels, without parameters; `"B"`, a 1×1 convolution. By default A in a CIFAR
+            net and B in the others.
         pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         classifier_activation: Activation of the fully connected layer; `None` for logits.
         input_shape: `(height, width, 3)`, either of which may be `None`.
@@ -141,26 +145,38 @@ def ResNet(
     assert model.count_params() == 11_689_512 + 9_600  # and the batch norms' moving statistics
     ```
     """
-    row = RESNETS[check_name("variant", variant, RESNETS)]
+    variants = RESNETS | CIFAR_RESNETS
+    row = variants[check_name("variant", variant, variants)]
+    if shortcut is not None:
+        row = replace(row, shortcut=check_name("shortcut", shortcut, ["A", "B"]))
+    if num_classes is None:
+        num_classes = 10 if variant in CIFAR_RESNETS else 1000
+    if variant in CIFAR_RESNETS:
+        if output_stride not in (None, 4):
+            raise ValueError(
+                "A CIFAR net's features are at 1/4 of the image. "
+                f"Received: output_stride={output_stride}. Leave it out."
+            )
+        dilations = (1, 1, 1)
+    else:
+        dilations = stage_dilations(output_stride or 32)
+
     image = keras.Input(input_shape, name="image")
     x = ImageNormalization(row.normalization, name="normalize")(image)
     x = _stem(x, row)
-    dilations = stage_dilations(output_stride)
-    for stage, (count, (filters, strides)) in enumerate(zip(row.blocks, _STAGES, strict=True), 1):
-        dilation = dilations[stage - 1]
+    for stage, (count, dilation) in enumerate(zip(row.blocks, dilations, strict=True), 1):
         for block in range(1, count + 1):
-            first = strides if block == 1 and dilation == 1 else 1
-            x = _block(row, filters, first, dilation, residual, f"stage{stage}_block{block}")(x)
-    if include_top:
-        x = keras.layers.GlobalAveragePooling2D("channels_last", name="average_pool")(x)
-        x = keras.layers.Dense(num_classes, classifier_activation, name="predictions")(x)
-    elif pooling is not None:
-        pools = {
-            "avg": keras.layers.GlobalAveragePooling2D,
-            "max": keras.layers.GlobalMaxPooling2D,
-        }
-        x = pools[check_name("pooling", pooling, pools)]("channels_last", name=f"{pooling}_pool")(x)
-    model = ResNetModel(image, x, name=name or variant)
+            strides = 2 if stage > 1 and block == 1 and dilation == 1 else 1
+            filters = row.filters << (stage - 1)
+            x = _block(row, filters, strides, dilation, residual, f"stage{stage}_block{block}")(x)
+    x = add_end(
+        x,
+        include_top=include_top,
+        num_classes=num_classes,
+        pooling=pooling,
+        classifier_activation=classifier_activation,
+    )
+    model = Classifier(image, x, name=name or variant)
     model.initial_weights = load_imagenet_weights(
         model, variant, weights, residual=residual, top=include_top and num_classes == 1000
     )
@@ -168,18 +184,19 @@ def ResNet(
 
 
 def _stem(x, row: Variant):
-    filters = row.stem or (64,)
-    for i, width in enumerate(filters, 1):
+    for i, (filters, kernel_size, strides) in enumerate(row.stem, 1):
         x = PaddedConv2D(
-            width,
-            3 if row.stem else 7,
-            strides=2 if i == 1 else 1,
+            filters,
+            kernel_size,
+            strides,
             use_bias=row.use_bias,
             kernel_initializer="he_normal",
             name=f"stem_conv{i}",
         )(x)
         x = BatchNormalization(epsilon=row.epsilon, name=f"stem_bn{i}")(x)
         x = keras.layers.ReLU(name=f"stem_relu{i}")(x)
+    if not row.pooled:
+        return x
     # Zeros are as good as −∞ around what a ReLU put out.
     x = keras.layers.ZeroPadding2D(1, "channels_last", name="stem_pad")(x)
     return keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(x)
@@ -190,6 +207,7 @@ def _block(row: Variant, filters, strides, dilation_rate, residual, name):
         "strides": strides,
         "dilation_rate": dilation_rate,
         "residual": residual,
+        "shortcut": row.shortcut,
         "use_bias": row.use_bias,
         "epsilon": row.epsilon,
         "name": name,

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 import tempfile
 import warnings
 from pathlib import Path
@@ -11,39 +12,75 @@ import keras
 _URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
 
-def _resnet_layer_name(ours: str) -> str:
-    """`stage3_block2/conv1` → `conv4_block2_1_conv`, the name in the published files."""
-    if ours.startswith("stem"):
-        return "conv1_bn" if "bn" in ours else "conv1_conv"
-    if ours == "predictions":
-        return "predictions"
-    block, layer = ours.split("/")
-    stage, number = block.removeprefix("stage").split("_block")
-    kind = "bn" if "bn" in layer else "conv"
-    index = 0 if layer.startswith("shortcut") else int(layer[-1])
-    return f"conv{int(stage) + 1}_block{number}_{index}_{kind}"
+def _resnet_names(theirs: list[str]) -> list[str]:
+    """`conv4_block2_1_conv`, the name in the published files → `stage3_block2/conv1`, ours."""
+
+    def ours(name):
+        block = re.fullmatch(r"conv(\d)_block(\d+)_(\d)_(conv|bn)", name)
+        if block is None:
+            return {"conv1_conv": "stem_conv1", "conv1_bn": "stem_bn1"}.get(name, name)
+        stage, number, index, kind = block.groups()
+        layer = f"shortcut_{kind}" if index == "0" else kind + index
+        return f"stage{int(stage) - 1}_block{number}/{layer}"
+
+    return [ours(name) for name in theirs]
 
 
-# name → (file, MD5 with the classifier, MD5 without it, our layer's name → theirs)
+def _vgg_names(theirs: list[str]) -> list[str]:
+    return theirs
+
+
+def _inception_names(theirs: list[str]) -> list[str]:
+    """`conv2d_7` → `conv7`: theirs are numbered as they were made, from wherever Keras stood."""
+    renamed = dict(zip(theirs, theirs, strict=True))
+    for kind, ours in [("conv2d", "conv"), ("batch_normalization", "bn")]:
+        found = {n: re.fullmatch(rf"{kind}(?:_(\d+))?", n) for n in theirs}
+        numbered = sorted((int(m[1] or 0), n) for n, m in found.items() if m)
+        renamed |= {n: f"{ours}{i}" for i, (_, n) in enumerate(numbered, 1)}
+    return list(renamed.values())
+
+
+# name → (file, MD5 with the classifier, MD5 without it, names of its layers → ours)
 IMAGENET = {
-    "resnet50": (
-        "resnet/resnet50_weights_tf_dim_ordering_tf_kernels{}.h5",
-        "2cb95161c43110f7111970584f804107",
-        "4d473c1dd8becc155b73f8504c6f6626",
-        _resnet_layer_name,
-    ),
-    "resnet101": (
-        "resnet/resnet101_weights_tf_dim_ordering_tf_kernels{}.h5",
-        "f1aeb4b969a6efcfb50fad2f0c20cfc5",
-        "88cf7a10940856eca736dc7b7e228a21",
-        _resnet_layer_name,
-    ),
-    "resnet152": (
-        "resnet/resnet152_weights_tf_dim_ordering_tf_kernels{}.h5",
-        "100835be76be38e30d865e96f2aaae62",
-        "ee4c566cf9a93f14d82f913c2dc6dd0c",
-        _resnet_layer_name,
-    ),
+    name: (f"{folder}/{name}_weights_tf_dim_ordering_tf_kernels{{}}.h5", *md5, names)
+    for name, folder, md5, names in [
+        (
+            "resnet50",
+            "resnet",
+            ("2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
+            _resnet_names,
+        ),
+        (
+            "resnet101",
+            "resnet",
+            ("f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21"),
+            _resnet_names,
+        ),
+        (
+            "resnet152",
+            "resnet",
+            ("100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c"),
+            _resnet_names,
+        ),
+        (
+            "vgg16",
+            "vgg16",
+            ("64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
+            _vgg_names,
+        ),
+        (
+            "vgg19",
+            "vgg19",
+            ("cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6"),
+            _vgg_names,
+        ),
+        (
+            "inception_v3",
+            "inception_v3",
+            ("9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"),
+            _inception_names,
+        ),
+    ]
 }
 
 
@@ -52,7 +89,7 @@ class WeightsNotAvailable(OSError):
 
 
 def load_imagenet_weights(
-    model: keras.Model, variant: str, weights: str | None, *, residual: bool, top: bool
+    model: keras.Model, variant: str, weights: str | None, *, top: bool, residual: bool = True
 ) -> str:
     """Gives a classifier or backbone its first weights.
 
@@ -116,32 +153,35 @@ def _is_published(path) -> bool:
 def _assign_published(model, variant, path, top):
     import h5py
 
-    *_, layer_name = IMAGENET[variant]
-    with h5py.File(path) as published:
-        published = published.get("model_weights", published)
-        tensors = {}
-        for layer in published.attrs["layer_names"]:
-            layer = _text(layer)
-            for tensor in published[layer].attrs["weight_names"]:
-                kind = _text(tensor).rpartition("/")[2].partition(":")[0]
-                # The classifier had another name when the files were made.
-                key = ("predictions" if layer == "probs" else layer, kind)
-                tensors[key] = published[layer][_text(tensor)][()]
-    problems = []
+    with h5py.File(path) as file:
+        file = file.get("model_weights", file)
+        theirs = [_text(layer) for layer in file.attrs["layer_names"]]
+        published = {
+            # ResNet's classifier had another name when the files were made.
+            "predictions" if ours == "probs" else ours: [
+                file[layer][_text(tensor)][()] for tensor in file[layer].attrs["weight_names"]
+            ]
+            for layer, ours in zip(theirs, IMAGENET[variant][-1](theirs), strict=True)
+        }
+    # The tensors of a layer have had several names, but always this order.
+    ours: dict[str, list] = {}
     for variable in model.variables:
-        layer, _, kind = variable.path.rpartition("/")
-        if layer == "predictions" and not top:
-            continue
-        key = (layer_name(layer), kind)
-        value = tensors.pop(key, None)
-        if value is None or value.shape != tuple(variable.shape):
-            shape = "nothing" if value is None else value.shape
-            problems.append(f"{variable.path} {tuple(variable.shape)}: {'/'.join(key)} has {shape}")
+        ours.setdefault(variable.path.rpartition("/")[0], []).append(variable)
+    if not top:
+        # A file with the classifier serves a network without it, too.
+        for layers in (ours, published):
+            for name in ("fc1", "fc2", "predictions"):
+                layers.pop(name, None)
+    problems = []
+    for layer, variables in ours.items():
+        values = published.pop(layer, [])
+        shapes = [tuple(v.shape) for v in values], [tuple(v.shape) for v in variables]
+        if shapes[0] != shapes[1]:
+            problems.append(f"{layer} has {shapes[1]} here and {shapes[0] or 'nothing'} there")
         else:
-            variable.assign(value)
-    # A file with the classifier serves a network without it, too.
-    unused = [key for key in tensors if top or key[0] != "predictions"]
-    problems += [f"{'/'.join(key)} was not used" for key in unused]
+            for variable, value in zip(variables, values, strict=True):
+                variable.assign(value)
+    problems += [f"{layer} was not used" for layer, values in published.items() if values]
     if problems:
         raise ValueError(
             f"The weights must be those of {variant}. Received: file={path}, where "

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from keras.src.applications.densenet import DenseNet
 
+import keras_psp
 from keras_psp import PSPNet
 from keras_psp.layers import PaddedConv2D
 from keras_psp.models import build_backbone
@@ -266,6 +267,60 @@ def test_trains_saves_and_loads_with_one_of_keras_applications(randomize, image,
     np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), rtol=1e-4, atol=1e-4)
 
 
+# The classifiers of this package -----------------------------------------------------------------
+
+
+def test_googlenet_dilated_computes_the_same_features_at_more_places(randomize, image):
+    # Its poolings lie evenly around their places where a map has an odd side, as all have here.
+    models = {
+        stride: build_backbone("googlenet", weights=None, output_stride=stride)
+        for stride in (32, 16, 8)
+    }
+    randomize(models[32])
+    x = image(65, 97)
+    expected = [numpy(y) for y in models[32](x)]
+    assert [y.shape[1:] for y in expected] == [(5, 7, 832), (3, 4, 1024)]
+    for stride in (16, 8):
+        models[stride].set_weights(models[32].get_weights())
+        for dense, sparse in zip(models[stride](x), expected, strict=True):
+            step = 2 * (dense.shape[1] - 1) // (2 * (sparse.shape[1] - 1))
+            dense = numpy(dense)[:, ::step, ::step]
+            np.testing.assert_allclose(dense, sparse, rtol=0, atol=1e-5 * np.abs(sparse).max())
+
+
+def test_alexnet_dilated_computes_the_same_features_at_more_places(randomize, image):
+    # Its poolings are not padded: what the first one of the classifier sees lies one place further.
+    model = keras_psp.AlexNet(include_top=False, weights=None)
+    randomize(model)
+    x = image(227, 163)
+    expected = [
+        numpy(keras.Model(model.input, model.get_layer(name).output)(x))
+        for name in ("lrn2", "conv5")
+    ]
+    backbone = build_backbone("alexnet", weights=None, output_stride=8)
+    backbone.set_weights(model.get_weights())
+    early, late = (numpy(y) for y in backbone(x))
+    np.testing.assert_allclose(early, expected[0], rtol=0, atol=1e-5 * np.abs(early).max())
+    # The border is padded elsewhere, and four layers with 3×3 places carry that inwards.
+    assert late.shape[1:3] == early.shape[1:3] == (27, 19)
+    inner = late[:, 1::2, 1::2][:, 4:-4, 3:-3]
+    np.testing.assert_allclose(
+        inner, expected[1][:, 4:-4, 3:-3], rtol=0, atol=1e-5 * np.abs(inner).max()
+    )
+
+
+@pytest.mark.parametrize("name", ["vgg16", "googlenet", "alexnet"])
+def test_the_lectures_classifiers_are_backbones(name, image):
+    model = PSPNet(name, num_classes=4, backbone_weights=None)
+    x, y = image(72, 80, batch=2), np.zeros((2, 72, 80), "int32")
+    assert model.backbone(x)[1].shape[1:3] == {"alexnet": (7, 8)}.get(name, (9, 10))
+    model.compile(run_eagerly=keras.backend.backend() != "jax")
+    head = numpy(model.head.conv2.bias).copy()
+    loss = model.fit(x, y, batch_size=2, verbose=0).history["loss"][0]
+    np.testing.assert_allclose(loss, 1.4 * np.log(4), rtol=1e-3)  # all kernels are 0 at first
+    assert not np.array_equal(numpy(model.head.conv2.bias), head)
+
+
 # Bad input --------------------------------------------------------------------------------------
 
 
@@ -285,7 +340,7 @@ def flat():
         (
             application("InceptionV3", input_shape=(None, None, 3)),
             8,
-            "Received: backbone=inception_v3, output_stride=8, where its layer .* shrinks the map",
+            "Received: backbone=inception_v3, output_stride=8, where its pooling layer .* cannot",
         ),
         (
             densenet,

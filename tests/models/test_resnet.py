@@ -34,6 +34,26 @@ def test_parameters_are_those_of_the_paper(variant, parameters):
     assert trainable_parameters(variant) == parameters
 
 
+@pytest.mark.parametrize(
+    "depth, trainable, statistics",
+    [
+        (20, 269_722, 271_098),
+        (32, 464_154, 466_426),
+        (44, 658_586, 661_754),
+        (56, 853_018, 857_082),
+        (110, 1_727_962, 1_736_058),
+    ],
+)
+def test_parameters_of_the_cifar_nets_are_those_of_the_paper(depth, trainable, statistics):
+    options = {"weights": None, "input_shape": (32, 32, 3)}
+    with keras.StatelessScope(initialize_variables=False):
+        model = ResNet(f"resnet{depth}", **options)
+    assert model.output.shape == (None, 10)
+    assert model.count_params() == statistics
+    for options, more in [({}, 0), ({"residual": False}, 0), ({"shortcut": "B"}, 2_752)]:
+        assert trainable_parameters(f"resnet{depth}", **options) == trainable + more
+
+
 def test_the_deep_stem_adds_what_its_three_convolutions_have():
     stem = 9 * (3 * 64 + 64 * 64 + 64 * 128) + 2 * (64 + 64 + 128)
     seven = 49 * 3 * 64 + 2 * 64
@@ -155,8 +175,10 @@ def test_features(pooling, size, image):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"variant": "resnet5O"}, "variant='resnet5O'. Did you mean 'resnet50'"),
+        ({"variant": "resnet-50"}, "variant='resnet-50'. Did you mean 'resnet50'"),
         ({"output_stride": 4}, "output_stride=4. Use 32, 16 or 8"),
+        ({"variant": "resnet20", "output_stride": 8}, "output_stride=8. Leave it out"),
+        ({"shortcut": "C"}, "shortcut='C'"),
         ({"include_top": False, "pooling": "mean"}, "pooling='mean'"),
         (
             {"weights": "imagenet", "num_classes": 5},

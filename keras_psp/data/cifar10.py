@@ -1,0 +1,28 @@
+"""CIFAR-10, which the ResNet paper's smallest nets are for."""
+
+import numpy as np
+
+Split = tuple[np.ndarray, np.ndarray]
+
+
+def load_cifar10(data_dir: str | None = None) -> tuple[Split, Split]:
+    """Loads CIFAR-10 through TensorFlow Datasets, which downloads it the first time.
+
+    Args:
+        data_dir: Folder of TensorFlow Datasets, or `None` for its usual one.
+
+    Returns:
+        The training and the test images with their classes: images uint8 `(n, 32, 32, 3)`, RGB, and
+        classes int32 `(n,)`, 0–9.
+
+    Raises:
+        ImportError: If TensorFlow Datasets is not installed.
+        OSError: If it cannot be downloaded.
+    """
+    import tensorflow_datasets as tfds
+
+    data = tfds.load("cifar10", split=["train", "test"], batch_size=-1, data_dir=data_dir)
+    train, test = (
+        (split["image"], split["label"].astype(np.int32)) for split in map(tfds.as_numpy, data)
+    )
+    return train, test

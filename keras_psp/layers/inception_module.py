@@ -1,0 +1,137 @@
+"""GoogLeNet's module: convolutions of three sizes and a pooling, side by side."""
+
+import keras
+from keras import ops
+
+from keras_psp.layers.max_pooling import DilatedMaxPooling2D
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class InceptionModule(keras.layers.Layer):
+    """1×1, 3×3 and 5×5 convolutions and a 3×3 max pooling of the same input, concatenated.
+
+        ┌─ 1×1 ──────────────────────┐
+        ├─ 1×1 reduce ─── 3×3 ───────┤
+      x ┤                            ├ concatenated
+        ├─ 1×1 reduce ─── 5×5 ───────┤
+        └─ 3×3 max pool ─ projection ┘
+
+    The 1×1 convolutions before the large ones and behind the pooling keep the number of channels,
+    and with it the work, small. The naive form is without them. Every convolution has a bias and a
+    ReLU.
+
+    Args:
+        filters_1x1: Channels of the 1×1 convolution.
+        filters_3x3_reduce: Channels of the 1×1 before the 3×3.
+        filters_3x3: Channels of the 3×3.
+        filters_5x5_reduce: Channels of the 1×1 before the 5×5.
+        filters_5x5: Channels of the 5×5.
+        filters_pool: Channels of the 1×1 behind the pooling.
+        naive: Whether to leave the reductions and the projection out; their numbers are not used
+            then.
+        dilation_rate: Dilation of 3×3, 5×5 and pooling.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, channels)`
+
+    Output shape:
+        `(batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + filters_pool)`; in the
+        naive form the input's channels stand in the place of `filters_pool`.
+
+    Reference:
+        [Szegedy et al., 2015](https://arxiv.org/abs/1409.4842), figure 2 and table 1.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    module = keras_psp.layers.InceptionModule(64, 96, 128, 16, 32, 32)  # 3a
+    assert module(np.ones((1, 28, 28, 192), "float32")).shape == (1, 28, 28, 256)
+    ```
+    """
+
+    def __init__(
+        self,
+        filters_1x1: int,
+        filters_3x3_reduce: int,
+        filters_3x3: int,
+        filters_5x5_reduce: int,
+        filters_5x5: int,
+        filters_pool: int,
+        naive: bool = False,
+        dilation_rate: int = 1,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.filters_1x1 = filters_1x1
+        self.filters_3x3_reduce = filters_3x3_reduce
+        self.filters_3x3 = filters_3x3
+        self.filters_5x5_reduce = filters_5x5_reduce
+        self.filters_5x5 = filters_5x5
+        self.filters_pool = filters_pool
+        self.naive = naive
+        self.dilation_rate = dilation_rate
+
+        pool = DilatedMaxPooling2D(3, dilation_rate, name="pool", dtype=self.dtype_policy)
+        conv_1x1 = self._conv("conv_1x1", filters_1x1, 1)
+        conv_3x3 = self._conv("conv_3x3", filters_3x3, 3)
+        conv_5x5 = self._conv("conv_5x5", filters_5x5, 5)
+        if naive:
+            self.branches = [[conv_1x1], [conv_3x3], [conv_5x5], [pool]]
+        else:
+            self.branches = [
+                [conv_1x1],
+                [self._conv("reduce_3x3", filters_3x3_reduce, 1), conv_3x3],
+                [self._conv("reduce_5x5", filters_5x5_reduce, 1), conv_5x5],
+                [pool, self._conv("project_pool", filters_pool, 1)],
+            ]
+
+    def _conv(self, name, filters, kernel_size):
+        return keras.layers.Conv2D(
+            filters,
+            kernel_size,
+            padding="same",
+            dilation_rate=self.dilation_rate if kernel_size > 1 else 1,
+            activation="relu",
+            data_format="channels_last",
+            name=name,
+            dtype=self.dtype_policy,
+        )
+
+    def build(self, input_shape):
+        for branch in self.branches:
+            shape = tuple(input_shape)
+            for layer in branch:
+                layer.build(shape)
+                shape = layer.compute_output_shape(shape)
+        self.built = True
+
+    def call(self, inputs):
+        outputs = []
+        for branch in self.branches:
+            x = inputs
+            for layer in branch:
+                x = layer(x)
+            outputs.append(x)
+        return ops.concatenate(outputs, axis=-1)
+
+    def compute_output_shape(self, input_shape):
+        pool = input_shape[-1] if self.naive else self.filters_pool
+        channels = self.filters_1x1 + self.filters_3x3 + self.filters_5x5 + pool
+        return (*input_shape[:-1], channels)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "filters_1x1": self.filters_1x1,
+            "filters_3x3_reduce": self.filters_3x3_reduce,
+            "filters_3x3": self.filters_3x3,
+            "filters_5x5_reduce": self.filters_5x5_reduce,
+            "filters_5x5": self.filters_5x5,
+            "filters_pool": self.filters_pool,
+            "naive": self.naive,
+            "dilation_rate": self.dilation_rate,
+        }

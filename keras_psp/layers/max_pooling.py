@@ -1,0 +1,78 @@
+"""Max pooling that can be dilated, as the convolutions around it."""
+
+import functools
+
+import keras
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class DilatedMaxPooling2D(keras.layers.Layer):
+    """The maximum over a square of places that lie `dilation_rate` apart, without a stride.
+
+    What a max pooling becomes where the strides before it were turned into dilation. What lies
+    outside of the input counts nowhere.
+
+    Args:
+        pool_size: Places a side of the square, odd.
+        dilation_rate: From one of them to the next.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, channels)`
+
+    Output shape:
+        The input's.
+
+    Raises:
+        ValueError: If `pool_size` is even.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    row = np.array([3.0, 1.0, 0.0, 2.0]).reshape(1, 1, 4, 1)
+    pooled = keras_psp.layers.DilatedMaxPooling2D(3, dilation_rate=2)(row)
+    assert np.array_equal(np.ravel(pooled), [3, 2, 3, 2])
+    ```
+    """
+
+    def __init__(self, pool_size: int = 3, dilation_rate: int = 1, **kwargs):
+        super().__init__(**kwargs)
+        if pool_size % 2 == 0:
+            raise ValueError(
+                "The places to pool must lie evenly around each. "
+                f"Received: pool_size={pool_size}. Use 3, 5, 7, …"
+            )
+        self.pool_size = pool_size
+        self.dilation_rate = dilation_rate
+
+    def call(self, inputs):
+        if self.dilation_rate == 1:
+            return ops.max_pool(
+                inputs, self.pool_size, 1, padding="same", data_format="channels_last"
+            )
+        x, reach = inputs, self.dilation_rate * (self.pool_size // 2)
+        for axis in (1, 2):
+            length, cut = ops.shape(x)[axis], [slice(None)] * 4
+            sides = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+            padded = ops.pad(x, sides, constant_values=float("-inf"))
+            shifted = []
+            for i in range(self.pool_size):
+                start = i * self.dilation_rate
+                cut[axis] = slice(start, start + length)
+                shifted.append(padded[tuple(cut)])
+            x = functools.reduce(ops.maximum, shifted)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "pool_size": self.pool_size,
+            "dilation_rate": self.dilation_rate,
+        }

@@ -1,0 +1,101 @@
+"""What all classifiers share: their ends, their sizes, and what they started from."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_psp.naming import check_name
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class Classifier(keras.Model):
+    """A functional model that knows what it started from, also when it comes from a file."""
+
+    def __init__(self, *args: Any, initial_weights: str = "", **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.initial_weights = initial_weights
+        # Half precision must not reach the image before it is normalised.
+        self.autocast = False
+
+    def get_config(self):
+        return {**super().get_config(), "initial_weights": self.initial_weights}
+
+
+def checked_shape(
+    input_shape: Sequence[int | None] | None, *, default: int | None, minimum: int, fixed: bool
+) -> tuple[int | None, ...]:
+    """The shape of the images that a classifier takes.
+
+    Args:
+        input_shape: `(height, width, 3)`, or `None` for the default.
+        default: Side of the usual image; `None` if any size is usual.
+        minimum: Smallest side that leaves something for the last layer.
+        fixed: Whether the size must be known, because fully connected layers follow.
+
+    Returns:
+        `(height, width, 3)`.
+
+    Raises:
+        ValueError: If a side is too small, or unknown where it must be known.
+    """
+    shape = (default, default, 3) if input_shape is None else tuple(input_shape)
+    height, width, _ = shape
+    if any(side is not None and side < minimum for side in (height, width)):
+        raise ValueError(
+            f"This network needs images of at least {minimum}×{minimum} pixels. "
+            f"Received: input_shape={shape}. Enlarge the images."
+        )
+    if fixed and None in (height, width):
+        raise ValueError(
+            "Fully connected layers need images of one size. "
+            f"Received: input_shape={shape}. Name the size, or pass include_top=False."
+        )
+    return shape
+
+
+def add_end(
+    x: Any,
+    *,
+    include_top: bool,
+    num_classes: int,
+    pooling: str | None,
+    classifier_activation: str | None,
+    hidden: Sequence[int] = (),
+    dropout: float = 0.0,
+) -> Any:
+    """Puts the classifier behind the features, or a pooling, or nothing.
+
+    Args:
+        x: The features.
+        include_top: Whether the classifier is there.
+        num_classes: Its outputs.
+        pooling: Without it, `"avg"`, `"max"` or `None`.
+        classifier_activation: What the last layer ends in.
+        hidden: Widths of the fully connected layers before the last one (AlexNet, VGG), which see
+            every place of the features; without any, the last one sees their mean over the places.
+        dropout: Share of values dropped behind each hidden layer, or before the only one.
+
+    Returns:
+        The output.
+    """
+    pools = {
+        "avg": keras.layers.GlobalAveragePooling2D,
+        "max": keras.layers.GlobalMaxPooling2D,
+    }
+    if not include_top:
+        if pooling is None:
+            return x
+        pool = pools[check_name("pooling", pooling, pools)]
+        return pool(data_format="channels_last", name=f"{pooling}_pool")(x)
+    if hidden:
+        x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
+    else:
+        x = pools["avg"](data_format="channels_last", name="average_pool")(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name="dropout")(x)
+    for i, width in enumerate(hidden, 1):
+        x = keras.layers.Dense(width, "relu", name=f"fc{i}")(x)
+        if dropout:
+            x = keras.layers.Dropout(dropout, name=f"dropout{i}")(x)
+    return keras.layers.Dense(num_classes, classifier_activation, name="predictions")(x)

@@ -1,0 +1,253 @@
+"""GoogLeNet: nine inception modules, and two classifiers more while it learns."""
+
+from collections.abc import Sequence
+
+import keras
+
+from keras_psp.layers import (
+    DilatedMaxPooling2D,
+    ImageNormalization,
+    InceptionModule,
+    LocalResponseNormalization,
+    PaddedConv2D,
+)
+from keras_psp.models.classifier import add_end, checked_shape
+from keras_psp.models.resnet import stage_dilations
+from keras_psp.models.weights import load_imagenet_weights
+
+# The paper's table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
+MODULES = {
+    "3a": (64, 96, 128, 16, 32, 32),
+    "3b": (128, 128, 192, 32, 96, 64),
+    "4a": (192, 96, 208, 16, 48, 64),
+    "4b": (160, 112, 224, 24, 64, 64),
+    "4c": (128, 128, 256, 24, 64, 64),
+    "4d": (112, 144, 288, 32, 64, 64),
+    "4e": (256, 160, 320, 32, 128, 128),
+    "5a": (256, 160, 320, 32, 128, 128),
+    "5b": (384, 192, 384, 48, 128, 128),
+}
+
+# Where the auxiliary classifiers look at the features.
+_AUXILIARY = ("inception_4a", "inception_4d")
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class AuxiliaryClassifier(keras.layers.Layer):
+    """The small network that classifies from the middle of GoogLeNet, so that the middle learns.
+
+    Args:
+        num_classes: Number of classes.
+        activation: Activation of the last layer; `None` for logits.
+        dropout: Share of the hidden values dropped, 0–1.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, channels)`, height and width known and at least 5.
+
+    Output shape:
+        `(batch, num_classes)`
+
+    Reference:
+        [Szegedy et al., 2015](https://arxiv.org/abs/1409.4842), section 5.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.models.googlenet import AuxiliaryClassifier
+
+    assert AuxiliaryClassifier(10)(np.ones((2, 14, 14, 512), "float32")).shape == (2, 10)
+    ```
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        activation: str | None = "softmax",
+        dropout: float = 0.7,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.num_classes = num_classes
+        self.activation = activation
+        self.dropout = dropout
+        policy = {"dtype": self.dtype_policy}
+        last = {"data_format": "channels_last", **policy}
+        self.chain = [
+            keras.layers.AveragePooling2D(5, 3, name="pool", **last),
+            keras.layers.Conv2D(128, 1, activation="relu", name="conv", **last),
+            keras.layers.Flatten(name="flatten", **last),
+            keras.layers.Dense(1024, "relu", name="fc", **policy),
+            keras.layers.Dropout(dropout, name="drop", **policy),
+            keras.layers.Dense(num_classes, activation, name="predictions", **policy),
+        ]
+
+    def build(self, input_shape):
+        for layer in self.chain:
+            layer.build(input_shape)
+            input_shape = layer.compute_output_shape(input_shape)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        x = inputs
+        for layer in self.chain:
+            x = layer(x, training=training) if layer.name == "drop" else layer(x)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.num_classes)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_classes": self.num_classes,
+            "activation": self.activation,
+            "dropout": self.dropout,
+        }
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class GoogLeNet(keras.Model):
+    """GoogLeNet, as `keras_psp.Inception("googlenet")` builds it and explains its arguments.
+
+    While it is trained, calling it gives `{"predictions": …, "auxiliary": [… , …]}`, and `fit` adds
+    the losses of the two auxiliary classifiers; everything else sees the predictions only.
+    """
+
+    def __init__(
+        self,
+        *,
+        include_top: bool = True,
+        num_classes: int = 1000,
+        weights: str | None = "auto",
+        naive: bool = False,
+        output_stride: int = 32,
+        auxiliary_weight: float = 0.3,
+        pooling: str | None = None,
+        dropout: float = 0.4,
+        classifier_activation: str | None = "softmax",
+        input_shape: Sequence[int | None] | None = None,
+        name: str | None = None,
+    ):
+        auxiliary = bool(include_top and auxiliary_weight)
+        shape = checked_shape(
+            input_shape,
+            default=224 if include_top else None,
+            minimum=65 if auxiliary else 1,
+            fixed=auxiliary,
+        )
+        trunk = _trunk(naive, output_stride)
+        image = x = keras.Input(shape, name="image")
+        heads = {}
+        for layer in trunk:
+            x = layer(x)
+            if auxiliary and layer.name in _AUXILIARY:
+                head = AuxiliaryClassifier(
+                    num_classes, classifier_activation, name=f"auxiliary_{layer.name[-2:]}"
+                )
+                head.build(x.shape)
+                heads[layer.name] = head
+        end = add_end(
+            x,
+            include_top=include_top,
+            num_classes=num_classes,
+            pooling=pooling,
+            classifier_activation=classifier_activation,
+            dropout=dropout,
+        )
+        super().__init__(inputs=image, outputs=end, name=name or "googlenet")
+        # Half precision must not reach the image before it is normalised.
+        self.autocast = False
+        self.auxiliary_heads = heads
+        self.auxiliary_weight = auxiliary_weight
+        self._arguments = {
+            "include_top": include_top,
+            "num_classes": num_classes,
+            "naive": naive,
+            "output_stride": output_stride,
+            "auxiliary_weight": auxiliary_weight,
+            "pooling": pooling,
+            "dropout": dropout,
+            "classifier_activation": classifier_activation,
+            "input_shape": shape,
+        }
+        self.initial_weights = load_imagenet_weights(
+            self, "googlenet", weights, top=include_top and num_classes == 1000
+        )
+
+    def call(self, inputs, training=None, mask=None):
+        if not training or not self.auxiliary_heads:
+            return super().call(inputs, training=training)
+        # The network is a chain, at two of whose layers the auxiliary classifiers look.
+        x, auxiliary = inputs, []
+        for layer in self.layers[1:]:
+            x = layer(x)
+            if layer.name in self.auxiliary_heads:
+                auxiliary.append(self.auxiliary_heads[layer.name](x))
+        return {"predictions": x, "auxiliary": auxiliary}
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        if not isinstance(y_pred, dict):
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        loss = super().compute_loss(x, y, y_pred["predictions"], sample_weight, training)
+        # Not `compute_loss` again: what layers add to the loss (regularisers) counts once.
+        for auxiliary in y_pred["auxiliary"]:
+            loss += self.auxiliary_weight * self._compile_loss(y, auxiliary, sample_weight)
+        return loss
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        predictions = y_pred["predictions"] if isinstance(y_pred, dict) else y_pred
+        return super().compute_metrics(x, y, predictions, sample_weight)
+
+    def get_config(self):
+        return {
+            **self._arguments,
+            "name": self.name,
+            "trainable": self.trainable,
+            "initial_weights": self.initial_weights,
+        }
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        config = dict(config)
+        # The weights come from the file that the configuration came from.
+        initial_weights, trainable = config.pop("initial_weights"), config.pop("trainable")
+        model = cls(weights=None, **config)
+        model.initial_weights, model.trainable = initial_weights, trainable
+        return model
+
+
+def _trunk(naive: bool, output_stride: int) -> list[keras.layers.Layer]:
+    """The layers before the classifier, one behind the other."""
+    relu = {"activation": "relu"}
+    trunk = [
+        ImageNormalization("torch", name="normalize"),
+        PaddedConv2D(64, 7, 2, name="conv1", **relu),
+        _pool("pool1"),
+        LocalResponseNormalization(name="lrn1"),
+        PaddedConv2D(64, 1, name="conv2_reduce", **relu),
+        PaddedConv2D(192, 3, name="conv2", **relu),
+        LocalResponseNormalization(name="lrn2"),
+        _pool("pool2"),
+    ]
+    before, dilations = "3", dict(zip("2345", stage_dilations(output_stride), strict=True))
+    for name, filters in MODULES.items():
+        stage = name[0]
+        if stage != before:
+            dilated = dilations[stage] > 1
+            trunk.append(_pool(f"pool{before}", dilations[before] if dilated else None))
+        trunk.append(
+            InceptionModule(
+                *filters, naive=naive, dilation_rate=dilations[stage], name=f"inception_{name}"
+            )
+        )
+        before = stage
+    return trunk
+
+
+def _pool(name: str, dilation_rate: int | None = None) -> keras.layers.Layer:
+    """A pooling with stride 2, or one that is dilated and keeps every place."""
+    if dilation_rate is not None:
+        return DilatedMaxPooling2D(3, dilation_rate, name=name)
+    return keras.layers.MaxPooling2D(3, 2, padding="same", data_format="channels_last", name=name)

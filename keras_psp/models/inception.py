@@ -1,0 +1,210 @@
+"""The Inception family: GoogLeNet and Inception v3."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from keras_psp.layers import BatchNormalization, ImageNormalization
+from keras_psp.models.classifier import Classifier, add_end, checked_shape
+from keras_psp.models.googlenet import GoogLeNet
+from keras_psp.models.weights import load_imagenet_weights
+from keras_psp.naming import check_name
+
+INCEPTIONS = ("googlenet", "inception_v3")
+
+
+def Inception(
+    variant: str = "googlenet",
+    *,
+    include_top: bool = True,
+    num_classes: int = 1000,
+    weights: str | None = "auto",
+    naive: bool = False,
+    auxiliary_weight: float = 0.3,
+    pooling: str | None = None,
+    dropout: float | None = None,
+    classifier_activation: str | None = "softmax",
+    input_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Builds GoogLeNet or Inception v3.
+
+    Args:
+        variant: `"googlenet"`, the first of the family, or `"inception_v3"`, that of
+            `keras.applications`.
+        include_top: Whether the fully connected layer is there.
+        num_classes: Its outputs.
+        weights: `"imagenet"` (the files of `keras.applications`, which knows Inception v3 only, or
+            an error), `None` (random values), `"auto"` (ImageNet's where the table knows some and
+            they can be had, otherwise random values and a warning that says why) or the path of a
+            file, one that `save_weights` wrote or one of `keras.applications`.
+        naive: GoogLeNet with its modules in the naive form, without the 1×1 convolutions that
+            reduce the channels.
+        auxiliary_weight: Weight of the loss of each of GoogLeNet's two auxiliary classifiers, which
+            exist in training only; 0 leaves them out.
+        pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
+        dropout: Share of values dropped before the fully connected layer, 0–1; by default 0.4 in
+            GoogLeNet and 0 in Inception v3, as in `keras.applications`.
+        classifier_activation: Activation of the last layer; `None` for logits.
+        input_shape: `(height, width, 3)`. GoogLeNet's is 224×224 by default, at least 65×65, and
+            any size without auxiliary classifiers; Inception v3 takes any size from 75×75 on.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
+        normalises them itself. It gives class probabilities `(batch, num_classes)`, or features at
+        1/32 of the image. Its attribute `initial_weights` says what it started from.
+
+    Raises:
+        ValueError: If there is no such variant, the images are too small, or the weights do not
+            fit.
+
+    Reference:
+        [Szegedy et al., 2015](https://arxiv.org/abs/1409.4842), table 1;
+        [Szegedy et al., 2016](https://arxiv.org/abs/1512.00567), table 1.
+
+    Example:
+
+    ```python
+    import keras_psp
+
+    model = keras_psp.Inception("googlenet", include_top=False, weights=None)
+    assert model.output.shape == (None, None, None, 1024)
+    ```
+    """
+    check_name("variant", variant, INCEPTIONS)
+    end: dict[str, Any] = {
+        "include_top": include_top,
+        "num_classes": num_classes,
+        "pooling": pooling,
+        "classifier_activation": classifier_activation,
+    }
+    if variant == "googlenet":
+        return GoogLeNet(
+            weights=weights,
+            naive=naive,
+            auxiliary_weight=auxiliary_weight,
+            dropout=0.4 if dropout is None else dropout,
+            input_shape=input_shape,
+            name=name,
+            **end,
+        )
+    if naive:
+        raise ValueError(
+            "Only GoogLeNet's modules have a naive form. "
+            f"Received: variant={variant!r}, naive=True. Use variant='googlenet'."
+        )
+    shape = checked_shape(input_shape, default=None, minimum=75, fixed=False)
+    image = keras.Input(shape, name="image")
+    x = _V3(ImageNormalization("tf", name="normalize")(image)).output
+    model = Classifier(image, add_end(x, dropout=dropout or 0.0, **end), name=name or variant)
+    model.initial_weights = load_imagenet_weights(
+        model, variant, weights, top=include_top and num_classes == 1000
+    )
+    return model
+
+
+# Inception v3 as rows: a convolution (filters, kernel height, kernel width), with a stride of 2
+# (and no padding) where "/2" follows, without padding where "valid" does, or a pooling. A module is
+# a list of branches, which may fork once more at their end.
+_STEM = [
+    (32, 3, 3, "/2"),
+    (32, 3, 3, "valid"),
+    (64, 3, 3),
+    "max/2",
+    (80, 1, 1),
+    (192, 3, 3, "valid"),
+    "max/2",
+]
+
+
+def _module_35(pool):
+    """Figure 5 of the paper, but for the 5×5, which here is one layer."""
+    return [
+        [(64, 1, 1)],
+        [(48, 1, 1), (64, 5, 5)],
+        [(64, 1, 1), (96, 3, 3), (96, 3, 3)],
+        ["average", (pool, 1, 1)],
+    ]
+
+
+def _module_17(n):
+    """Figure 6: a 7×7 as a 1×7 and a 7×1."""
+    return [
+        [(192, 1, 1)],
+        [(n, 1, 1), (n, 1, 7), (192, 7, 1)],
+        [(n, 1, 1), (n, 7, 1), (n, 1, 7), (n, 7, 1), (192, 1, 7)],
+        ["average", (192, 1, 1)],
+    ]
+
+
+def _module_8():
+    """Figure 7: branches that fork."""
+    return [
+        [(320, 1, 1)],
+        [(384, 1, 1), [[(384, 1, 3)], [(384, 3, 1)]]],
+        [(448, 1, 1), (384, 3, 3), [[(384, 1, 3)], [(384, 3, 1)]]],
+        ["average", (192, 1, 1)],
+    ]
+
+
+_MODULES = [
+    *(_module_35(pool) for pool in (32, 64, 64)),
+    [[(384, 3, 3, "/2")], [(64, 1, 1), (96, 3, 3), (96, 3, 3, "/2")], ["max/2"]],
+    *(_module_17(n) for n in (128, 160, 160, 192)),
+    [
+        [(192, 1, 1), (320, 3, 3, "/2")],
+        [(192, 1, 1), (192, 1, 7), (192, 7, 1), (192, 3, 3, "/2")],
+        ["max/2"],
+    ],
+    _module_8(),
+    _module_8(),
+]
+
+
+class _V3:
+    """Builds the rows, and counts the convolutions, whose numbers are their names."""
+
+    def __init__(self, x):
+        self.convolutions = 0
+        self.pools = 0
+        self.output = self._chain(x, _STEM)
+        for number, module in enumerate(_MODULES):
+            self.output = self._fork(self.output, module, f"mixed{number}")
+
+    def _chain(self, x, rows, name=""):
+        for row in rows:
+            if isinstance(row, list):
+                x = self._fork(x, row, f"{name}_fork{self.convolutions}")
+            elif isinstance(row, str):
+                x = self._pool(x, row)
+            else:
+                x = self._convolve(x, *row)
+        return x
+
+    def _fork(self, x, branches, name):
+        outputs = [self._chain(x, rows, name) for rows in branches]
+        return keras.layers.Concatenate(name=name)(outputs)
+
+    def _convolve(self, x, filters, height, width, kind="same"):
+        self.convolutions += 1
+        n = self.convolutions
+        x = keras.layers.Conv2D(
+            filters,
+            (height, width),
+            strides=2 if kind == "/2" else 1,
+            padding="same" if kind == "same" else "valid",
+            use_bias=False,
+            data_format="channels_last",
+            name=f"conv{n}",
+        )(x)
+        x = BatchNormalization(momentum=0.99, epsilon=1e-3, scale=False, name=f"bn{n}")(x)
+        return keras.layers.ReLU(name=f"relu{n}")(x)
+
+    def _pool(self, x, kind):
+        self.pools += 1
+        options = {"data_format": "channels_last", "name": f"pool{self.pools}"}
+        if kind == "max/2":
+            return keras.layers.MaxPooling2D(3, 2, **options)(x)
+        return keras.layers.AveragePooling2D(3, 1, padding="same", **options)(x)

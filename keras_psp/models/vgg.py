@@ -1,0 +1,122 @@
+"""VGG: 3×3 convolutions, deeper and deeper; a table and a loop."""
+
+from collections.abc import Sequence
+
+import keras
+
+from keras_psp.layers import ImageNormalization, LocalResponseNormalization
+from keras_psp.models.classifier import Classifier, add_end, checked_shape
+from keras_psp.models.weights import load_imagenet_weights
+from keras_psp.naming import check_name
+
+# The paper's table 1: kernel sizes of the convolutions in each of the five stages.
+_A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
+_B = ((3, 3), (3, 3), (3, 3), (3, 3), (3, 3))
+_C = ((3, 3), (3, 3), (3, 3, 1), (3, 3, 1), (3, 3, 1))
+_D = ((3, 3), (3, 3), (3, 3, 3), (3, 3, 3), (3, 3, 3))
+_E = ((3, 3), (3, 3), (3, 3, 3, 3), (3, 3, 3, 3), (3, 3, 3, 3))
+VGGS: dict[str, tuple[tuple[int, ...], ...]] = {
+    "vgg11": _A,
+    "vgg11_lrn": _A,
+    "vgg13": _B,
+    "vgg16_c": _C,
+    "vgg16": _D,
+    "vgg19": _E,
+}
+
+# The paper's names of its configurations.
+CONFIGURATIONS = dict(zip(("A", "A-LRN", "B", "C", "D", "E"), VGGS, strict=True))
+
+_FILTERS = (64, 128, 256, 512, 512)
+
+
+def VGG(
+    variant: str = "vgg16",
+    *,
+    include_top: bool = True,
+    num_classes: int = 1000,
+    weights: str | None = "auto",
+    pooling: str | None = None,
+    dropout: float = 0.5,
+    classifier_activation: str | None = "softmax",
+    input_shape: Sequence[int | None] | None = None,
+    name: str | None = None,
+) -> keras.Model:
+    """Builds a VGG network.
+
+    Args:
+        variant: A configuration of the paper, by its letter or by a name that tells its depth:
+            `"A"` or `"vgg11"`, `"A-LRN"` or `"vgg11_lrn"`, `"B"` or `"vgg13"`, `"C"` or
+            `"vgg16_c"`, `"D"` or `"vgg16"`, `"E"` or `"vgg19"`. `"vgg16"` and `"vgg19"` are those
+            of `keras.applications`.
+        include_top: Whether the three fully connected layers are there.
+        num_classes: Outputs of the last one.
+        weights: `"imagenet"` (the files of `keras.applications`, or an error), `None` (random
+            values), `"auto"` (ImageNet's where the table knows some and they can be had, otherwise
+            random values and a warning that says why) or the path of a file, one that
+            `save_weights` wrote or one of `keras.applications`.
+        pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
+        dropout: Share of values dropped behind each of the two hidden layers, 0–1.
+        classifier_activation: Activation of the last layer; `None` for logits.
+        input_shape: `(height, width, 3)`, at least 32×32; by default 224×224, and any size with
+            `include_top=False`.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
+        normalises them itself. It gives class probabilities `(batch, num_classes)`, or the features
+        behind the last pooling, 7×7×512 of 224×224. Its attribute `initial_weights` says what it
+        started from.
+
+    Raises:
+        ValueError: If there is no such variant, the images are too small, or the weights do not
+            fit.
+
+    Reference:
+        [Simonyan and Zisserman, 2015](https://arxiv.org/abs/1409.1556), table 1.
+
+    Example:
+
+    ```python
+    import keras_psp
+
+    model = keras_psp.VGG("vgg16", include_top=False, weights=None)
+    assert model.count_params() == 14_714_688
+    ```
+    """
+    variant = CONFIGURATIONS.get(variant, variant)
+    stages = VGGS[check_name("variant", variant, [*VGGS, *CONFIGURATIONS])]
+    shape = checked_shape(
+        input_shape, default=224 if include_top else None, minimum=32, fixed=include_top
+    )
+    image = keras.Input(shape, name="image")
+    x = ImageNormalization("caffe", name="normalize")(image)
+    for stage, (kernels, filters) in enumerate(zip(stages, _FILTERS, strict=True), 1):
+        for i, kernel in enumerate(kernels, 1):
+            x = keras.layers.Conv2D(
+                filters,
+                kernel,
+                padding="same",
+                activation="relu",
+                data_format="channels_last",
+                name=f"block{stage}_conv{i}",
+            )(x)
+        if stage == 1 and variant == "vgg11_lrn":
+            x = LocalResponseNormalization(name="block1_lrn")(x)
+        x = keras.layers.MaxPooling2D(2, 2, data_format="channels_last", name=f"block{stage}_pool")(
+            x
+        )
+    x = add_end(
+        x,
+        include_top=include_top,
+        num_classes=num_classes,
+        pooling=pooling,
+        classifier_activation=classifier_activation,
+        hidden=(4096, 4096),
+        dropout=dropout,
+    )
+    model = Classifier(image, x, name=name or variant)
+    model.initial_weights = load_imagenet_weights(
+        model, variant, weights, top=include_top and num_classes == 1000
+    )
+    return model
