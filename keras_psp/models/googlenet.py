@@ -1,6 +1,7 @@
 """GoogLeNet: nine inception modules, and two classifiers more while it learns."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -220,7 +221,7 @@ class GoogLeNet(keras.Model):
 
 def _trunk(naive: bool, output_stride: int) -> list[keras.layers.Layer]:
     """The layers before the classifier, one behind the other."""
-    relu = {"activation": "relu"}
+    relu: dict[str, Any] = {"activation": "relu"}
     trunk = [
         ImageNormalization("torch", name="normalize"),
         PaddedConv2D(64, 7, 2, name="conv1", **relu),

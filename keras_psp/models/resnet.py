@@ -157,7 +157,7 @@ def ResNet(
                 "A CIFAR net's features are at 1/4 of the image. "
                 f"Received: output_stride={output_stride}. Leave it out."
             )
-        dilations = (1, 1, 1)
+        dilations: tuple[int, ...] = (1, 1, 1)
     else:
         dilations = stage_dilations(output_stride or 32)
 
