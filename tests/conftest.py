@@ -1,8 +1,10 @@
 """What several tests need: real CamVid where it is at hand, and tiny data sets made on the spot."""
 
+import gc
 import runpy
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -31,3 +33,11 @@ def write_image():
         return path
 
     return write
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forget_models():
+    """Frees the models of a file of tests: Keras' networks refer to themselves in circles."""
+    yield
+    keras.utils.clear_session()
+    gc.collect()
