@@ -33,7 +33,7 @@ def loss_and_gradient(loss, labels, logits, **kwargs):
         value = loss(labels, x, **kwargs)
         value.backward()
         gradient = x.grad
-    return float(value), keras.ops.convert_to_numpy(gradient)
+    return float(keras.ops.convert_to_numpy(value)), keras.ops.convert_to_numpy(gradient)
 
 
 # PyTorch looks for a GPU before its first gradient.
