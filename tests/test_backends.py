@@ -1,4 +1,4 @@
-"""What must work on JAX and PyTorch as well: the layers, and PSPNet from building to loading.
+"""What must work on JAX and PyTorch as well: layers, losses, scores, PSPNet from building to loading.
 
 A process has one backend, so the tests of these parts run once more in a process of their own, on a
 machine that seems to have no TensorFlow.
@@ -15,17 +15,26 @@ import keras
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# The contract of layers of each kind, what was worked out by hand, PSPNet from training to a file.
+# All of the losses and scores, the contract of layers of each kind, what was worked out by hand,
+# PSPNet from training to a file.
 TESTS = [
+    "tests/test_losses.py",
+    "tests/test_metrics.py",
+    "tests/layers/test_batch_normalization.py::test_a_mask_leaves_places_out",
+    "tests/layers/test_batch_normalization.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_bilinear_upsample.py::test_the_lectures_example_has_half_pixel_centres",
     "tests/layers/test_bilinear_upsample.py::test_keeps_the_contract_of_a_layer_with_two_inputs",
     "tests/layers/test_blocks.py::test_keeps_the_contract_of_a_layer[bottleneck]",
+    "tests/layers/test_convolution.py::test_keeps_the_contract_of_a_layer[1-2]",
+    "tests/layers/test_heads.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_image_normalization.py::test_keeps_the_contract_of_a_layer[uint8]",
     "tests/layers/test_pyramid_pooling.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_pyramid_pooling.py::test_the_courses_vector",
     "tests/models/test_pspnet.py::test_fit_adds_the_auxiliary_loss_and_evaluate_does_not",
     "tests/models/test_pspnet.py::test_mixed_precision_gives_full_logits[mixed_bfloat16-8]",
     "tests/models/test_pspnet.py::test_trains_by_itself_and_goes_on_from_a_file",
+    "tests/models/test_segmentation_model.py::test_a_batch_of_void_teaches_nothing",
+    "tests/models/test_segmentation_model.py::test_class_and_sample_weights_multiply[per pixel]",
 ]
 # Importing a package fails, looking for it finds nothing, and `sys.modules` does not know its name:
 # as where it is not installed.
@@ -64,10 +73,11 @@ def run(backend, code, without=()):
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_layers_and_pspnet(backend):
+def test_layers_losses_scores_and_pspnet(backend):
     if keras.backend.backend() == backend:
         pytest.skip(f"is what the other tests just did on {backend}")
-    arguments = ["-q", "-p", "no:cacheprovider", *TESTS]
+    # In no other processes, which would find TensorFlow.
+    arguments = ["-q", "-p", "no:cacheprovider", "--numprocesses=0", *TESTS]
     code = f"import pytest; sys.exit(pytest.main({arguments!r}))"
     output = run(backend, code, without=["tensorflow"])
     assert " passed" in output
