@@ -28,7 +28,7 @@ class PyramidPooling(keras.layers.Layer):
         momentum: Momentum of the batch normalisation's moving statistics.
         epsilon: Epsilon of the batch normalisation.
         upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
-            cells they are, for a `SegmentationHead`, which needs no more and is twice as fast.
+            cells they are, which is all that `PyramidConv2D` needs.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
