@@ -51,8 +51,7 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         # Everything that does not count falls into one bin more, which is cut off.
         cells = self.num_classes**2
         index = ops.where(valid, labels * self.num_classes + predicted, cells)
-        index = ops.reshape(index, (-1,))
-        counts = ops.segment_sum(ops.ones_like(index), index, num_segments=cells + 1)[:cells]
+        counts = _count(ops.reshape(index, (-1,)), cells + 1)[:cells]
         counts = ops.reshape(counts, (self.num_classes, self.num_classes))
         low = self.low + counts
         carry = ops.floor_divide(low, _CARRY)
@@ -106,6 +105,15 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
             "absent_classes": self.absent_classes,
             "name": self.name,
         }
+
+
+def _count(index, bins: int):
+    """How often each of the numbers 0 … bins − 1 occurs, as int32."""
+    ones = ops.ones_like(index)
+    if keras.backend.backend() == "torch":
+        # Keras' segment_sum adds in float32 there.
+        return index.new_zeros(bins).scatter_add(0, index.long(), ones)
+    return ops.segment_sum(ones, index, num_segments=bins)
 
 
 @keras.saving.register_keras_serializable("keras_psp")

@@ -152,10 +152,6 @@ def test_counts_exactly_what_float32_and_int32_cannot(before):
     np.testing.assert_allclose(scores.per_class(), areas[0] / union, rtol=1e-15)
 
 
-@pytest.mark.xfail(
-    keras.backend.backend() == "torch",
-    reason="on PyTorch, Keras' segment_sum counts in float32: no class of a batch beyond 2²⁴ pixels",
-)
 def test_one_batch_beyond_2_to_the_24():
     # 17 million pixels at once, one of them of another class.
     labels = np.zeros((1, 4113, 4133), "uint8")
