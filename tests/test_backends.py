@@ -1,4 +1,4 @@
-"""What must work on JAX and PyTorch as well: layers, losses, scores, PSPNet from building to loading.
+"""What must work on JAX and PyTorch too: layers, losses, scores, PSPNet from building to loading.
 
 A process has one backend, so the tests of these parts run once more in a process of their own, on a
 machine that seems to have no TensorFlow.

@@ -201,6 +201,13 @@ def test_a_predicted_class_out_of_range_is_named():
         MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.array([[[3, 255], [0, 1]]]))
 
 
+def test_one_channel_of_probabilities_is_no_class_map():
+    with pytest.raises(
+        ValueError, match=r"one of 0 … 1\. Received: predicted class 0\.25, 0\.75\."
+    ):
+        MeanIoU(2).update_state(np.zeros((1, 1, 3)), np.array([[[[0.25], [0.75], [1.0]]]]))
+
+
 def test_predictions_of_other_classes():
     with pytest.raises(ValueError, match=r"one channel per class.*\(1, 2, 2, 21\), num_classes=3"):
         MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 21)))
