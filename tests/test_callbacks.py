@@ -206,6 +206,24 @@ def rounded(file):
     return [[number(cell) for cell in line.split(",")] for line in file.read_text().splitlines()]
 
 
+def test_order_and_views_go_on_too(tmp_path):
+    pytest.importorskip("tensorflow")
+
+    def fit(folder, epochs):
+        # As in a process of its own: nothing remembers how often the data was seen.
+        scenes = keras_psp.load_street_scenes("train", (12, 16), 2, num_images=4, augment="flip")
+        model = Tiny(num_classes=11)
+        # At one rate, which does not tell how long the run is.
+        model.compile(SGD(0.01), run_eagerly=keras.backend.backend() == "tensorflow")
+        model.fit(scenes, epochs=epochs, verbose=0, callbacks=[RunFolder(folder)])
+        return weights(model)
+
+    expected = fit(tmp_path / "whole", epochs=3)
+    for epochs in (2, 3):
+        resumed = fit(tmp_path / "cut off", epochs)
+    assert_same(resumed, expected)
+
+
 def test_a_finished_run_is_left_alone(tmp_path):
     model, run = begin(tmp_path)
     train(model, run, epochs=1)
