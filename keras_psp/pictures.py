@@ -671,7 +671,7 @@ def _figure(width: float, height: float) -> "Figure":
     # A figure without pyplot: no global state, no window, any thread, and nothing to close.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return Figure(figsize=(width, height), dpi=150, layout="compressed")
 
 
 def _show(axes: "Axes", picture: np.ndarray, title: str, labels: bool = False, **kwargs) -> None:
