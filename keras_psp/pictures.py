@@ -244,9 +244,9 @@ def segmentation_gallery(
         )
     shares: list[str] = []
     if len(label_maps) == 2:
-        columns["Errors (red)"] = []
+        columns["Errors"] = []
         for truth, prediction in zip(*label_maps, strict=True):
-            columns["Errors (red)"].append(error_map(truth, prediction))
+            columns["Errors"].append(error_map(truth, prediction))
             right = (truth == prediction)[truth != VOID]
             shares.append(f"{right.mean():.1%} right" if right.size else "all void")
 
@@ -265,7 +265,10 @@ def segmentation_gallery(
     shown = {int(label) for maps in label_maps for one in maps for label in np.unique(one)}
     if whole_legend:
         shown |= {*range(len(classes)), VOID}
-    _add_legend(figure, _swatches(sorted(shown), classes))
+    swatches = _swatches(sorted(shown), classes)
+    if "Errors" in columns:
+        swatches += [("Right", RIGHT), ("Wrong", WRONG)]
+    _add_legend(figure, swatches)
     return _finish(figure, file)
 
 
@@ -274,20 +277,21 @@ def class_errors(
     image: Any,
     truth: Any,
     prediction: Any,
-    names: Sequence[str] | None = None,
+    names: str | Sequence[str] | None = None,
     classes: ClassList = CAMVID,
 ) -> "Path | Image":
     """Draws hits, misses and false alarms of one class, or of each of several, in an image.
 
-    Every class has a panel of its own, with its IoU in this image. For the colours alone, see
-    `error_map`.
+    Every class has a panel of its own, with its IoU in this image. The colours are those of
+    `error_map`, which people of any colour vision tell apart, unlike the colours of many class
+    lists, CamVid's among them.
 
     Args:
         file: Where to write the picture; the ending says the format, usually `.png`.
         image: RGB, 0–255, `(height, width, 3)`.
         truth: Labels 0 … K−1 or 255 (void), `(height, width)`.
         prediction: Classes 0 … K−1, `(height, width)`.
-        names: Names of the classes to show; `None` shows all that occur in truth or prediction.
+        names: Name or names of the classes; `None` shows all that occur in truth or prediction.
         classes: The names and colours of the classes. Defaults to CamVid's eleven.
 
     Returns:
@@ -303,7 +307,7 @@ def class_errors(
     from keras_psp import pictures
 
     image, truth = np.zeros((24, 32, 3), "uint8"), np.zeros((24, 32), "int32")
-    pictures.class_errors("errors.png", image, truth, prediction=truth, names=["Car", "Building"])
+    pictures.class_errors("errors.png", image, truth, prediction=truth, names="Car")
     ```
     """
     truth, prediction = _labels(truth, classes), _labels(prediction, classes)
@@ -311,6 +315,7 @@ def class_errors(
         counted = truth != VOID
         chosen = np.union1d(truth[counted], prediction[counted]).tolist()
     else:
+        names = [names] if isinstance(names, str) else names
         chosen = [classes.names.index(check_name("class", name, classes.names)) for name in names]
     maps = [(_pretty(classes.names[k]), error_map(truth, prediction, k)) for k in chosen]
 
@@ -331,7 +336,8 @@ def class_errors(
         _show(next(panels), errors, f"{title}, {iou}", labels=True)
     for panel in panels:
         panel.set_axis_off()
-    outcomes = [("Hit", HIT), ("Miss", MISS), ("False alarm", FALSE_ALARM), ("Void", VOID_COLOR)]
+    outcomes = [("Hit", HIT), ("Miss", MISS), ("False alarm", FALSE_ALARM)]
+    outcomes += [("Other class", RIGHT), ("Void", VOID_COLOR)]
     _add_legend(figure, outcomes)
     return _finish(figure, file)
 
@@ -384,7 +390,7 @@ def pyramid_activations(
     levels = ops.split(pyramid(features)[..., channels:], len(cells), axis=-1)
     upper = [image, *cells]
     lower = [_strength(features), *map(_strength, levels)]
-    titles = ["Image", *(f"{bins}×{bins}" for bins in pyramid.bins)]
+    titles = ["Image", *(f"{bins}×{bins} cells" for bins in pyramid.bins)]
 
     width = 2.2
     height = width * image.shape[0] / image.shape[1]
@@ -394,10 +400,11 @@ def pyramid_activations(
     extent = (0, image.shape[1], image.shape[0], 0)
     for column, title in enumerate(titles):
         _show(grid[0, column], upper[column], title, labels=column > 0, extent=extent, **scale)
-        caption = "" if column else "Features"
+        caption = "upsampled" if column else "Features"
         _show(grid[1, column], lower[column], caption, labels=True, extent=extent, **scale)
     bar = figure.colorbar(grid[1, 0].images[0], ax=grid, shrink=0.8, pad=0.01)
-    bar.set_label("Strength (root mean square of the channels)", fontsize=8, color=_INK)
+    bar.set_label("root mean square of the channels", fontsize=8, color=_INK)
+    bar.ax.tick_params(labelsize=8)
     return _finish(figure, file)
 
 
