@@ -17,7 +17,7 @@ from keras import ops
 
 from keras_psp.classes import CAMVID, VOID, ClassList, Color
 from keras_psp.files import read_table, write_whole
-from keras_psp.layers import PyramidPooling
+from keras_psp.layers import BilinearUpsample, PyramidPooling
 from keras_psp.naming import check_name
 
 if TYPE_CHECKING:
@@ -385,11 +385,10 @@ def pyramid_activations(
         )
     image = _image(image)
     features = keras.Model(model.inputs, pyramid.input).predict_on_batch(image[None])
-    channels = features.shape[-1]
-    cells = [_strength(level) for level in pyramid.pooled(features)]
-    levels = ops.split(pyramid(features)[..., channels:], len(cells), axis=-1)
-    upper = [image, *cells]
-    lower = [_strength(features), *map(_strength, levels)]
+    levels = pyramid.pooled(features)
+    upsample = BilinearUpsample(features.shape[1:3])
+    upper = [image, *map(_strength, levels)]
+    lower = [_strength(features), *(_strength(upsample(level)) for level in levels)]
     titles = ["Image", *(f"{bins}×{bins} cells" for bins in pyramid.bins)]
 
     width = 2.2
