@@ -85,7 +85,11 @@ def run_degradation(
             "Between two evaluations there is at least one step. "
             f"Received: steps={steps}, evaluations={evaluations}. Take more steps."
         )
-    settings = {"steps": steps, "batch_size": batch_size, "learning_rate": learning_rate}
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
     settings |= {"evaluations": evaluations, "images": [len(train[1]), len(test[1])]}
     _check_same_experiment(folder / "settings.json", settings)
     histories: dict[tuple[str, int], Any] = {}
