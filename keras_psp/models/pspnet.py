@@ -91,7 +91,9 @@ class PSPNet(SegmentationModel):
         )
         early, late = (features.shape[-1] for features in backbone.outputs)
 
-        pyramid_pooling = PyramidPooling(bins, name="pyramid_pooling") if bins else None
+        pyramid_pooling = None
+        if bins:
+            pyramid_pooling = PyramidPooling(bins, upsample=False, name="pyramid_pooling")
         head = SegmentationHead(late // 4, num_classes, dropout, name="head")
         auxiliary_head = None
         if auxiliary_weight:

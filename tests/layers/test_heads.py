@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import SegmentationHead
+from keras_psp.layers import PyramidPooling, SegmentationHead
 
 
 def test_equals_pytorch(rng, set_random_weights):
@@ -45,6 +45,43 @@ def test_dropout_takes_whole_channels():
     np.testing.assert_array_equal(untouched, keras.ops.convert_to_numpy(layer(x, training=False)))
     trained = [keras.ops.convert_to_numpy(layer(x, training=True)) for _ in range(2)]
     assert not np.array_equal(*trained)
+
+
+@pytest.mark.parametrize("size", [(26, 26), (9, 13), (4, 5), (1, 2)])
+@pytest.mark.parametrize("bins", [(1, 2, 3, 6), (5,)])
+def test_levels_left_small_give_what_they_give_upsampled(rng, set_random_weights, size, bins):
+    x = rng.normal(size=(3, *size, 8)).astype("float32")
+    plain, small = PyramidPooling(bins, 4), PyramidPooling(bins, 4, upsample=False)
+    head = SegmentationHead(filters=7, num_classes=3)
+    expected = head(plain(x))
+    small.build(x.shape)
+    for layer in (plain, head):
+        set_random_weights(layer)
+    small.set_weights(plain.get_weights())
+    expected = keras.ops.convert_to_numpy(head(plain(x)))
+    levels = small(x)
+    assert [tuple(level.shape) for level in levels[1:]] == [(3, b, b, 4) for b in bins]
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(head(levels)), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_gradients_are_those_of_the_upsampled_levels(rng, set_random_weights):
+    # Through the loss of one training step: what a weight becomes shows its gradient.
+    x = rng.normal(size=(2, 9, 7, 8)).astype("float32")
+    y = rng.normal(size=(2, 9, 7, 3)).astype("float32")
+    weights = []
+    for upsample in (True, False):
+        image = keras.Input((None, None, 8))
+        pyramid = PyramidPooling((1, 2, 3), upsample=upsample)
+        head = SegmentationHead(filters=7, num_classes=3, dropout=0.0)
+        model = keras.Model(image, head(pyramid(image)))
+        set_random_weights(model)
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.train_on_batch(x, y)
+        weights.append(model.get_weights())
+    for plain, small in zip(*weights, strict=True):
+        np.testing.assert_allclose(small, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_keeps_the_contract_of_a_layer(rng, check_layer):
