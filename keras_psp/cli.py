@@ -24,7 +24,7 @@ from keras_psp.data.layouts import IMAGE_SUFFIXES
 from keras_psp.data.patches import cut_patches
 from keras_psp.data.samples import read_image
 from keras_psp.data.street_scenes import load_street_scenes
-from keras_psp.degradation import run_degradation
+from keras_psp.degradation import NETWORKS, run_degradation
 from keras_psp.evaluation import Evaluation, evaluate
 from keras_psp.files import check_writable
 from keras_psp.inference import Run, load_run, segment
@@ -205,7 +205,8 @@ def degradation(args: argparse.Namespace) -> int:
             cut_patches(_load(settings, split, cache=False), count)
             for split, count in [("train", args.patches), ("val", -(-args.patches // 4))]
         )
-    rows = run_degradation(folder, train, test, steps=args.steps, seeds=args.seeds)
+    options = {"networks": args.networks, "steps": args.steps, "seeds": args.seeds}
+    rows = run_degradation(folder, train, test, **options)
     print(analysis.format_table(list(rows[0]), [list(row.values()) for row in rows]))
     print(f"Histories, table.csv and curves.png lie in {folder}")
     return 0
@@ -348,8 +349,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--patches", type=_count, default=2000, help="of each class (default: %(default)s)")
     help = "steps of 128 images that each net is trained for; the paper's are the default"
     add("--steps", type=_count, default=64_000, help=help)
+    names = list(NETWORKS)
+    help = f"default: {' '.join(names)}"
+    add("--networks", nargs="+", choices=names, default=names, metavar="NETWORK", help=help)
     add("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
-    add("--run", default="runs/degradation", help="folder (default: %(default)s)")
+    help = "folder (default: %(default)s); the same again goes on with it"
+    add("--run", default="runs/degradation", help=help)
 
     data = commands.add_parser("data", help="what concerns data")
     add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "check", check)

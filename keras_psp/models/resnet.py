@@ -28,6 +28,7 @@ class Variant:
         stem: Filters, kernel size and stride of each convolution before the stages.
         pooled: Whether a 3×3 max pooling with stride 2 follows them.
         filters: Channels of the blocks of the first stage; every other stage has twice as many.
+        residual: Whether blocks have shortcuts.
         shortcut: What a shortcut is where the shape changes: the paper's option `"A"` or `"B"`.
         stride_on: Which convolution of a bottleneck has the stride.
         use_bias: Whether convolutions have biases.
@@ -40,6 +41,7 @@ class Variant:
     stem: tuple[tuple[int, int, int], ...] = ((64, 7, 2),)
     pooled: bool = True
     filters: int = 64
+    residual: bool = True
     shortcut: str = "B"
     stride_on: str = "3x3"
     use_bias: bool = False
@@ -66,6 +68,7 @@ _APPLICATIONS: dict[str, Any] = {
 # resnet18 …      the paper's; 50, 101 and 152 in the very form of `keras.applications`
 # resnet18_deep … the PSPNet authors': three 3×3 convolutions in the stem
 # resnet50_v1b …  torchvision's: 7×7 stem, the stride on the 3×3
+# plain18, 34     the paper's without shortcuts
 RESNETS: dict[str, Variant] = {}
 for _depth, _blocks in _BLOCKS.items():
     _kind = "basic" if _depth < 50 else "bottleneck"
@@ -74,13 +77,23 @@ for _depth, _blocks in _BLOCKS.items():
     RESNETS[f"resnet{_depth}_deep"] = Variant(_blocks, _kind, stem=_DEEP_STEM)
     if _same_as_keras:
         RESNETS[f"resnet{_depth}_v1b"] = Variant(_blocks, _kind)
+    if _kind == "basic":
+        RESNETS[f"plain{_depth}"] = Variant(_blocks, _kind, residual=False)
 
 # resnet20 …      the paper's for CIFAR-10, of depth 6n + 2: images of 32×32, three stages
+# plain20 …       the same without shortcuts
 CIFAR_RESNETS = {
-    f"resnet{6 * n + 2}": Variant(
-        (n, n, n), "basic", stem=((16, 3, 1),), pooled=False, filters=16, shortcut="A"
+    f"{_name}{6 * _n + 2}": Variant(
+        (_n, _n, _n),
+        "basic",
+        stem=((16, 3, 1),),
+        pooled=False,
+        filters=16,
+        residual=_name == "resnet",
+        shortcut="A",
     )
-    for n in (3, 5, 7, 9, 18)
+    for _name in ("resnet", "plain")
+    for _n in (3, 5, 7, 9, 18)
 }
 
 
@@ -91,11 +104,11 @@ def ResNet(
     num_classes: int | None = None,
     weights: str | None = "auto",
     output_stride: int | None = None,
-    residual: bool = True,
+    residual: bool | None = None,
     shortcut: str | None = None,
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
-    input_shape: Sequence[int | None] = (None, None, 3),
+    input_shape: Sequence[int | None] | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Builds a ResNet.
@@ -105,7 +118,8 @@ def ResNet(
             with `_deep` (the PSPNet authors' stem of three 3×3 convolutions, stride on the 3×3, no
             biases); 50, 101 and 152 are `keras.applications`' (stride on the first 1×1, biases),
             with `_v1b` torchvision's. `"resnet20"`, `32`, `44`, `56`, `110` are the nets for
-            CIFAR-10: 32×32 pixels, and three stages of 16, 32 and 64 channels.
+            CIFAR-10: 32×32 pixels, and three stages of 16, 32 and 64 channels. `"plain18"`, `34`
+            and, for CIFAR-10, `"plain20"`, `32`, `44`, `56`, `110` are the nets without shortcuts.
         include_top: Whether the global average pooling and the fully connected layer are there.
         num_classes: Outputs of the fully connected layer; by default 1000, and 10 of a CIFAR net.
         weights: `"imagenet"` (the files of `keras.applications`, or an error), `None` (random
@@ -114,13 +128,13 @@ def ResNet(
             `save_weights` wrote or one of `keras.applications`.
         output_stride: 32, or 16 or 8: the last stages then keep their resolution and are dilated
             instead, in every block. A CIFAR net's is 4.
-        residual: `False` leaves the shortcuts out: the paper's plain net.
+        residual: `False` leaves the shortcuts out of any other variant. By default the variant's.
         shortcut: What a shortcut is where the shape changes: `"A"`, every second place and zeros in
             the new channels, without parameters; `"B"`, a 1×1 convolution. By default A in a CIFAR
             net and B in the others.
         pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         classifier_activation: Activation of the fully connected layer; `None` for logits.
-        input_shape: `(height, width, 3)`, either of which may be `None`.
+        input_shape: `(height, width, 3)`; by default any size, and height and width may be `None`.
         name: Name of the model.
 
     Returns:
@@ -130,7 +144,8 @@ def ResNet(
         `initial_weights` says what it started from.
 
     Raises:
-        ValueError: If there is no such variant or output stride, or the weights do not fit.
+        ValueError: If there is no such variant or output stride, the images are not RGB, or the
+            weights do not fit.
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1;
@@ -146,9 +161,11 @@ def ResNet(
     ```
     """
     variants = RESNETS | CIFAR_RESNETS
-    row = variants[check_name("variant", variant, variants)]
+    row = usual = variants[check_name("variant", variant, variants)]
     if shortcut is not None:
         row = replace(row, shortcut=check_name("shortcut", shortcut, ["A", "B"]))
+    if residual is not None:
+        row = replace(row, residual=residual)
     if num_classes is None:
         num_classes = 10 if variant in CIFAR_RESNETS else 1000
     if variant in CIFAR_RESNETS:
@@ -159,17 +176,16 @@ def ResNet(
             )
         dilations: tuple[int, ...] = (1, 1, 1)
     else:
-        dilations = stage_dilations(output_stride or 32)
+        dilations = stage_dilations(32 if output_stride is None else output_stride)
 
-    shape = checked_shape(input_shape, default=None, minimum=1, fixed=False)
-    image = keras.Input(shape, name="image")
+    image = keras.Input(checked_shape(input_shape), name="image")
     x = ImageNormalization(row.normalization, name="normalize")(image)
     x = _stem(x, row)
     for stage, (count, dilation) in enumerate(zip(row.blocks, dilations, strict=True), 1):
         for block in range(1, count + 1):
             strides = 2 if stage > 1 and block == 1 and dilation == 1 else 1
             filters = row.filters << (stage - 1)
-            x = _block(row, filters, strides, dilation, residual, f"stage{stage}_block{block}")(x)
+            x = _block(row, filters, strides, dilation, f"stage{stage}_block{block}")(x)
     x = add_end(
         x,
         include_top=include_top,
@@ -179,7 +195,11 @@ def ResNet(
     )
     model = Classifier(image, x, name=name or variant)
     model.initial_weights = load_imagenet_weights(
-        model, variant, weights, residual=residual, top=include_top and num_classes == 1000
+        model,
+        variant,
+        weights,
+        usual_shortcuts=row == usual,
+        top=include_top and num_classes == 1000,
     )
     return model
 
@@ -203,11 +223,11 @@ def _stem(x, row: Variant):
     return keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(x)
 
 
-def _block(row: Variant, filters, strides, dilation_rate, residual, name):
+def _block(row: Variant, filters, strides, dilation_rate, name):
     options = {
         "strides": strides,
         "dilation_rate": dilation_rate,
-        "residual": residual,
+        "residual": row.residual,
         "shortcut": row.shortcut,
         "use_bias": row.use_bias,
         "epsilon": row.epsilon,

@@ -89,7 +89,12 @@ class WeightsNotAvailable(OSError):
 
 
 def load_imagenet_weights(
-    model: keras.Model, variant: str, weights: str | None, *, top: bool, residual: bool = True
+    model: keras.Model,
+    variant: str,
+    weights: str | None,
+    *,
+    top: bool,
+    usual_shortcuts: bool = True,
 ) -> str:
     """Gives a classifier or backbone its first weights.
 
@@ -97,8 +102,9 @@ def load_imagenet_weights(
         model: The network, built.
         variant: Its name in the tables.
         weights: `"imagenet"`, `None`, `"auto"` or a file, as the builders take it.
-        residual: Whether it has its shortcuts; there are no ImageNet weights for a net without.
         top: Whether its classifier is ImageNet's, so that it gets weights too.
+        usual_shortcuts: Whether its shortcuts are the variant's; there are no ImageNet weights for
+            others or none.
 
     Returns:
         What the network starts from, in words.
@@ -122,10 +128,10 @@ def load_imagenet_weights(
             "Use num_classes=1000, or weights='auto', which leaves the new classifier random."
         )
     try:
-        if variant not in IMAGENET or not residual:
+        if variant not in IMAGENET or not usual_shortcuts:
             raise WeightsNotAvailable(
                 f"No ImageNet weights are published for {variant}"
-                + ("" if residual else " without shortcuts")
+                + ("" if usual_shortcuts else " with these shortcuts")
                 + f", only for {', '.join(IMAGENET)}. Choose one of those, or weights=None."
             )
         file, md5_top, md5_features, _ = IMAGENET[variant]
