@@ -1,7 +1,7 @@
 """PSPNet and the networks it is made of, for Keras 3."""
 
 from keras_psp import classes, layers, losses, metrics, models, optimizers, pictures
-from keras_psp.callbacks import RunFolder
+from keras_psp.callbacks import RunFolder, SegmentationPictures
 from keras_psp.classification import classify, evaluate_classifier, to_fully_convolutional
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.registration import register_camvid
@@ -33,6 +33,7 @@ __all__ = [
     "PyramidPooling",
     "ResNet",
     "RunFolder",
+    "SegmentationPictures",
     "SimpleSegmentationNet",
     "build_backbone",
     "check_data",

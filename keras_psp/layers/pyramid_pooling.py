@@ -113,11 +113,17 @@ class PyramidPooling(keras.layers.Layer):
     def call(self, inputs, training=None):
         size = tuple(ops.shape(inputs)[1:3])
         outputs = [inputs]
-        for bins, conv, bn in self._levels():
-            x = adaptive_average_pool(inputs, size, bins)
-            x = ops.relu(bn(conv(x), training=training))
+        for bins, x in zip(self.bins, self.pooled(inputs, training), strict=True):
             outputs.append(resize_bilinear(x, (bins, bins), size, align_corners=True))
         return ops.concatenate(outputs, axis=-1)
+
+    def pooled(self, inputs, training=None):
+        """What the levels say before it is upsampled: a list of `(batch, b, b, filters)`."""
+        size = tuple(ops.shape(inputs)[1:3])
+        return [
+            ops.relu(bn(conv(adaptive_average_pool(inputs, size, bins)), training=training))
+            for bins, conv, bn in self._levels()
+        ]
 
     def compute_output_shape(self, input_shape):
         *size, channels = input_shape
