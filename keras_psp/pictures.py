@@ -606,9 +606,9 @@ def per_class_bars(
 
 
 def confusion_matrix(
-    file: str | os.PathLike[str], matrix: Any, classes: ClassList = CAMVID
-) -> Path:
-    """Writes a confusion matrix: of the pixels of each true class, how many got each class.
+    file: str | os.PathLike[str] | None, matrix: Any, classes: ClassList = CAMVID
+) -> "Path | Image":
+    """Draws a confusion matrix: of the pixels of each true class, how many got each class.
 
     Args:
         file: Where to write the picture.
@@ -617,7 +617,7 @@ def confusion_matrix(
         classes: The names and colours of the classes. Defaults to CamVid's eleven.
 
     Returns:
-        The path of the picture.
+        The path of the picture, or the picture if `file` is `None`.
 
     Raises:
         ValueError: If there is not one row and one column for each class.
@@ -657,7 +657,7 @@ def confusion_matrix(
     axes.set_yticks(range(len(classes)), names, fontsize=8)
     axes.set_xlabel("predicted", color=_INK)
     axes.set_ylabel("true", color=_INK)
-    return _save(figure, file)
+    return _finish(figure, file)
 
 
 def write_image(file: str | os.PathLike[str], picture: Any) -> Path:

@@ -34,9 +34,11 @@ section, details { background: var(--card); border: 1px solid var(--line); borde
 .scroll { overflow-x: auto } .scroll > img { min-width: 34rem; max-width: 46rem }
 table { border-collapse: collapse; width: 100%; font-size: .92rem;
   font-variant-numeric: tabular-nums }
-th { text-align: left; color: var(--soft); font-weight: 500; vertical-align: bottom }
+th { text-align: left; color: var(--soft); font-weight: 500; vertical-align: bottom;
+  overflow-wrap: anywhere }
 th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line) }
-tr:last-child td { border-bottom: 0 } .sum td { font-weight: 600 }
+td { white-space: nowrap } tr:last-child td { border-bottom: 0 }
+.sum tr:last-child td { font-weight: 600 }
 .swatch { display: inline-block; width: .85em; height: .85em; border-radius: 3px;
   border: 1px solid #0004; margin-right: .45em; vertical-align: -.08em }
 .bar { display: block; height: .45rem; min-width: 3rem; border-radius: 3px;
@@ -49,7 +51,8 @@ tr:last-child td { border-bottom: 0 } .sum td { font-weight: 600 }
 figure { margin: 0 } h3 { font-size: 1rem; margin: 1.1rem 0 0; overflow-wrap: anywhere }
 summary { cursor: pointer; font-weight: 600 }
 @media (max-width: 600px) { .looks { grid-template-columns: repeat(2, 1fr) }
-  .wide { display: none } main { padding: .6rem } section, details { padding: .8rem } }
+  .wide { display: none } main { padding: .6rem } section, details { padding: .8rem }
+  table { font-size: .82rem } th, td { padding-right: .45rem } }
 """
 
 
@@ -108,13 +111,13 @@ def _section(title: str, *content: str) -> str:
     return f"<section>\n<h2>{title}</h2>\n{chr(10).join(content)}\n</section>"
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
     """A table of cells that are HTML; of a header that ends in *, the column is for wide pages."""
     styles = [' class="wide"' if name.endswith("*") else "" for name in header]
     lines = [[f"<th{s}>{n.rstrip('*')}</th>" for n, s in zip(header, styles, strict=True)]]
     lines += [[f"<td{s}>{c}</td>" for c, s in zip(row, styles, strict=True)] for row in rows]
     body = "\n".join(f"<tr>{''.join(line)}</tr>" for line in lines)
-    return f'<div class="scroll"><table>\n{body}\n</table></div>'
+    return f'<div class="scroll {kind}"><table>\n{body}\n</table></div>'
 
 
 def _classes(evaluation: Evaluation) -> str:
@@ -150,7 +153,9 @@ def _comparison(comparison: Comparison) -> str:
         rows.append([html.escape(name), *map(_score, scores), _change(difference), interval])
     header = ["", one, other, "difference", f"{comparison.confidence:.0%} interval"]
     return _section(
-        f"{one} and {other}", f"<p>{html.escape(comparison.verdict)}</p>", _table(header, rows)
+        f"{one} and {other}",
+        f"<p>{html.escape(comparison.verdict)}</p>",
+        _table(header, rows, "sum"),
     )
 
 
@@ -165,7 +170,7 @@ def _gallery(title: str, images: Sequence[ScoredImage], classes: ClassList) -> s
             "image": one.image,
             "truth": pictures.colorize(one.label, classes),
             "prediction": pictures.colorize(one.prediction, classes),
-            "errors": _errors(one.label, one.prediction),
+            "errors": pictures.error_map(one.label, one.prediction),
         }
         cells = "".join(
             f"<figure>{_image(_png(look, smooth=name == 'image'), name)}"
@@ -192,11 +197,6 @@ def _every_image(evaluation: Evaluation, comparison: Comparison | None) -> str:
     order = np.argsort(evaluation.per_image, kind="stable")
     table = _table(list(columns), [rows[number] for number in order])
     return f"<details>\n<summary>Every image, the worst first</summary>\n{table}\n</details>"
-
-
-def _errors(truth: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    valid, right = (truth != VOID)[..., None], (truth == prediction)[..., None]
-    return np.select([~valid, right], [(0, 0, 0), (225, 225, 225)], (214, 39, 40)).astype(np.uint8)
 
 
 def _name(classes: ClassList, number: int) -> str:
