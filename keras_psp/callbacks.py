@@ -32,7 +32,8 @@ class RunFolder(keras.callbacks.Callback):
     After every epoch the folder holds
 
     - `checkpoint.weights.h5`: weights and optimiser state, from which the next `fit` with the same
-      folder goes on, in the same learning-rate schedule;
+      folder goes on, in the same learning-rate schedule and, with a dataset of `load_camvid` and
+      its like, with the order and the views that would have come;
     - `best.weights.h5`: the weights with the best validation mean IoU so far (the latest ones, as
       long as there is no such score);
     - `history.csv` and `curves.png`: losses and scores of all epochs;

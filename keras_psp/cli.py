@@ -328,7 +328,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
     add("--scenes", type=_count, help="street scenes to train on, and 1/4 to score (default: 200)")
     add("--run", help="run folder (default: runs/DATA-BACKBONE); the same again goes on with it")
-    add("--backbone", default="resnet18", help="resnet18 … resnet269 (default: %(default)s)")
+    help = "resnet18 … resnet269, vgg16, googlenet, … (default: %(default)s)"
+    add("--backbone", default="resnet18", help=help)
     help = "auto (ImageNet where it can be had), imagenet, none, or a file (default: auto)"
     add("--backbone-weights", default="auto", help=help)
     help = "weights of a whole PSPNet to start from, such as those of another run"

@@ -44,15 +44,14 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         """
         y_pred = ops.convert_to_tensor(y_pred)
         labels = label_map(y_true, y_pred)
-        valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
+        classes, valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
         if sample_weight is not None:
             valid = ops.logical_and(valid, ops.not_equal(weight_map(sample_weight), 0.0))
         predicted = self._class_map(y_pred)
         # Everything that does not count falls into one bin more, which is cut off.
         cells = self.num_classes**2
-        index = ops.where(valid, labels * self.num_classes + predicted, cells)
-        index = ops.reshape(index, (-1,))
-        counts = ops.segment_sum(ops.ones_like(index), index, num_segments=cells + 1)[:cells]
+        index = ops.where(valid, classes * self.num_classes + predicted, cells)
+        counts = _count(ops.reshape(index, (-1,)), cells + 1)[:cells]
         counts = ops.reshape(counts, (self.num_classes, self.num_classes))
         low = self.low + counts
         carry = ops.floor_divide(low, _CARRY)
@@ -69,9 +68,9 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
                 f"predictions of shape {tuple(y_pred.shape)}, num_classes={self.num_classes}. "
                 "Give the metric the model's num_classes."
             )
-        classes = label_map(y_pred, y_pred)
-        valid_labels(classes, self.num_classes, ignore_class=None, noun="predicted class")
-        return classes
+        predicted = label_map(y_pred, y_pred)
+        predicted, _, _ = valid_labels(predicted, self.num_classes, None, noun="predicted class")
+        return predicted
 
     def confusion_matrix(self) -> np.ndarray:
         """The pixels counted so far.
@@ -106,6 +105,15 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
             "absent_classes": self.absent_classes,
             "name": self.name,
         }
+
+
+def _count(index, bins: int):
+    """How often each of the numbers 0 … bins − 1 occurs, as int32."""
+    ones = ops.ones_like(index)
+    if keras.backend.backend() == "torch":
+        # Keras' segment_sum adds in float32 there.
+        return index.new_zeros(bins).scatter_add(0, index.long(), ones)
+    return ops.segment_sum(ones, index, num_segments=bins)
 
 
 @keras.saving.register_keras_serializable("keras_psp")

@@ -112,10 +112,11 @@ def make_dataset(
             )
         return image, label
 
+    passes = Passes()
     numbers = tf.data.Dataset.range(len(samples))
     if shuffle:
         # Not `Dataset.shuffle`, whose order depends on TensorFlow's global seed as well.
-        numbers = pass_numbers().map(
+        numbers = passes.numbers().map(
             lambda n: tf.random.experimental.stateless_shuffle(tf.range(len(samples)), [seed, n])
         )
         numbers = numbers.unbatch().apply(tf.data.experimental.assert_cardinality(len(samples)))
@@ -148,7 +149,7 @@ def make_dataset(
             crop=crop_size is not None,
             num_classes=len(classes),
             input_size=size,
-        ).map(dataset)
+        ).map(dataset, passes)
 
     dataset = dataset.prefetch(AUTOTUNE)
     # As keras.utils.image_dataset_from_directory has it; datasets made from this one lack them.
@@ -156,20 +157,29 @@ def make_dataset(
     dataset.class_colors = list(classes.colors)
     dataset.sample_names = [sample.name for sample in samples]
     dataset.shuffled = bool(shuffle)
+    dataset.passes = passes
     return dataset
 
 
-def pass_numbers() -> Any:
-    """Returns a `tf.data.Dataset` of one number: how often it has been iterated before.
+class Passes:
+    """Numbers the passes over a dataset.
 
-    What is derived from it and a seed differs from pass to pass, and depends on nothing else.
+    What is derived from the number and a seed differs from pass to pass, and depends on nothing
+    else. A run that goes on after its epoch `n` sets `first` to `n`, so that order and views go on
+    as well.
     """
-    import tensorflow as tf
 
-    numbers = itertools.count()
-    return tf.data.Dataset.from_generator(
-        lambda: [next(numbers)], output_signature=tf.TensorSpec((), tf.int64)
-    )
+    def __init__(self) -> None:
+        self.first = 0
+
+    def numbers(self) -> Any:
+        """Returns a `tf.data.Dataset` of one number: `first` and how often it was iterated."""
+        import tensorflow as tf
+
+        before = itertools.count()
+        return tf.data.Dataset.from_generator(
+            lambda: [self.first + next(before)], output_signature=tf.TensorSpec((), tf.int64)
+        )
 
 
 def load_splits(

@@ -27,13 +27,16 @@ class PyramidPooling(keras.layers.Layer):
             (the paper's choice) if `None`.
         momentum: Momentum of the batch normalisation's moving statistics.
         epsilon: Epsilon of the batch normalisation.
+        upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
+            cells they are, which is all that `PyramidConv2D` needs.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, height, width, channels + len(bins) * filters)`
+        `(batch, height, width, channels + len(bins) * filters)`; without `upsample` a list: the
+        input, and `(batch, b, b, filters)` for each `b` in `bins`.
 
     Raises:
         ValueError: If `bins` is empty or holds anything but positive integers, or the input has
@@ -60,6 +63,7 @@ class PyramidPooling(keras.layers.Layer):
         filters: int | None = None,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
+        upsample: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -72,6 +76,7 @@ class PyramidPooling(keras.layers.Layer):
         self.filters = filters
         self.momentum = momentum
         self.epsilon = epsilon
+        self.upsample = upsample
         self.batch_normalizations = [
             BatchNormalization(momentum, epsilon, name=f"level{i}_bn", dtype=self.dtype_policy)
             for i, _ in enumerate(self.bins, 1)
@@ -112,10 +117,14 @@ class PyramidPooling(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         size = tuple(ops.shape(inputs)[1:3])
-        outputs = [inputs]
-        for bins, x in zip(self.bins, self.pooled(inputs, training), strict=True):
-            outputs.append(resize_bilinear(x, (bins, bins), size, align_corners=True))
-        return ops.concatenate(outputs, axis=-1)
+        levels = self.pooled(inputs, training)
+        if not self.upsample:
+            return [inputs, *levels]
+        upsampled = [
+            resize_bilinear(x, (bins, bins), size, align_corners=True)
+            for bins, x in zip(self.bins, levels, strict=True)
+        ]
+        return ops.concatenate([inputs, *upsampled], axis=-1)
 
     def pooled(self, inputs, training=None):
         """What the levels say before it is upsampled: a list of `(batch, b, b, filters)`."""
@@ -127,7 +136,10 @@ class PyramidPooling(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         *size, channels = input_shape
-        return (*size, channels + len(self.bins) * self._filters(input_shape))
+        filters = self._filters(input_shape)
+        if self.upsample:
+            return (*size, channels + len(self.bins) * filters)
+        return [tuple(input_shape), *((size[0], b, b, filters) for b in self.bins)]
 
     def get_config(self):
         return {
@@ -136,6 +148,7 @@ class PyramidPooling(keras.layers.Layer):
             "filters": self.filters,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
+            "upsample": self.upsample,
         }
 
 

@@ -37,9 +37,15 @@ def checked_shape(
         `(height, width, 3)`.
 
     Raises:
-        ValueError: If a side is too small, or unknown where it must be known.
+        ValueError: If it is no RGB image's, or a side is too small, or unknown where it must be
+            known.
     """
     shape = (default, default, 3) if input_shape is None else tuple(input_shape)
+    if len(shape) != 3 or shape[2] != 3:
+        raise ValueError(
+            "Images are RGB, (height, width, 3). "
+            f"Received: input_shape={shape}. Repeat the channel of a greyscale image three times."
+        )
     height, width, _ = shape
     if any(side is not None and side < minimum for side in (height, width)):
         raise ValueError(

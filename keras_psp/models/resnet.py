@@ -13,7 +13,7 @@ from keras_psp.layers import (
     ImageNormalization,
     PaddedConv2D,
 )
-from keras_psp.models.classifier import Classifier, add_end
+from keras_psp.models.classifier import Classifier, add_end, checked_shape
 from keras_psp.models.weights import load_imagenet_weights
 from keras_psp.naming import check_name
 
@@ -161,7 +161,8 @@ def ResNet(
     else:
         dilations = stage_dilations(output_stride or 32)
 
-    image = keras.Input(input_shape, name="image")
+    shape = checked_shape(input_shape, default=None, minimum=1, fixed=False)
+    image = keras.Input(shape, name="image")
     x = ImageNormalization(row.normalization, name="normalize")(image)
     x = _stem(x, row)
     for stage, (count, dilation) in enumerate(zip(row.blocks, dilations, strict=True), 1):

@@ -179,6 +179,7 @@ def test_features(pooling, size, image):
         ({"output_stride": 4}, "output_stride=4. Use 32, 16 or 8"),
         ({"variant": "resnet20", "output_stride": 8}, "output_stride=8. Leave it out"),
         ({"shortcut": "C"}, "shortcut='C'"),
+        ({"input_shape": (32, 32)}, "RGB, (height, width, 3). Received: input_shape=(32, 32)"),
         ({"include_top": False, "pooling": "mean"}, "pooling='mean'"),
         (
             {"weights": "imagenet", "num_classes": 5},
