@@ -16,7 +16,7 @@ from keras_psp.classification import classify, evaluate_classifier, to_fully_con
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.registration import register_camvid
 from keras_psp.data.street_scenes import load_street_scenes, street_scene
-from keras_psp.evaluation import evaluate
+from keras_psp.evaluation import compare, evaluate
 from keras_psp.inference import load_run, segment
 from keras_psp.layers import (
     BasicBlock,
@@ -36,6 +36,7 @@ from keras_psp.models import (
     build_backbone,
     load_weights,
 )
+from keras_psp.video import segment_video
 
 __version__ = "0.1.0"
 
@@ -60,6 +61,7 @@ __all__ = [
     "classes",
     "classification",
     "classify",
+    "compare",
     "evaluate",
     "evaluate_classifier",
     "layers",
@@ -74,6 +76,7 @@ __all__ = [
     "optimizers",
     "pictures",
     "segment",
+    "segment_video",
     "street_scene",
     "to_fully_convolutional",
 ]

@@ -604,6 +604,61 @@ def per_class_bars(
     return _finish(figure, file)
 
 
+def confusion_matrix(
+    file: str | os.PathLike[str] | None, matrix: Any, classes: ClassList = CAMVID
+) -> "Path | Image":
+    """Draws a confusion matrix: of the pixels of each true class, how many got each class.
+
+    Args:
+        file: Where to write the picture.
+        matrix: Pixels `(K, K)`: rows the true class, columns the predicted. They are shown as
+            shares of their row, in per cent where there are at most 20 classes.
+        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If there is not one row and one column for each class.
+
+    Example:
+
+    ```python
+    from keras_psp import pictures
+    from keras_psp.classes import ClassList
+
+    pictures.confusion_matrix("matrix.png", [[90, 10], [40, 60]], ClassList(["Road", "Car"]))
+    ```
+    """
+    matrix = np.asarray(ops.convert_to_numpy(matrix), float)
+    if matrix.shape != (len(classes),) * 2:
+        raise ValueError(
+            "A confusion matrix has one row and one column for each class. "
+            f"Received: matrix of shape {matrix.shape}, {len(classes)} classes. "
+            "Give the list of all classes."
+        )
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
+    side = 1.6 + 0.42 * min(len(classes), 30)
+    figure = _figure(side + 0.6, side)
+    axes = figure.subplots()
+    axes.set_facecolor(_GRID)  # Shows where a class is absent.
+    shown = axes.imshow(shares, cmap="BuPu", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes, shrink=0.7, format="{x:.0%}")
+    if len(classes) <= 20:
+        for (row, column), share in np.ndenumerate(shares):
+            # A share below half a per cent is not nothing.
+            text = "" if not share > 0 else f"{100 * share:.0f}" if share >= 0.005 else "·"
+            color = "white" if share > 0.55 else _INK
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+    names = [_pretty(name) for name in classes.names]
+    axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(classes)), names, fontsize=8)
+    axes.set_xlabel("predicted", color=_INK)
+    axes.set_ylabel("true", color=_INK)
+    return _finish(figure, file)
+
+
 def write_image(file: str | os.PathLike[str], picture: Any) -> Path:
     """Writes an array as an image file: a colour picture, or a label map as 8-bit grey levels with
     its classes as values.

@@ -69,7 +69,8 @@ def make_dataset(
     Returns:
         A dataset of known cardinality. Images are float32 `(batch, height, width, 3)`, RGB 0–255;
         labels int32 `(batch, height, width)`, 255 void. Its attributes `class_names`,
-        `class_colors` and `sample_names` say what is in it.
+        `class_colors` and `sample_names` say what is in it, and `shuffled` whether the frames come
+        in another order than their names.
 
     Raises:
         ValueError: If a file cannot be used. Without cache it is read later, in TensorFlow, which
@@ -155,6 +156,7 @@ def make_dataset(
     dataset.class_names = list(classes.names)
     dataset.class_colors = list(classes.colors)
     dataset.sample_names = [sample.name for sample in samples]
+    dataset.shuffled = bool(shuffle)
     dataset.passes = passes
     return dataset
 
