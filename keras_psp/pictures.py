@@ -250,12 +250,7 @@ def segmentation_gallery(
             right = (truth == prediction)[truth != VOID]
             shares.append(f"{right.mean():.1%} right" if right.size else "all void")
 
-    width = 2.6
-    heights = [width * image.shape[0] / image.shape[1] for image in images]
-    figure = _figure(width * len(columns), sum(heights) + 0.35)
-    grid = figure.subplots(
-        len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights}
-    )
+    figure, grid = _panels(images, len(columns))
     for column, (title, column_pictures) in enumerate(columns.items()):
         for row, picture in enumerate(column_pictures):
             _show(grid[row, column], picture, "" if row else title, labels=title != "Image")
@@ -319,13 +314,11 @@ def class_errors(
         chosen = [classes.names.index(check_name("class", name, classes.names)) for name in names]
     maps = [(_pretty(classes.names[k]), error_map(truth, prediction, k)) for k in chosen]
 
+    image = _image(image)
     columns = min(4, 1 + len(maps))
     rows = -(-(1 + len(maps)) // columns)
-    image = _image(image)
-    width = 2.6
-    height = width * image.shape[0] / image.shape[1]
-    figure = _figure(width * columns, rows * (height + 0.3))
-    panels = iter(figure.subplots(rows, columns, squeeze=False).flat)
+    figure, grid = _panels([image] * rows, columns)
+    panels = iter(grid.flat)
     _show(next(panels), image, "Image")
     for title, errors in maps:
         hit, miss, false_alarm = (
@@ -391,10 +384,7 @@ def pyramid_activations(
     lower = [_strength(features), *(_strength(upsample(level)) for level in levels)]
     titles = ["Image", *(f"{bins}×{bins} cells" for bins in pyramid.bins)]
 
-    width = 2.2
-    height = width * image.shape[0] / image.shape[1]
-    figure = _figure(width * len(titles) + 0.6, 2 * height + 0.6)
-    grid = figure.subplots(2, len(titles))
+    figure, grid = _panels([image, image], len(titles))
     scale = {"vmin": 0, "vmax": max(map(np.max, lower + upper[1:])), "cmap": "viridis"}
     extent = (0, image.shape[1], image.shape[0], 0)
     for column, title in enumerate(titles):
@@ -733,6 +723,15 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=150, layout="compressed")
+
+
+def _panels(images: Sequence[np.ndarray], columns: int) -> "tuple[Figure, np.ndarray]":
+    """A figure with a row of panels for each of the images, in the shape of that image."""
+    width = 2.6
+    heights = [width * image.shape[0] / image.shape[1] for image in images]
+    figure = _figure(width * columns, sum(heights) + 0.3 * len(heights))
+    ratios = {"height_ratios": heights}
+    return figure, figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=ratios)
 
 
 def _show(axes: "Axes", picture: np.ndarray, title: str, labels: bool = False, **kwargs) -> None:
