@@ -718,13 +718,15 @@ def _as_colors(features: Any, cells: Any) -> np.ndarray:
     """Features `(1, height, width, channels)` as RGB from 0 to 1: their first three principal
     components, as they are among the `cells`."""
     features, cells = (ops.convert_to_numpy(ops.cast(x[0], "float32")) for x in (features, cells))
-    vectors = cells.reshape(-1, cells.shape[-1]).astype(float)
-    mean = vectors.mean(0)
-    _, components = np.linalg.eigh((vectors - mean).T @ (vectors - mean))
-    components = components[:, :-4:-1]
+    mean = cells.mean((0, 1))
+    vectors = (cells - mean).reshape(-1, cells.shape[-1])
+    # Iterated, as a whole decomposition of 2048 channels takes half a minute.
+    components = np.eye(len(mean), 3)
+    for _ in range(30):
+        components, _ = np.linalg.qr(vectors.T @ (vectors @ components))
     # Which of the two directions an eigenvector has is chance.
     components *= np.sign(components[np.abs(components).argmax(0), range(components.shape[1])])
-    scale = np.abs((vectors - mean) @ components).max() or 1.0
+    scale = np.abs(vectors @ components).max() or 1.0
     colors = np.full((*features.shape[:-1], 3), 0.5)
     colors[..., : components.shape[1]] += (features - mean) @ components / (2 * scale)
     return colors.clip(0, 1)
