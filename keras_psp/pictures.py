@@ -721,7 +721,7 @@ def _as_colors(features: Any, cells: Any) -> np.ndarray:
     mean = cells.mean((0, 1))
     vectors = (cells - mean).reshape(-1, cells.shape[-1])
     # Iterated, as a whole decomposition of 2048 channels takes half a minute.
-    components = np.eye(len(mean), 3)
+    components = np.random.default_rng(0).normal(size=(len(mean), min(3, len(mean))))
     for _ in range(30):
         components, _ = np.linalg.qr(vectors.T @ (vectors @ components))
     # Which of the two directions an eigenvector has is chance.
