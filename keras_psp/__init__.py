@@ -11,12 +11,12 @@ from keras_psp import (
     optimizers,
     pictures,
 )
-from keras_psp.callbacks import RunFolder
+from keras_psp.callbacks import RunFolder, SegmentationPictures
 from keras_psp.classification import classify, evaluate_classifier, to_fully_convolutional
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.registration import register_camvid
 from keras_psp.data.street_scenes import load_street_scenes, street_scene
-from keras_psp.evaluation import evaluate
+from keras_psp.evaluation import compare, evaluate
 from keras_psp.inference import load_run, segment
 from keras_psp.layers import (
     BasicBlock,
@@ -36,6 +36,7 @@ from keras_psp.models import (
     build_backbone,
     load_weights,
 )
+from keras_psp.video import segment_video
 
 __version__ = "0.1.0"
 
@@ -52,6 +53,7 @@ __all__ = [
     "PyramidPooling",
     "ResNet",
     "RunFolder",
+    "SegmentationPictures",
     "SimpleSegmentationNet",
     "analysis",
     "build_backbone",
@@ -59,6 +61,7 @@ __all__ = [
     "classes",
     "classification",
     "classify",
+    "compare",
     "evaluate",
     "evaluate_classifier",
     "layers",
@@ -73,6 +76,7 @@ __all__ = [
     "optimizers",
     "pictures",
     "segment",
+    "segment_video",
     "street_scene",
     "to_fully_convolutional",
 ]

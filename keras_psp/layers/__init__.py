@@ -9,6 +9,7 @@ from keras_psp.layers.heads import SegmentationHead
 from keras_psp.layers.image_normalization import ImageNormalization
 from keras_psp.layers.inception_module import InceptionModule
 from keras_psp.layers.local_response_normalization import LocalResponseNormalization
+from keras_psp.layers.pyramid_convolution import PyramidConv2D
 from keras_psp.layers.pyramid_pooling import PyramidPooling
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "InceptionModule",
     "LocalResponseNormalization",
     "PaddedConv2D",
+    "PyramidConv2D",
     "PyramidPooling",
     "SegmentationHead",
 ]

@@ -28,7 +28,7 @@ class PyramidPooling(keras.layers.Layer):
         momentum: Momentum of the batch normalisation's moving statistics.
         epsilon: Epsilon of the batch normalisation.
         upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
-            cells they are, for a `SegmentationHead`, which needs no more and is twice as fast.
+            cells they are, which is all that `PyramidConv2D` needs.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -117,14 +117,22 @@ class PyramidPooling(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         size = tuple(ops.shape(inputs)[1:3])
-        outputs = [inputs]
-        for bins, conv, bn in self._levels():
-            x = adaptive_average_pool(inputs, size, bins)
-            x = ops.relu(bn(conv(x), training=training))
-            if self.upsample:
-                x = resize_bilinear(x, (bins, bins), size, align_corners=True)
-            outputs.append(x)
-        return ops.concatenate(outputs, axis=-1) if self.upsample else outputs
+        levels = self.pooled(inputs, training)
+        if not self.upsample:
+            return [inputs, *levels]
+        upsampled = [
+            resize_bilinear(x, (bins, bins), size, align_corners=True)
+            for bins, x in zip(self.bins, levels, strict=True)
+        ]
+        return ops.concatenate([inputs, *upsampled], axis=-1)
+
+    def pooled(self, inputs, training=None):
+        """What the levels say before it is upsampled: a list of `(batch, b, b, filters)`."""
+        size = tuple(ops.shape(inputs)[1:3])
+        return [
+            ops.relu(bn(conv(adaptive_average_pool(inputs, size, bins)), training=training))
+            for bins, conv, bn in self._levels()
+        ]
 
     def compute_output_shape(self, input_shape):
         *size, channels = input_shape

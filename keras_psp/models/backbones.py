@@ -14,6 +14,7 @@ from keras_psp.layers import (
     PaddedConv2D,
 )
 from keras_psp.models.alexnet import AlexNet
+from keras_psp.models.classifier import checked_shape
 from keras_psp.models.googlenet import GoogLeNet
 from keras_psp.models.inception import Inception
 from keras_psp.models.resnet import RESNETS, ResNet
@@ -178,7 +179,8 @@ def _from_model(source, output_stride, input_shape, normalization):
     dilation = _Dilation(source, output_stride)
     if normalization == "auto":
         normalization = _wanted_normalization(source, dilation.operations)
-    image = keras.Input(input_shape, name="image")
+    shape = checked_shape(input_shape, default=None, minimum=1, fixed=False)
+    image = keras.Input(shape, name="image")
     normalize = ImageNormalization(normalization, name=f"{source.name}_normalize")
     features = dilation.copy(image, normalize(image))
     model = keras.Model(image, features, name=f"{source.name}_backbone")

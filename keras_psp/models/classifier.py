@@ -56,7 +56,7 @@ def checked_shape(
     shape = (default, default, 3) if input_shape is None else tuple(input_shape)
     if len(shape) != 3 or shape[-1] != 3:
         raise ValueError(
-            "Images are RGB: (height, width, 3). "
+            "Images are RGB, (height, width, 3). "
             f"Received: input_shape={shape}. Name all three; grey images repeat their channel."
         )
     height, width, _ = shape

@@ -20,12 +20,11 @@ class PSPNet(SegmentationModel):
                    └──────→ auxiliary head (in training only)
 
     Args:
-        backbone: A name from the table (`"resnet18"` … `"resnet269"`, each also `_deep`: the stem
-            of the PSPNet authors; `"vgg16"`, `"googlenet"`, `"inception_v3"`, `"alexnet"` and all
-            others that the classifiers' builders take for large images), or a functional Keras
-            model with its weights (from `keras.applications`, KerasHub, KerasCV, your own), which
-            is copied and dilated. What it wants done to an image is found out, or a warning says
-            how to say it: see `build_backbone`.
+        backbone: A name from the table `keras_psp.models.BACKBONES` (`"resnet18"` … `"resnet269"`,
+            each also `_deep`: the stem of the PSPNet authors; `"vgg16"`, `"googlenet"`, …), or a
+            functional Keras model with its weights (from `keras.applications`, KerasHub, KerasCV,
+            your own), which is copied and dilated. What it wants done to an image is found out, or
+            a warning says how to say it: see `build_backbone`.
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
             weights can be had, otherwise random values and a warning that says why), `"imagenet"`

@@ -183,10 +183,11 @@ def test_features(pooling, size, image):
         ({"output_stride": 4}, "output_stride=4. Use 32, 16 or 8"),
         ({"variant": "resnet20", "output_stride": 8}, "output_stride=8. Leave it out"),
         ({"shortcut": "C"}, "shortcut='C'"),
+        ({"input_shape": (32, 32)}, "RGB, (height, width, 3). Received: input_shape=(32, 32)"),
         ({"include_top": False, "pooling": "mean"}, "pooling='mean'"),
         ({"pooling": "mean"}, "pooling='mean'"),
         ({"variant": "ResNet-18"}, "variant='ResNet-18'. Did you mean 'resnet18'"),
-        ({"input_shape": (224, 224)}, "RGB: (height, width, 3). Received: input_shape=(224, 224)."),
+        ({"input_shape": (224, 224)}, "RGB, (height, width, 3). Received: input_shape=(224, 224)."),
         ({"input_shape": (64, 64, 1)}, "Received: input_shape=(64, 64, 1). Name all three; grey"),
         ({"output_stride": 0}, "output_stride=0. Use 32, 16 or 8"),
         (
