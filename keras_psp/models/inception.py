@@ -98,7 +98,8 @@ def Inception(
     shape = checked_shape(input_shape, default=None, minimum=75, fixed=False)
     image = keras.Input(shape, name="image")
     x = _V3(ImageNormalization("tf", name="normalize")(image)).output
-    model = Classifier(image, add_end(x, dropout=dropout or 0.0, **end), name=name or variant)
+    x = add_end(x, dropout=dropout or 0.0, **end)
+    model = Classifier(image, x, image_size=299, name=name or variant)
     model.initial_weights = load_imagenet_weights(
         model, variant, weights, top=include_top and num_classes == 1000
     )

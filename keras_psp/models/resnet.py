@@ -34,6 +34,7 @@ class Variant:
         use_bias: Whether convolutions have biases.
         epsilon: Epsilon of the batch normalisations.
         normalization: What its weights want done to an image.
+        image_size: Side of the images that it is made for.
     """
 
     blocks: tuple[int, ...]
@@ -47,6 +48,7 @@ class Variant:
     use_bias: bool = False
     epsilon: float = 1e-5
     normalization: str = "torch"
+    image_size: int = 224
 
 
 _BLOCKS = {
@@ -91,6 +93,7 @@ CIFAR_RESNETS = {
         filters=16,
         residual=_name == "resnet",
         shortcut="A",
+        image_size=32,
     )
     for _name in ("resnet", "plain")
     for _n in (3, 5, 7, 9, 18)
@@ -193,7 +196,7 @@ def ResNet(
         pooling=pooling,
         classifier_activation=classifier_activation,
     )
-    model = Classifier(image, x, name=name or variant)
+    model = Classifier(image, x, image_size=row.image_size, name=name or variant)
     model.initial_weights = load_imagenet_weights(
         model,
         variant,
