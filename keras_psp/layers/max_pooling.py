@@ -14,8 +14,9 @@ class DilatedMaxPooling2D(keras.layers.Layer):
     outside of the input counts nowhere.
 
     Args:
-        pool_size: Places a side of the square, odd.
+        pool_size: Places a side of the square; odd, if it is centred.
         dilation_rate: From one of them to the next.
+        centered: Whether the square lies around its place; otherwise it begins there.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -25,7 +26,7 @@ class DilatedMaxPooling2D(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: If `pool_size` is even.
+        ValueError: If `pool_size` is even and the square centred.
 
     Example:
 
@@ -39,25 +40,27 @@ class DilatedMaxPooling2D(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, pool_size: int = 3, dilation_rate: int = 1, **kwargs):
+    def __init__(self, pool_size: int = 3, dilation_rate: int = 1, centered: bool = True, **kwargs):
         super().__init__(**kwargs)
-        if pool_size % 2 == 0:
+        if centered and pool_size % 2 == 0:
             raise ValueError(
                 "The places to pool must lie evenly around each. "
                 f"Received: pool_size={pool_size}. Use 3, 5, 7, …"
             )
         self.pool_size = pool_size
         self.dilation_rate = dilation_rate
+        self.centered = centered
 
     def call(self, inputs):
-        if self.dilation_rate == 1:
+        if self.dilation_rate == 1 and self.centered:
             return ops.max_pool(
                 inputs, self.pool_size, 1, padding="same", data_format="channels_last"
             )
-        x, reach = inputs, self.dilation_rate * (self.pool_size // 2)
+        x, reach = inputs, self.dilation_rate * (self.pool_size - 1)
+        before = reach // 2 if self.centered else 0
         for axis in (1, 2):
             length, cut = ops.shape(x)[axis], [slice(None)] * 4
-            sides = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+            sides = [(before, reach - before) if a == axis else (0, 0) for a in range(4)]
             padded = ops.pad(x, sides, constant_values=float("-inf"))
             shifted = []
             for i in range(self.pool_size):
@@ -75,4 +78,5 @@ class DilatedMaxPooling2D(keras.layers.Layer):
             **super().get_config(),
             "pool_size": self.pool_size,
             "dilation_rate": self.dilation_rate,
+            "centered": self.centered,
         }

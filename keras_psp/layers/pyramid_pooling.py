@@ -27,6 +27,8 @@ class PyramidPooling(keras.layers.Layer):
             (the paper's choice) if `None`.
         momentum: Momentum of the batch normalisation's moving statistics.
         epsilon: Epsilon of the batch normalisation.
+        align_corners: Whether the corners' centres coincide in the upsampling, see
+            `BilinearUpsample`.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -60,6 +62,7 @@ class PyramidPooling(keras.layers.Layer):
         filters: int | None = None,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
+        align_corners: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -72,6 +75,7 @@ class PyramidPooling(keras.layers.Layer):
         self.filters = filters
         self.momentum = momentum
         self.epsilon = epsilon
+        self.align_corners = align_corners
         self.batch_normalizations = [
             BatchNormalization(momentum, epsilon, name=f"level{i}_bn", dtype=self.dtype_policy)
             for i, _ in enumerate(self.bins, 1)
@@ -116,7 +120,7 @@ class PyramidPooling(keras.layers.Layer):
         for bins, conv, bn in self._levels():
             x = adaptive_average_pool(inputs, size, bins)
             x = ops.relu(bn(conv(x), training=training))
-            outputs.append(resize_bilinear(x, (bins, bins), size, align_corners=True))
+            outputs.append(resize_bilinear(x, (bins, bins), size, self.align_corners))
         return ops.concatenate(outputs, axis=-1)
 
     def compute_output_shape(self, input_shape):
@@ -130,6 +134,7 @@ class PyramidPooling(keras.layers.Layer):
             "filters": self.filters,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
+            "align_corners": self.align_corners,
         }
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from keras_psp.layers import ImageNormalization, LocalResponseNormalization, PaddedConv2D
-from keras_psp.models.alexnet import AlexNet
-from keras_psp.models.googlenet import GoogLeNet
+from keras_psp.models.alexnet import ALEXNETS, AlexNet
+from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.naming import check_name
@@ -28,7 +28,11 @@ def _resnet(name, weights, output_stride, input_shape):
 
 def _googlenet(name, weights, output_stride, input_shape):
     model = GoogLeNet(
-        include_top=False, weights=weights, output_stride=output_stride, input_shape=input_shape
+        name,
+        include_top=False,
+        weights=weights,
+        output_stride=output_stride,
+        input_shape=input_shape,
     )
     return model, [model.get_layer(f"inception_{module}").output for module in ("4e", "5b")]
 
@@ -46,14 +50,14 @@ def _dilated(build):
 
 
 _VGG = _dilated(lambda name, weights: VGG(name, include_top=False, weights=weights))
-_ALEXNET = _dilated(lambda name, weights: AlexNet(include_top=False, weights=weights))
+_ALEXNET = _dilated(lambda name, weights: AlexNet(name, include_top=False, weights=weights))
 
 # name → function (name, weights, output_stride, input_shape) → model and its two feature maps
 BACKBONES: dict = {
     **dict.fromkeys(RESNETS, _resnet),
     **dict.fromkeys(VGGS, _VGG),
-    "googlenet": _googlenet,
-    "alexnet": _ALEXNET,
+    **dict.fromkeys(GOOGLENETS, _googlenet),
+    **dict.fromkeys(ALEXNETS, _ALEXNET),
 }
 
 # What the published weights of `keras.applications` want done to an image, by the start of the
@@ -90,8 +94,9 @@ def build_backbone(
             same features, only at more places. (Where a layer averages over the whole map, as in
             squeeze-and-excitation, it averages over these places too.) Of a model with several
             outputs the last two are the features.
-        weights: For a name: `"auto"`, `"imagenet"`, `None` or a file, as `ResNet` takes it. A model
-            keeps its own: `"auto"` and `None` leave them as they are, anything else is an error.
+        weights: For a name: `"auto"`, `"imagenet"`, `None` or a file, as `ResNet` takes it, also
+            one of a whole classifier or segmentation model, whose ends are left out. A model keeps
+            its own: `"auto"` and `None` leave them as they are, anything else is an error.
         output_stride: The wanted stride of the features.
         input_shape: `(height, width, 3)`, either of which may be `None`.
         normalization: For a model: what it wants done to an image (a mode of `ImageNormalization`,
@@ -136,6 +141,7 @@ def build_backbone(
     model, maps = BACKBONES[backbone](backbone, weights, output_stride, input_shape)
     features = keras.Model(model.input, maps, name=backbone)
     features.autocast = False
+    features.variant = backbone
     features.initial_weights = model.initial_weights
     return features
 

@@ -10,16 +10,21 @@ from keras_psp.naming import check_name
 
 @keras.saving.register_keras_serializable("keras_psp")
 class Classifier(keras.Model):
-    """A functional model that knows what it started from, also when it comes from a file."""
+    """A functional model that knows what it is and what it started from, also from a file."""
 
-    def __init__(self, *args: Any, initial_weights: str = "", **kwargs: Any):
+    def __init__(self, *args: Any, variant: str = "", initial_weights: str = "", **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.variant = variant
         self.initial_weights = initial_weights
         # Half precision must not reach the image before it is normalised.
         self.autocast = False
 
     def get_config(self):
-        return {**super().get_config(), "initial_weights": self.initial_weights}
+        return {
+            **super().get_config(),
+            "variant": self.variant,
+            "initial_weights": self.initial_weights,
+        }
 
 
 def checked_shape(

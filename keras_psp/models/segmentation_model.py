@@ -144,7 +144,7 @@ class SegmentationModel(keras.Model):
         _check_classes(x, self.num_classes)
         return super().evaluate(x, *args, **kwargs)
 
-    def _remember(self, source, backbone, weights) -> None:
+    def _remember(self, source, backbone, weights, fresh_head) -> None:
         """Keeps what the model was made from, and loads `weights` into it if they are given."""
         # The configuration alone: the model that was copied is no part of this one.
         self._source = (
@@ -152,8 +152,7 @@ class SegmentationModel(keras.Model):
         )
         self.initial_weights = backbone.initial_weights
         if weights is not None:
-            load_weights(self, weights)
-            self.initial_weights = f"the file {weights}"
+            self.initial_weights = load_weights(self, weights, fresh_head=fresh_head)
 
     def get_config(self):
         return {
