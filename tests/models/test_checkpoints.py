@@ -1,4 +1,4 @@
-"""Checkpoints of other people's networks, loaded into ours: the same outputs, or a clear refusal."""
+"""Checkpoints of other people's networks in ours: the same outputs, or a clear refusal."""
 
 import hashlib
 import os
@@ -291,7 +291,7 @@ def test_other_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"Weights come from a \.pth, .*Received: .*model\.onnx"):
         keras_psp.ResNet("resnet18", weights=str(path))
     path = save({"hello": "world"}, tmp_path / "words.pth")
-    with pytest.raises(ValueError, match="must hold named tensors.*with 'hello'"):
+    with pytest.raises(ValueError, match=r"must hold named tensors.*with 'hello'"):
         keras_psp.ResNet("resnet18", weights=path)
 
 
@@ -487,7 +487,7 @@ def test_a_published_name_says_which_model_it_wants(server):
         keras_psp.PSPNet("resnet18_v1c", 19, weights="cityscapes")
     with pytest.raises(ValueError, match=r"num_classes=19\. Received: .*num_classes=11"):
         keras_psp.PSPNet("resnet18_v1c", weights="cityscapes", align_corners=False)
-    with pytest.raises(ValueError, match="'ade20k' are of resnet50_v1c, resnet101_v1c. Received"):
+    with pytest.raises(ValueError, match=r"'ade20k' are of resnet50_v1c, resnet101_v1c. Received"):
         keras_psp.PSPNet("resnet18", 150, weights="ade20k")
 
 
