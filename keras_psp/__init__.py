@@ -1,14 +1,31 @@
 """PSPNet and the networks it is made of, for Keras 3."""
 
-from keras_psp import classes, layers, losses, metrics, models, optimizers, pictures
-from keras_psp.callbacks import RunFolder
+from keras_psp import (
+    analysis,
+    classes,
+    classification,
+    layers,
+    losses,
+    metrics,
+    models,
+    optimizers,
+    pictures,
+)
+from keras_psp.callbacks import RunFolder, SegmentationPictures
 from keras_psp.classification import classify, evaluate_classifier, to_fully_convolutional
 from keras_psp.data import check_data, load_camvid, load_folder, merge_classes
 from keras_psp.data.registration import register_camvid
 from keras_psp.data.street_scenes import load_street_scenes, street_scene
-from keras_psp.evaluation import evaluate
+from keras_psp.evaluation import compare, evaluate
 from keras_psp.inference import load_run, segment
-from keras_psp.layers import BasicBlock, BilinearUpsample, DilatedBottleneck, PyramidPooling
+from keras_psp.layers import (
+    BasicBlock,
+    BilinearUpsample,
+    DilatedBottleneck,
+    InceptionModule,
+    LocalResponseNormalization,
+    PyramidPooling,
+)
 from keras_psp.models import (
     VGG,
     AlexNet,
@@ -19,6 +36,7 @@ from keras_psp.models import (
     build_backbone,
     load_weights,
 )
+from keras_psp.video import segment_video
 
 __version__ = "0.1.0"
 
@@ -29,15 +47,21 @@ __all__ = [
     "BilinearUpsample",
     "DilatedBottleneck",
     "Inception",
+    "InceptionModule",
+    "LocalResponseNormalization",
     "PSPNet",
     "PyramidPooling",
     "ResNet",
     "RunFolder",
+    "SegmentationPictures",
     "SimpleSegmentationNet",
+    "analysis",
     "build_backbone",
     "check_data",
     "classes",
+    "classification",
     "classify",
+    "compare",
     "evaluate",
     "evaluate_classifier",
     "layers",
@@ -53,6 +77,7 @@ __all__ = [
     "optimizers",
     "pictures",
     "segment",
+    "segment_video",
     "street_scene",
     "to_fully_convolutional",
 ]

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import re
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -22,7 +24,8 @@ class LayerCost:
         weights: Those of them that a value is multiplied by in a convolution or a fully connected
             layer: what GoogLeNet's table counts. Biases and normalisations are left out.
         multiply_adds: Products that are added up: one for each weight and place that it is used at.
-            Normalisations, activations, poolings and biases count nothing, as in the papers.
+            Normalisations, activations, poolings and biases count nothing, as in the papers, nor do
+            products of two activations, as in attention.
     """
 
     name: str
@@ -38,7 +41,8 @@ class Costs:
     """The costs of a network's layers. Printed, it is a table.
 
     Args:
-        layers: One for every use of a layer, in the order of the computation.
+        layers: One for every use of a layer, in the order of the computation. A layer made of
+            layers comes behind them, with only what it has besides them.
         input_shape: `(height, width, channels)` of the image that they were counted for.
     """
 
@@ -63,7 +67,7 @@ class Costs:
                 a ResNet's blocks, GoogLeNet's modules, and every other layer by itself.
 
         Returns:
-            Name of the block → its costs, with the output's shape of its last layer.
+            Name of the block → its costs, and the shape that its last layer puts out.
         """
         blocks: dict[str, LayerCost] = {}
         for layer in self.layers:
@@ -95,14 +99,17 @@ def count(model: keras.Model, image_size: tuple[int, int] | None = None) -> Cost
     Args:
         model: A functional Keras model with images as its only input, such as every network of this
             package; also nested, also with layers made of layers.
-        image_size: `(height, width)` in pixels; `None` is the model's own input size.
+        image_size: `(height, width)` in pixels, also another one than the model was built for;
+            `None` is the model's own input size.
 
     Returns:
         The `Costs` for one image. What a model has for its training only, such as an auxiliary
         head, is not counted.
 
     Raises:
-        ValueError: If the model takes images of any size and none is named.
+        ValueError: If the model has not one input, takes images of any size and none is named, or
+            cannot take images of the size named: its fully connected layers need the one that it
+            was built for, its last layers are left nothing of a small one.
 
     Example:
 
@@ -115,6 +122,12 @@ def count(model: keras.Model, image_size: tuple[int, int] | None = None) -> Cost
     assert round(costs.multiply_adds / 1e9, 1) == 15.5
     ```
     """
+    if len(getattr(model, "inputs", None) or ()) != 1:
+        raise ValueError(
+            "Costs are counted of a functional model whose only input is an image. "
+            f"Received: {model.name}, a {type(model).__name__}. Build it with keras.Model(image, "
+            "outputs)."
+        )
     shape = tuple(model.inputs[0].shape[1:])
     if image_size is not None:
         shape = (*image_size, shape[-1])
@@ -124,8 +137,17 @@ def count(model: keras.Model, image_size: tuple[int, int] | None = None) -> Cost
             f"Received: image_size=None for {model.name}, which takes any. Name a size."
         )
     rows: list[LayerCost] = []
-    with _recording(model, rows):
-        _Trace(model).compute_output_spec(keras.KerasTensor((1, *shape), "float32"))
+    try:
+        with _recording(model, rows):
+            _Trace(model).compute_output_spec(keras.KerasTensor((1, *shape), "float32"))
+    except Exception as error:  # of the layer that finds nothing left, or too much
+        if image_size is None:
+            raise
+        raise ValueError(
+            "Costs are counted for images that the network can take. "
+            f"Received: image_size={tuple(image_size)} for {model.name}. Name another size, or "
+            "build the network for this one, or without its fully connected layers."
+        ) from error
     return Costs(tuple(rows), shape)
 
 
@@ -137,12 +159,13 @@ class _Trace(keras.Operation):
         self.model = model
 
     def call(self, image):
-        return self.model(image, training=False)
+        # Not `self.model(image)`, which would insist on the size that it was built for.
+        return self.model.call(image, training=False)
 
 
 @contextlib.contextmanager
 def _recording(model: keras.Model, rows: list[LayerCost]) -> Iterator[None]:
-    """Lets every layer that has weights of its own, or no layers, write down how it is called."""
+    """Lets every layer write down how it is called, and what it has besides its own layers."""
     patched, seen = [], set()
 
     def record(layer, own, prefix):
@@ -181,12 +204,10 @@ def _recording(model: keras.Model, rows: list[LayerCost]) -> Iterator[None]:
                 continue
             seen.add(id(layer))
             walk(layer, f"{prefix}{layer.name}/")
-            inner = _inner(layer)
-            theirs = {id(v) for other in inner for v in other.variables}
-            own = [v for v in layer.variables if id(v) not in theirs]
+            theirs = {id(v) for other in _inner(layer) for v in other.variables}
             # What a nested model has besides its layers, it has for its training.
-            if not inner or (own and not isinstance(layer, keras.Model)):
-                record(layer, own, prefix)
+            variables = [] if isinstance(layer, keras.Model) else layer.variables
+            record(layer, [v for v in variables if id(v) not in theirs], prefix)
 
     try:
         walk(model, "")
@@ -211,6 +232,11 @@ def _shape(values) -> Sequence[int]:
 
 def _places(layer, inputs: Sequence[int], outputs: Sequence[int]) -> int:
     """At how many places each of its weights is used."""
+    if isinstance(layer, keras.layers.EinsumDense):
+        # Its kernel has the output's axes of the same letters, and is used along all the others.
+        _, kernel, axes = re.split(",|->", layer.equation)
+        axes = axes.replace("...", "." * (len(outputs) - len(axes) + 3))
+        return _size([n for axis, n in zip(axes, outputs, strict=True) if axis not in kernel])
     places = inputs if isinstance(layer, keras.layers.Conv2DTranspose) else outputs
     first = getattr(layer, "data_format", None) == "channels_first"
     return _size(places[2:] if first else places[1:-1])
@@ -254,17 +280,17 @@ _GOOGLENET: tuple[tuple[str, tuple[str, ...], float, int], ...] = (
 # Simonyan and Zisserman, table 2, in millions.
 _VGG = {"A": 133, "A-LRN": 133, "B": 133, "C": 134, "D": 138, "E": 144}
 
-# He et al., table 1: multiply-adds in 10⁹.
+# He et al., table 1 and section 3.3: multiply-adds in 10⁹.
 _RESNET = {18: 1.8, 34: 3.6, 50: 3.8, 101: 7.6, 152: 11.3}
+_RESNETS_VGG = {16: 15.3, 19: 19.6}
 
 
 def googlenet_table() -> str:
     """GoogLeNet's table 1, row by row: the paper's figures, and the same counted here.
 
-    The paper's K are 1024 weights, and biases are not among them; its M are 10⁶ multiply-adds.
-
     Returns:
-        The table. Rows whose printed figure does not follow from the row say so.
+        The table. Rows whose printed figure does not follow from the row say so, and the lines
+        below it say what is counted.
 
     Reference:
         [Szegedy et al., 2015](https://arxiv.org/abs/1409.4842), table 1.
@@ -276,7 +302,10 @@ def googlenet_table() -> str:
     assert "inception (3a)" in analysis.googlenet_table()
     ```
     """
-    blocks = _count_without_values(Inception, "googlenet").by_block()
+    with _without_values():
+        model = Inception("googlenet", weights=None)
+        costs = count(model)
+    blocks = costs.by_block()
     rows = []
     for row, names, printed_weights, printed_work in _GOOGLENET:
         weights = sum(blocks[name].weights for name in names) / 1024
@@ -286,23 +315,28 @@ def googlenet_table() -> str:
             wrong.append("weights")
         if abs(work - printed_work) > 1.5:
             wrong.append("multiply-adds")
-        remark = f"the paper's {' and '.join(wrong)} are wrong" if wrong else ""
         rows.append(
             (
                 row,
+                "×".join(map(str, blocks[names[-1]].output_shape)),
                 f"{printed_weights}K",
                 f"{weights:.1f}K",
                 f"{printed_work}M",
                 f"{work:.1f}M",
-                remark,
+                f"the paper's {' and '.join(wrong)} are wrong" if wrong else "",
             )
         )
     weights = sum(b.weights for b in blocks.values()) / 1024
-    work = sum(b.multiply_adds for b in blocks.values()) / 1e6
     printed = f"{sum(row[2] for row in _GOOGLENET):.0f}K", f"{sum(row[3] for row in _GOOGLENET)}M"
-    rows.append(("sum", printed[0], f"{weights:.0f}K", printed[1], f"{work:.0f}M", ""))
-    heads = ("GoogLeNet", "weights: paper", "counted", "multiply-adds: paper", "counted", "")
-    return format_table(heads, rows)
+    work = costs.multiply_adds / 1e6
+    rows.append(("sum", "", printed[0], f"{weights:.0f}K", printed[1], f"{work:.0f}M", ""))
+    heads = ("row", "output", "weights: paper", "counted", "multiply-adds: paper", "counted", "")
+    return f"""GoogLeNet: table 1 of Szegedy et al. (2015), for an image of 224×224
+{format_table(heads, rows)}
+K is 1024 weights, without biases; M is 10⁶ multiply-adds. So counted, the other rows agree within
+2 %. The first row's printed figures would fit a depthwise separable convolution: 7·7·3·8 + 24·64
+weights. With biases there are {costs.parameters:,} parameters; in training, with the two auxiliary
+classifiers, {model.count_params():,}."""
 
 
 def vgg_table() -> str:
@@ -323,20 +357,22 @@ def vgg_table() -> str:
     """
     rows = []
     for configuration, millions in _VGG.items():
-        costs = _count_without_values(VGG, configuration)
+        costs = _count(VGG, configuration)
         work = f"{costs.multiply_adds / 1e9:.2f}G"
         rows.append((configuration, f"{millions}M", costs.parameters, work))
-    return format_table(("VGG", "parameters: paper", "counted", "multiply-adds"), rows)
+    heads = ("configuration", "parameters: paper", "counted", "multiply-adds")
+    return f"""VGG: table 2 of Simonyan and Zisserman (2015), and the work for an image of 224×224
+{format_table(heads, rows)}"""
 
 
 def resnet_table() -> str:
     """ResNet's table 1, the multiply-adds of each depth, and the same counted here; VGG beside.
 
     Returns:
-        The table, and a sentence about ResNet-152 and VGG.
+        The table, and below it a sentence about ResNet-152 and VGG.
 
     Reference:
-        [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1.
+        [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1 and section 3.3.
 
     Example:
 
@@ -347,24 +383,32 @@ def resnet_table() -> str:
     """
     rows, work = [], {}
     for depth, printed in _RESNET.items():
-        costs = _count_without_values(ResNet, f"resnet{depth}", input_shape=(224, 224, 3))
-        name = f"ResNet-{depth}"
-        work[name] = costs.multiply_adds / 1e9
-        rows.append((name, f"{printed}G", f"{work[name]:.2f}G", costs.parameters))
-    for depth in (16, 19):
-        costs = _count_without_values(VGG, f"vgg{depth}")
-        name = f"VGG-{depth}"
-        work[name] = costs.multiply_adds / 1e9
-        rows.append((name, "", f"{work[name]:.2f}G", costs.parameters))
-    heads = ("network", "multiply-adds: paper", "counted", "parameters")
-    shares = [work["ResNet-152"] / work[f"VGG-{depth}"] for depth in (16, 19)]
-    return (
-        f"{format_table(heads, rows)}\nResNet-152 costs {shares[0]:.0%} of VGG-16 and "
-        f"{shares[1]:.0%} of VGG-19."
-    )
+        costs = _count(ResNet, f"resnet{depth}", input_shape=(224, 224, 3))
+        usual, name = costs, f"ResNet-{depth}"
+        if depth >= 50:
+            # The paper's convolutions have no biases either; where the stride sits is no parameter.
+            usual = _count(ResNet, f"resnet{depth}_v1b", input_shape=(224, 224, 3))
+        work[name] = costs.multiply_adds
+        figures = [f"{c.multiply_adds / 1e9:.2f}G" for c in (costs, usual)]
+        rows.append((name, f"{printed}G", *figures, usual.parameters))
+    for depth, printed in _RESNETS_VGG.items():
+        costs, name = _count(VGG, f"vgg{depth}"), f"VGG-{depth}"
+        work[name] = costs.multiply_adds
+        rows.append((name, f"{printed}G", f"{work[name] / 1e9:.2f}G", "", costs.parameters))
+    heads = ("network", "multiply-adds: paper", "counted", "stride on 3×3", "parameters")
+    shares = [work["ResNet-152"] / work[f"VGG-{depth}"] for depth in _RESNETS_VGG]
+    return f"""ResNet: table 1 of He et al. (2016), for an image of 224×224
+{format_table(heads, rows)}
+In the paper the stride of a bottleneck sits on its first 1×1; on the 3×3, as in PyTorch's networks,
+it costs a little more. ResNet-152 costs less than VGG: {shares[0]:.0%} of VGG-16 and \
+{shares[1]:.0%} of VGG-19."""
 
 
-def _count_without_values(builder, variant, **options) -> Costs:
-    # A hundred million random numbers are of no use here.
-    with keras.StatelessScope(initialize_variables=False):
+def _without_values() -> Any:
+    """In this scope networks are shapes: a hundred million random numbers are of no use here."""
+    return keras.StatelessScope(initialize_variables=False)
+
+
+def _count(builder, variant, **options) -> Costs:
+    with _without_values():
         return count(builder(variant, weights=None, **options))

@@ -1,9 +1,12 @@
-"""One folder that holds everything of a run, and from which a killed run goes on."""
+"""What is written down while a model trains: a folder from which a killed run goes on, and pictures
+of what the model says."""
 
+import io
 import json
 import math
 import os
 import tempfile
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +32,8 @@ class RunFolder(keras.callbacks.Callback):
     After every epoch the folder holds
 
     - `checkpoint.weights.h5`: weights and optimiser state, from which the next `fit` with the same
-      folder goes on, in the same learning-rate schedule;
+      folder goes on, in the same learning-rate schedule and, with a dataset of `load_camvid` and
+      its like, with the order and the views that would have come;
     - `best.weights.h5`: the weights with the best validation mean IoU so far (the latest ones, as
       long as there is no such score);
     - `history.csv` and `curves.png`: losses and scores of all epochs;
@@ -93,18 +97,11 @@ class RunFolder(keras.callbacks.Callback):
         self._samples = None
         # Keras' `predict` cannot bring together what several processes compute.
         if validation_data is not None and _process() is None:
-            images, labels = next(iter(validation_data))
-            self._samples = [ops.convert_to_numpy(x)[:num_samples] for x in (images, labels)]
+            self._samples = _first_samples(validation_data, num_samples)
         check_writable(self._out)
 
     def on_train_begin(self, logs=None):
-        num_classes = getattr(self.model, "num_classes", len(self.classes))
-        if num_classes != len(self.classes):
-            raise ValueError(
-                "The classes must be the model's. "
-                f"Received: {len(self.classes)} classes, a model of num_classes={num_classes}. "
-                "Pass classes=keras_psp.classes.ClassList(names)."
-            )
+        _check_classes(self.model, self.classes)
         # An optimiser that has no variables yet would neither save nor load its state.
         self.model.optimizer.build(self.model.trainable_variables)
         config = self._config()
@@ -250,9 +247,194 @@ class RunFolder(keras.callbacks.Callback):
             pictures.per_class_bars(self._out / "per_class.png", iou, self.classes)
         if self._samples is not None:
             images, labels = self._samples
-            predictions = self.model.predict(images, verbose=0).argmax(-1)
+            predictions = [_predict(self.model, image) for image in images]
             file = self._out / "samples.png"
             pictures.segmentation_gallery(file, images, labels, predictions, self.classes)
+
+
+class SegmentationPictures(keras.callbacks.Callback):
+    """Draws what a model says about the same few images after every epoch.
+
+    A picture shows image, truth, prediction and errors side by side, with a legend of all classes:
+    in every epoch at the same place, so that a viewer can leaf through the epochs and
+    `ffmpeg -i epoch-%04d.png` makes a film of them. They go to
+
+    - `folder`, as `sample-01/epoch-0001.png`, …: a folder for every image, in the order of the
+      epochs, which count from 1 as in the output of `fit`;
+    - `log_dir`, for TensorBoard: the same pictures under the tags `sample-01`, … of the run
+      `segmentations`, step by step beside the scores of `keras.callbacks.TensorBoard(log_dir)`,
+      whose steps count epochs from 0. TensorBoard shows ten steps of an image unless it is started
+      with `--samples_per_plugin images=1000`.
+
+    Every file is written whole or not at all, and an epoch that is done again after a kill replaces
+    its files. `keras_psp.RunFolder` keeps the latest segmentations of a run in one picture; this
+    callback keeps all of them, with any Keras segmentation model.
+
+    Args:
+        data: What the first images are taken from: a dataset of `(images, labels)` or of images
+            alone, a pair of arrays, or an array of images; RGB, 0–255, `(batch, height, width, 3)`.
+        folder: Where to write the pictures as PNG files, or `None`.
+        log_dir: TensorBoard's folder, or `None`. It is written to by means of TensorFlow, whatever
+            backend Keras computes with; the package `tensorboard` is needed only for looking at it.
+        classes: Names and colours of the classes.
+        num_samples: Number of images.
+        every: Epochs from one time to the next; the last epoch is always drawn.
+
+    Raises:
+        ImportError: If there is a `log_dir` and TensorFlow is not installed.
+        OSError: If a folder cannot be written to.
+        ValueError: If there is neither `folder` nor `log_dir`, or no image, or, in `fit`, if the
+            model has not as many classes as `classes`.
+        RuntimeError: If several processes train together, where Keras cannot predict.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    images, labels = np.zeros((2, 33, 33, 3)), np.zeros((2, 33, 33), "int32")
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    pictures = keras_psp.SegmentationPictures((images, labels), "pictures", log_dir="logs")
+    model.fit(images, labels, epochs=1, callbacks=[pictures], verbose=0)
+    # and then, on the command line: tensorboard --logdir logs
+    ```
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        folder: str | os.PathLike[str] | None = None,
+        *,
+        log_dir: str | os.PathLike[str] | None = None,
+        classes: ClassList = CAMVID,
+        num_samples: int = 4,
+        every: int = 1,
+    ):
+        super().__init__()
+        if folder is None and log_dir is None:
+            raise ValueError(
+                "Pictures are written to files, to TensorBoard, or both. Received: folder=None, "
+                "log_dir=None. Give one of them."
+            )
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"every counts epochs. Received: every={every!r}. Pass 1 or more.")
+        if _process() is not None:
+            raise RuntimeError(
+                "Keras predicts in one process only. Received: one of several that train together. "
+                "Leave the callback out there, and draw with a process of its own."
+            )
+        self.folder = None if folder is None else Path(folder)
+        self.log_dir = None if log_dir is None else Path(log_dir)
+        self.classes = classes
+        self.every = every
+        self._images, self._labels = _first_samples(data, num_samples)
+        if self.log_dir is not None:
+            _import_tensorflow()
+        for place in (self.folder, self.log_dir):
+            if place is not None:
+                check_writable(place)
+
+    def on_train_begin(self, logs=None):
+        _check_classes(self.model, self.classes)
+
+    def on_epoch_end(self, epoch, logs=None):
+        if (epoch + 1) % self.every and epoch + 1 != self.params["epochs"]:
+            return
+        drawn = {f"sample-{i + 1:02d}": self._draw(i) for i in range(len(self._images))}
+        if self.folder is not None:
+            for name, picture in drawn.items():
+                write_whole(self.folder / name / f"epoch-{epoch + 1:04d}.png", picture.save)
+        if self.log_dir is not None:
+            file = self.log_dir / "segmentations" / f"events.out.tfevents.{epoch + 1:04d}"
+            _write_event(file, epoch, drawn)
+
+    def _draw(self, number):
+        from keras_psp import pictures
+
+        image, labels = self._images[number], self._labels and [self._labels[number]]
+        prediction = _predict(self.model, image)
+        return pictures.segmentation_gallery(
+            None, [image], labels, [prediction], self.classes, whole_legend=True
+        )
+
+
+def _first_samples(data: Any, number: int) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """The first images of a dataset, or of arrays, and their labels, if it has any."""
+    is_one_batch = isinstance(data, tuple) or hasattr(data, "shape")
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    for batch in [data] if is_one_batch else data:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        x = ops.convert_to_numpy(x)
+        if x.ndim != 4:
+            raise ValueError(
+                "Images come in batches, (batch, height, width, 3). "
+                f"Received: images of shape {x.shape}. Stack them, or put a list around a batch."
+            )
+        images += [*x]
+        labels += [] if y is None else [*ops.convert_to_numpy(y)]
+        if len(images) >= number:
+            break
+    if not images[:number]:
+        raise ValueError(
+            f"There must be an image to draw. Received: num_samples={number}, data with "
+            f"{len(images)} images. Pass 1 or more, and data that holds some."
+        )
+    return images[:number], labels[:number] or None
+
+
+def _predict(model: keras.Model, image: np.ndarray) -> np.ndarray:
+    """The label map of one image: in a batch of its own, for memory's sake."""
+    return model.predict_on_batch(image[None])[0].argmax(-1)
+
+
+def _check_classes(model: keras.Model, classes: ClassList) -> None:
+    num_classes = getattr(model, "num_classes", len(classes))
+    if num_classes != len(classes):
+        raise ValueError(
+            "The classes must be the model's. "
+            f"Received: {len(classes)} classes, a model of num_classes={num_classes}. "
+            "Pass classes=keras_psp.classes.ClassList(names)."
+        )
+
+
+def _import_tensorflow() -> Any:
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise ImportError(
+            "TensorBoard's files are written by TensorFlow, whatever backend Keras computes with. "
+            "Received: a log_dir in a Python without TensorFlow. Install it (pip install "
+            "tensorflow; Keras keeps its backend), or give a folder alone."
+        ) from error
+    return tf
+
+
+def _write_event(file: Path, step: int, images: Mapping[str, Any]) -> None:
+    """Writes images by tag for TensorBoard, in a file for this step alone."""
+    # By hand: tf.summary.image needs the package `tensorboard`, and tf.summary.write takes hold of
+    # all GPUs, which on JAX and PyTorch belong to somebody else.
+    tf = _import_tensorflow()
+    now = time.time()
+    event = tf.compat.v1.Event(wall_time=now, step=step)
+    for tag, picture in images.items():
+        png = io.BytesIO()
+        picture.save(png, "png")
+        image = tf.compat.v1.Summary.Image(
+            width=picture.width,
+            height=picture.height,
+            colorspace=3,
+            encoded_image_string=png.getvalue(),
+        )
+        event.summary.value.add(tag=tag, image=image)
+
+    def write(path):
+        with tf.io.TFRecordWriter(str(path)) as records:
+            for one in (tf.compat.v1.Event(wall_time=now, file_version="brain.Event:2"), event):
+                records.write(one.SerializeToString())
+
+    write_whole(file, write)
 
 
 def find_scores(model: keras.Model) -> SegmentationScores | MeanIoU | None:

@@ -280,6 +280,9 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
     Returns:
         One weight per class, as from `median_frequency_weights`.
 
+    Raises:
+        ValueError: If a label is neither a class nor void.
+
     Example:
 
     ```python
@@ -293,7 +296,14 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
     pixels, present = np.zeros((2, num_classes), np.int64)
     for _, labels in data:
         for label in np.asarray(labels):
-            counts = np.bincount(label[label != VOID], minlength=num_classes)
+            known = label[label != VOID]
+            if other := sorted({int(n) for n in known[(known < 0) | (known >= num_classes)]}):
+                raise ValueError(
+                    f"A label must be one of 0 … {num_classes - 1} or {VOID} for void. Received: "
+                    f"label {', '.join(map(str, other[:5]))}. Set num_classes so that it is "
+                    f"covered, or map it to {VOID} if it means void."
+                )
+            counts = np.bincount(known, minlength=num_classes)
             pixels += counts
             present += (counts > 0) * label.size
     return [weight**power for weight in median_frequency_weights(pixels, present)]

@@ -7,18 +7,16 @@ look, and what they say is averaged.
 import dataclasses
 import itertools
 import operator
-import os
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_psp.analysis import count
-from keras_psp.data.samples import read_image, resize_image
-from keras_psp.inference import _as_rgb
+from keras_psp.data.samples import resize_image, scaled_size
+from keras_psp.inference import Box, as_pixels
 from keras_psp.models.classifier import Classifier
 from keras_psp.naming import check_name
 
@@ -156,24 +154,6 @@ def _end(model: keras.Model) -> list[Any]:
 
 
 # What to look at ---------------------------------------------------------------------------------
-
-
-class Box(NamedTuple):
-    """A rectangle of an image, in pixels.
-
-    Args:
-        top: Rows above it.
-        left: Columns to the left of it.
-        height: Rows of it.
-        width: Columns of it.
-        mirrored: Whether it is looked at with left and right exchanged.
-    """
-
-    top: int
-    left: int
-    height: int
-    width: int
-    mirrored: bool = False
 
 
 _PLACES = ("corners", "center", "square")
@@ -345,8 +325,7 @@ def _policy(policy: str | Policy) -> Policy:
 
 
 def _pixels(image: Any) -> np.ndarray:
-    pixels = read_image(Path(image)) if isinstance(image, str | os.PathLike) else _as_rgb(image)
-    return np.rint(pixels).astype(np.uint8)
+    return np.rint(as_pixels(image)).astype(np.uint8)
 
 
 def _views(pixels: np.ndarray, policy: Policy, scale: int, crop_size: int) -> Iterator[np.ndarray]:
@@ -359,28 +338,6 @@ def _views(pixels: np.ndarray, policy: Policy, scale: int, crop_size: int) -> It
         if not policy.dense:
             view = resize_image(view, (crop_size, crop_size))
         yield view[:, ::-1] if box.mirrored else view
-
-
-def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The size of an image whose shorter side becomes `short_side`, with the same aspect ratio.
-
-    Args:
-        height: Its height.
-        width: Its width.
-        short_side: The shorter of the two afterwards.
-
-    Returns:
-        `(height, width)`, the longer side rounded.
-
-    Example:
-
-    ```python
-    from keras_psp.classification import scaled_size
-    assert scaled_size(375, 500, 256) == (256, 341)
-    ```
-    """
-    factor = short_side / min(height, width)
-    return round(height * factor), round(width * factor)
 
 
 # Classifying -------------------------------------------------------------------------------------

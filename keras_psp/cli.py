@@ -5,6 +5,7 @@ well.
 """
 
 import argparse
+import dataclasses
 import re
 import sys
 import warnings
@@ -20,16 +21,16 @@ from keras_psp.classes import ClassList, class_weights
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.data.cifar10 import load_cifar10
-from keras_psp.data.layouts import IMAGE_SUFFIXES
 from keras_psp.data.patches import cut_patches
 from keras_psp.data.samples import read_image
 from keras_psp.data.street_scenes import load_street_scenes
-from keras_psp.degradation import run_degradation
-from keras_psp.evaluation import Evaluation, evaluate
+from keras_psp.degradation import NETWORKS, run_degradation
+from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.files import check_writable
-from keras_psp.inference import Run, load_run, segment
+from keras_psp.inference import POLICIES, Policy, Run, image_files, load_run, segment
 from keras_psp.models import BACKBONES, PSPNet
 from keras_psp.naming import check_name
+from keras_psp.video import VIDEO_SUFFIXES, segment_video
 
 FOLDER = "path/of/a/folder"
 _SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "class_weights": 0.5}
@@ -53,8 +54,8 @@ and for a trained one, which is the paper's case."""
 
 _WHERE = """
 Everything lies in {folder}:
-  evaluation-val/samples.png    image, truth, prediction and errors
-  evaluation-val/per_class.csv  the table above; also per_class.png, scores.json
+  evaluation-val/report.html    scores, errors, the worst and the best images on one page
+  evaluation-val/per_class.csv  the table above; also scores.json, samples.png, …
   curves.png, history.csv       losses and scores of every epoch
   best.weights.h5, config.json  the model; in Python: keras_psp.load_run("{folder}").model
 
@@ -127,13 +128,19 @@ def train(args: argparse.Namespace) -> int:
     )
 
     print("The best weights on the validation split:")
-    result = _evaluate(load_run(folder), val, folder / "evaluation-val")
+    result = _evaluate(load_run(folder), val)
+    print(result)
+    result.write(folder / "evaluation-val")
     print(_WHERE.format(folder=folder, mean_iou=result.mean_iou))
     return 0
 
 
 def evaluate_run(args: argparse.Namespace) -> int:
-    """Scores the weights of a run on a split."""
+    """Scores the weights of a run on a split.
+
+    Images and labels have the run's size, as in training. With one of the options from --short-side
+    on, frames and labels keep their own size, as in papers.
+    """
     run = load_run(args.run, args.weights)
     changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
     settings = run.settings | {name: value for name, value in changes.items() if value}
@@ -143,18 +150,36 @@ def evaluate_run(args: argparse.Namespace) -> int:
             f"{args.run} without settings. Pass --data."
         )
     settings = {"data_dir": None, "seed": 0, **_defaults(settings["data"]), **settings}
-    out = Path(args.out or run.folder / f"evaluation-{args.split}")
-    _evaluate(run, _load(settings, args.split), out)
-    print(f"Table, scores and pictures lie in {out}")
+    as_published = bool(_policy(args) or args.short_side)
+    if as_published:
+        settings |= {"image_size": None, "batch_size": 1}
+    data = _load(settings, args.split)
+    result = _evaluate(run, data, **_looks(run, args) if as_published else {})
+    print(result)
+    comparison = None
+    if args.compare:
+        other = load_run(args.compare, args.weights)
+        baseline = _evaluate(other, data, **_looks(other, args) if as_published else {})
+        comparison = compare(result, baseline, (str(run.folder), str(other.folder)))
+        print(comparison)
+    name = f"evaluation-{args.split}{'-own-size' * as_published}"
+    out = result.write(args.out or run.folder / name, comparison)
+    print(f"Scores and pictures lie in {out}; all on one page: {out / 'report.html'}")
     return 0
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Segments an image, or all images of a folder; names the files that cannot be used."""
+    """Segments an image, all images of a folder, or a video; names the files that fail."""
     run = load_run(args.run, args.weights)
-    size = args.image_size or run.settings.get("image_size")
-    out = Path(args.out or run.folder / "predictions")
-    files = _image_files(Path(args.images))
+    looks = _looks(run, args)
+    path, out = Path(args.images), Path(args.out or run.folder / "predictions")
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        target = out / f"{path.stem}.mp4"
+        segment_video(run.model, path, target, classes=run.classes, progress=True, **looks)
+        pictures.legend(out / "legend.png", run.classes)
+        print(f"{target.name} and legend.png lie in {out}")
+        return 0
+    files = image_files(path) if path.is_dir() else [path]
     failures = []
     done: dict[str, Path] = {}
     bar = keras.utils.Progbar(len(files), unit_name="image")
@@ -163,7 +188,7 @@ def predict(args: argparse.Namespace) -> int:
             if (other := done.setdefault(file.stem, file)) is not file:
                 raise ValueError(f"Images need different names. Received: {file} after {other}.")
             image = read_image(file)
-            labels = segment(run.model, image, size)
+            labels = segment(run.model, image, **looks)
             pictures.write_image(out / "labels" / f"{file.stem}.png", labels)
             blend = pictures.overlay(image, labels, classes=run.classes)
             pictures.write_image(out / "overlays" / f"{file.stem}.png", blend)
@@ -205,7 +230,8 @@ def degradation(args: argparse.Namespace) -> int:
             cut_patches(_load(settings, split, cache=False), count)
             for split, count in [("train", args.patches), ("val", -(-args.patches // 4))]
         )
-    rows = run_degradation(folder, train, test, steps=args.steps, seeds=args.seeds)
+    options = {"networks": args.networks, "steps": args.steps, "seeds": args.seeds}
+    rows = run_degradation(folder, train, test, **options)
     print(analysis.format_table(list(rows[0]), [list(row.values()) for row in rows]))
     print(f"Histories, table.csv and curves.png lie in {folder}")
     return 0
@@ -234,7 +260,7 @@ def _defaults(data: str) -> dict[str, Any]:
 def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
     """Loads a split of the data of a run; without options, as it is scored."""
     options = {
-        "image_size": tuple(settings["image_size"]),
+        "image_size": settings["image_size"] and tuple(settings["image_size"]),
         "batch_size": settings["batch_size"],
         "seed": settings["seed"],
         "augment": None,
@@ -251,17 +277,35 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
     return load_folder(settings["data"], split, **options)
 
 
-def _evaluate(run: Run, data: Any, out: Path) -> Evaluation:
+def _evaluate(run: Run, data: Any, **looks: Any) -> Evaluation:
     if data.class_names != list(run.classes.names):
         raise ValueError(
             "A model is scored on data of its own classes. Received: a run with "
             f"{', '.join(run.classes.names)}; data with {', '.join(data.class_names)}. Choose "
             "other data, or train on these."
         )
-    result = evaluate(run.model, data, run.classes, progress=True)
-    print(result)
-    result.write(out)
-    return result
+    return evaluate(run.model, data, run.classes, progress=True, **looks)
+
+
+def _policy(args: argparse.Namespace) -> Policy | None:
+    """How to look at images, if anything was said about it."""
+    changes = {
+        "window_size": args.windows,
+        "stride": args.stride,
+        "scales": args.scales and tuple(args.scales),
+        "mirrored": args.mirror,
+    }
+    changes = {name: value for name, value in changes.items() if value}
+    if not (changes or args.policy):
+        return None
+    policy = POLICIES[check_name("policy", args.policy or "single", POLICIES)]
+    return dataclasses.replace(policy, **changes)
+
+
+def _looks(run: Run, args: argparse.Namespace) -> dict[str, Any]:
+    """How a run's model looks at images of their own size."""
+    size = args.short_side or args.image_size or run.settings.get("image_size")
+    return {"image_size": size, "policy": _policy(args) or "single"}
 
 
 def _message(error: Exception) -> str | None:
@@ -271,19 +315,6 @@ def _message(error: Exception) -> str | None:
     # What is raised while tf.data reads a file comes out as an error of TensorFlow's.
     found = re.search(r"DataError: (.*)", str(error))
     return found and found[1]
-
-
-def _image_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        return [path]
-    entries = sorted(path.iterdir())
-    files = [f for f in entries if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."]
-    if not files:
-        raise ValueError(
-            f"A folder to predict must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: "
-            f"{path} with {len(entries)} entries, none of them an image. Pass another folder."
-        )
-    return files
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -298,7 +329,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
     add("--scenes", type=_count, help="street scenes to train on, and 1/4 to score (default: 200)")
     add("--run", help="run folder (default: runs/DATA-BACKBONE); the same again goes on with it")
-    add("--backbone", default="resnet18", help="resnet18 … resnet269 (default: %(default)s)")
+    help = "resnet18 … resnet269, vgg16, googlenet, … (default: %(default)s)"
+    add("--backbone", default="resnet18", help=help)
     help = "auto (ImageNet where it can be had), imagenet, none, or a file (default: auto)"
     add("--backbone-weights", default="auto", help=help)
     help = "weights of a whole PSPNet to start from, such as those of another run"
@@ -329,14 +361,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--split", default="val", help="default: %(default)s")
     add("--image-size", **_SIZE, help="pixels of the images (default: the run's)")
     add("--weights", default="best", help="best or last (default: %(default)s)")
-    add("--out", help="folder of table and pictures (default: RUN/evaluation-SPLIT)")
+    add("--compare", metavar="OTHER_RUN", help="a run to score on the same images, side by side")
+    add("--out", help="folder of scores and pictures (default: RUN/evaluation-SPLIT[-own-size])")
+    _add_looks(add)
 
     add = _add_command(commands, "predict", predict)
     add("run", metavar="RUN", help="run folder")
-    add("images", metavar="IMAGE_OR_FOLDER", help="what to segment")
+    add("images", metavar="IMAGE", help="what to segment: an image, a folder of them, or a video")
     add("--image-size", **_SIZE, help="pixels that the network sees (default: the run's)")
     add("--weights", default="best", help="best or last (default: %(default)s)")
     add("--out", help="folder of label maps and overlays (default: RUN/predictions)")
+    _add_looks(add)
 
     _add_command(commands, "tables", tables)
 
@@ -347,8 +382,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--patches", type=_count, default=2000, help="of each class (default: %(default)s)")
     help = "steps of 128 images that each net is trained for; the paper's are the default"
     add("--steps", type=_count, default=64_000, help=help)
+    names = list(NETWORKS)
+    help = f"default: {' '.join(names)}"
+    add("--networks", nargs="+", choices=names, default=names, metavar="NETWORK", help=help)
     add("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
-    add("--run", default="runs/degradation", help="folder (default: %(default)s)")
+    help = "folder (default: %(default)s); the same again goes on with it"
+    add("--run", default="runs/degradation", help=help)
 
     data = commands.add_parser("data", help="what concerns data")
     add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "check", check)
@@ -356,6 +395,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--split", help="one split (default: all)")
     add("--classes", nargs="+", metavar="NAME", help="class names (default: the folder's)")
     return parser
+
+
+def _add_looks(add: Any) -> None:
+    """Adds what decides how a model looks at images."""
+    add("--short-side", type=_count, metavar="PIXELS", help="shorter side, instead of --image-size")
+    add("--policy", help=f"{', '.join(POLICIES)}; changed by the next four")
+    help = "look at square windows of this side, padded where an image is smaller"
+    add("--windows", type=_count, metavar="PIXELS", help=help)
+    help = "from one window to the next, as a share of it (default: 2/3)"
+    add("--stride", type=float, metavar="SHARE", help=help)
+    add("--scales", type=float, nargs="+", metavar="SCALE", help="times that size (default: 1)")
+    add("--mirror", action="store_true", help="look at everything mirrored too")
 
 
 def _count(text: str) -> int:
@@ -371,7 +422,8 @@ _SIZE: dict[str, Any] = {"nargs": 2, "type": _count, "metavar": ("HEIGHT", "WIDT
 def _add_command(commands: Any, name: str, function: Any) -> Any:
     """Adds a command, described by its function; returns what adds options to it."""
     summary = function.__doc__.strip()
-    command = commands.add_parser(name, description=summary, help=summary.rstrip("."))
+    line = summary.partition("\n")[0]
+    command = commands.add_parser(name, description=summary, help=line.rstrip("."))
     command.set_defaults(command=function)
     return command.add_argument
 

@@ -1,6 +1,9 @@
 """The degradation experiment: plain nets learn worse when they get deeper, residual ones do not."""
 
+import itertools
+import json
 import os
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,15 +12,16 @@ import keras
 import numpy as np
 
 from keras_psp import optimizers, pictures
-from keras_psp.files import read_table, write_table
+from keras_psp.files import read_table, write_table, write_whole
 from keras_psp.models import ResNet
+from keras_psp.naming import check_name
 
-# name → variant, whether it has its shortcuts
+# name → variant
 NETWORKS = {
-    "plain-20": ("resnet20", False),
-    "plain-56": ("resnet56", False),
-    "ResNet-20": ("resnet20", True),
-    "ResNet-56": ("resnet56", True),
+    "plain-20": "plain20",
+    "plain-56": "plain56",
+    "ResNet-20": "resnet20",
+    "ResNet-56": "resnet56",
 }
 
 
@@ -37,7 +41,7 @@ def run_degradation(
 
     The recipe: SGD with momentum 0.9 and weight decay 1e-4, the learning rate divided by 10 at 1/2
     and 3/4 of the steps (of 64,000, at 32,000 and 48,000), images mirrored and shifted by up to 4
-    pixels. The experiment may be cut off: a net that has been trained is not trained again.
+    pixels. The experiment may be cut off: called again, it goes on where errors were taken last.
 
     Args:
         folder: Where histories, the table and the picture go.
@@ -54,6 +58,10 @@ def run_degradation(
         For each net and seed the last row of its history: `network`, `seed`, `step`, `loss`,
         `train_error` (over the images as they were learned from, since the point before) and
         `test_error`, 0–1.
+
+    Raises:
+        ValueError: If there is no such network, if there are fewer steps than evaluations, or if
+            the folder holds an experiment with other settings.
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), section 4.2 and figure 6.
@@ -72,62 +80,99 @@ def run_degradation(
     ```
     """
     folder = Path(folder)
-    histories = {}
-    for name in networks:
-        for seed in seeds:
-            file = folder / f"{name}-seed{seed}.csv"
-            if not file.exists():
-                print(f"{name}, seed {seed}")
-                rows = _train(
-                    name, seed, train, test, steps, batch_size, learning_rate, evaluations
-                )
-                write_table(file, rows)
-            histories[name, seed] = read_table(file)
-    last = [
-        {"network": name, "seed": seed, **{key: float(v) for key, v in rows[-1].items()}}
-        for (name, seed), rows in histories.items()
-    ]
-    write_table(folder / "table.csv", last)
-    pictures.degradation_curves(folder / "curves.png", histories)
+    if not 1 <= evaluations <= steps:
+        raise ValueError(
+            "Between two evaluations there is at least one step. "
+            f"Received: steps={steps}, evaluations={evaluations}. Take more steps."
+        )
+    settings: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+    }
+    settings |= {"evaluations": evaluations, "images": [len(train[1]), len(test[1])]}
+    _check_same_experiment(folder / "settings.json", settings)
+    histories: dict[tuple[str, int], Any] = {}
+    runs = list(itertools.product([check_name("network", n, NETWORKS) for n in networks], seeds))
+    for number, (name, seed) in enumerate(runs, 1):
+        file = folder / f"{name}-seed{seed}.csv"
+        if not file.exists() or int(read_table(file)[-1]["step"]) < steps:
+            print(f"{name}, seed {seed}: net {number} of {len(runs)}")
+            _train(file, NETWORKS[name], seed, train, test, settings)
+        histories[name, seed] = read_table(file)
+        last = [
+            {"network": name, "seed": seed, **{key: float(v) for key, v in rows[-1].items()}}
+            for (name, seed), rows in histories.items()
+        ]
+        write_table(folder / "table.csv", last)
+        pictures.degradation_curves(folder / "curves.png", histories)
     return last
 
 
-def _train(name, seed, train, test, steps, batch_size, learning_rate, evaluations):
-    variant, residual = NETWORKS[name]
+def _check_same_experiment(file: Path, settings: dict[str, Any]) -> None:
+    """Writes the settings down, or compares them with those that the folder began with."""
+    if not file.exists():
+        write_whole(file, json.dumps(settings, indent=1).encode())
+        return
+    began = json.loads(file.read_text())
+    changes = [f"{k}: {began.get(k)} → {v}" for k, v in settings.items() if began.get(k) != v]
+    if changes:
+        raise ValueError(
+            "An experiment goes on with the settings that it began with. "
+            f"Received: folder='{file.parent}', where they changed ({', '.join(changes)}). "
+            "Take another folder, or the old settings."
+        )
+
+
+def _train(file: Path, variant, seed, train, test, settings) -> None:
+    """Trains a net, from its checkpoint on if there is one, and writes its history to the file."""
     keras.utils.set_random_seed(seed)
     (images, classes), num_classes = train, int(train[1].max()) + 1
     model = ResNet(
         variant,
         num_classes=num_classes,
         weights=None,
-        residual=residual,
         input_shape=images.shape[1:],
         classifier_activation=None,
     )
+    steps, evaluations = settings["steps"], settings["evaluations"]
+    rates = [settings["learning_rate"] / 10**n for n in range(3)]
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-        [steps // 2, steps * 3 // 4], [learning_rate, learning_rate / 10, learning_rate / 100]
+        [steps // 2, steps * 3 // 4], rates
     )
     model.compile(
         optimizers.SGD(schedule, multipliers={}),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    rng = np.random.default_rng(seed)
-    rows = []
-    for number in range(evaluations):
+    # An optimiser that has no variables yet would not load its state.
+    model.optimizer.build(model.trainable_variables)
+    checkpoint, rows = file.with_suffix(".weights.h5"), []
+    if checkpoint.exists():
+        model.load_weights(checkpoint)
+        done = int(model.optimizer.iterations)
+        # The history is written before the checkpoint, and may be one row ahead of it.
+        rows = [row for row in read_table(file) if int(row["step"]) <= done]
+        print(f"Going on after step {done:,}")
+    for number in range(len(rows), evaluations):
         first, end = (steps * n // evaluations for n in (number, number + 1))
-        batches = _Batches(images, classes, batch_size, end - first, rng)
-        result = model.fit(batches, verbose=2).history
+        # Not one generator for all, so that the batches after a kill are those without one.
+        rng = np.random.default_rng((seed, number))
+        batches = _Batches(images, classes, settings["batch_size"], end - first, rng)
+        result = model.fit(batches, verbose=int(sys.stdout.isatty())).history
         accuracy = model.evaluate(*test, batch_size=256, verbose=0, return_dict=True)["accuracy"]
-        rows.append(
-            {
-                "step": end,
-                "loss": result["loss"][0],
-                "train_error": 1 - result["accuracy"][0],
-                "test_error": 1 - accuracy,
-            }
-        )
-    return rows
+        row = {
+            "step": end,
+            "loss": result["loss"][0],
+            "train_error": 1 - result["accuracy"][0],
+            "test_error": 1 - accuracy,
+        }
+        errors = f"train error {row['train_error']:.1%}, test error {row['test_error']:.1%}"
+        print(f"step {end:,} of {steps:,}: loss {row['loss']:.3f}, {errors}", flush=True)
+        rows.append(row)
+        write_table(file, rows)
+        write_whole(checkpoint, model.save_weights)
+    checkpoint.unlink()
 
 
 class _Batches(keras.utils.PyDataset):

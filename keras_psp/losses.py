@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_psp.classes import VOID
@@ -73,8 +74,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
                 "There must be one weight per class. "
                 f"Received: {len(self.class_weights)} class_weights for {num_classes} classes."
             )
-        valid, in_range = valid_labels(labels, num_classes, self.ignore_class)
-        classes = ops.where(valid, labels, 0)
+        classes, valid, in_range = valid_labels(labels, num_classes, self.ignore_class)
         # Logits of void pixels may be infinite, and so would their gradients be.
         logits = ops.where(valid[..., None], logits, 0.0)
         # One pass over the logits each: log Σ exp, and the logit of the true class.
@@ -98,19 +98,21 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
 
 
 def label_map(labels, predictions):
-    """Labels as integers `(batch, height, width)`, of the same size as the predictions.
+    """Labels as numbers `(batch, height, width)`, of the same size as the predictions.
 
     Args:
         labels: Numbers `(batch, height, width)` or `(batch, height, width, 1)`.
         predictions: Anything that begins with `(batch, height, width)`.
 
     Returns:
-        int32 tensor `(batch, height, width)`.
+        Tensor `(batch, height, width)`, int32, or float32 if the labels are no integers.
 
     Raises:
         ValueError: If the sizes differ, or the labels are not one number per pixel.
     """
-    labels = ops.cast(ops.convert_to_tensor(labels), "int32")
+    labels = ops.convert_to_tensor(labels)
+    is_float = "float" in keras.backend.standardize_dtype(labels.dtype)
+    labels = ops.cast(labels, "float32" if is_float else "int32")
     if len(labels.shape) == 4 and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, -1)
     pairs = list(zip(labels.shape, predictions.shape, strict=False))
@@ -133,22 +135,26 @@ def weight_map(weight):
 
 
 def valid_labels(labels, num_classes: int, ignore_class: int | None, noun: str = "label"):
-    """Which labels count, and whether all the others are void.
+    """The class of every pixel, which of them count, and whether all the others are void.
 
     Args:
-        labels: Integer tensor.
+        labels: int32 or float32 tensor.
         num_classes: Labels 0 … num_classes − 1 are classes.
         ignore_class: The void label; `None` if there is none.
         noun: What the message calls a label.
 
     Returns:
-        A Boolean tensor of the labels' shape, and a scalar one that is false if some label is
-        neither a class nor void.
+        The classes, int32, 0 where a label does not count; a Boolean tensor that says where it
+        does; and a scalar one that is false if some label is neither a class nor void.
 
     Raises:
         ValueError: In that case, wherever values can be looked at.
     """
     valid = ops.logical_and(labels >= 0, labels < num_classes)
+    # What a label map becomes that was interpolated, or one channel of probabilities.
+    is_float = keras.backend.standardize_dtype(labels.dtype) == "float32"
+    if is_float:
+        valid = ops.logical_and(valid, ops.equal(labels, ops.floor(labels)))
     allowed, void_rule, void_repair = valid, "", ""
     if ignore_class is not None:
         void = ops.equal(labels, ignore_class)
@@ -157,9 +163,11 @@ def valid_labels(labels, num_classes: int, ignore_class: int | None, noun: str =
         void_repair = f", or map it to {ignore_class} if it means void"
     rule = f"A {noun} must be one of 0 … {num_classes - 1}{void_rule}. Received: {noun}"
     repair = f"Set num_classes so that it is covered{void_repair}."
+    if is_float:
+        repair += " Resize label maps to the nearest pixel, without interpolation."
     in_range = ops.all(allowed)
     _raise_unless(in_range, labels, allowed, rule, repair)
-    return valid, in_range
+    return ops.where(valid, ops.cast(labels, "int32"), 0), valid, in_range
 
 
 def _raise_unless(in_range, labels, allowed, rule, repair):
@@ -169,7 +177,7 @@ def _raise_unless(in_range, labels, allowed, rule, repair):
 
         if not tf.executing_eagerly():
             # One more, that is allowed, because a replica's batch may be empty.
-            labels = tf.concat([tf.reshape(labels, [-1]), [0]], 0)
+            labels = tf.concat([tf.reshape(labels, [-1]), tf.zeros(1, labels.dtype)], 0)
             allowed = tf.concat([tf.reshape(allowed, [-1]), [True]], 0)
             wrong = labels[tf.argmin(tf.cast(allowed, "int32"))]
             tf.debugging.Assert(in_range, [rule, wrong, repair])
@@ -184,8 +192,8 @@ def _raise_unless(in_range, labels, allowed, rule, repair):
         return
     if not bool(in_range):
         labels, allowed = ops.convert_to_numpy(labels), ops.convert_to_numpy(allowed)
-        wrong = sorted({int(value) for value in labels[~allowed]})
-        raise ValueError(f"{rule} {', '.join(map(str, wrong[:5]))}. {repair}")
+        wrong = [f"{value:g}" for value in np.unique(labels[~allowed])]
+        raise ValueError(f"{rule} {', '.join(wrong[:5])}. {repair}")
 
 
 def _mean_over_replicas(total, count):

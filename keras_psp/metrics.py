@@ -44,15 +44,14 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         """
         y_pred = ops.convert_to_tensor(y_pred)
         labels = label_map(y_true, y_pred)
-        valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
+        classes, valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
         if sample_weight is not None:
             valid = ops.logical_and(valid, ops.not_equal(weight_map(sample_weight), 0.0))
         predicted = self._class_map(y_pred)
         # Everything that does not count falls into one bin more, which is cut off.
         cells = self.num_classes**2
-        index = ops.where(valid, labels * self.num_classes + predicted, cells)
-        index = ops.reshape(index, (-1,))
-        counts = ops.segment_sum(ops.ones_like(index), index, num_segments=cells + 1)[:cells]
+        index = ops.where(valid, classes * self.num_classes + predicted, cells)
+        counts = _count(ops.reshape(index, (-1,)), cells + 1)[:cells]
         counts = ops.reshape(counts, (self.num_classes, self.num_classes))
         low = self.low + counts
         carry = ops.floor_divide(low, _CARRY)
@@ -69,9 +68,9 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
                 f"predictions of shape {tuple(y_pred.shape)}, num_classes={self.num_classes}. "
                 "Give the metric the model's num_classes."
             )
-        classes = label_map(y_pred, y_pred)
-        valid_labels(classes, self.num_classes, ignore_class=None, noun="predicted class")
-        return classes
+        predicted = label_map(y_pred, y_pred)
+        predicted, _, _ = valid_labels(predicted, self.num_classes, None, noun="predicted class")
+        return predicted
 
     def confusion_matrix(self) -> np.ndarray:
         """The pixels counted so far.
@@ -106,6 +105,15 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
             "absent_classes": self.absent_classes,
             "name": self.name,
         }
+
+
+def _count(index, bins: int):
+    """How often each of the numbers 0 … bins − 1 occurs, as int32."""
+    ones = ops.ones_like(index)
+    if keras.backend.backend() == "torch":
+        # Keras' segment_sum adds in float32 there.
+        return index.new_zeros(bins).scatter_add(0, index.long(), ones)
+    return ops.segment_sum(ones, index, num_segments=bins)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -245,14 +253,50 @@ class SegmentationScores(_ConfusionMatrixMetric):
         return iou_per_class(self.confusion_matrix())
 
 
+def confusion_matrix(
+    labels, predictions, num_classes: int, ignore_class: int | None = VOID
+) -> np.ndarray:
+    """Counts the pixels of every true and every predicted class.
+
+    Args:
+        labels: Labels `(batch, height, width)` or `(batch, height, width, 1)`.
+        predictions: Classes 0 … K−1, integers `(batch, height, width)`.
+        num_classes: Number of classes K.
+        ignore_class: The label that counts nowhere; `None` if every label does.
+
+    Returns:
+        int64 array `(K, K)`: rows the true class, columns the predicted.
+
+    Raises:
+        ValueError: If a label is neither a class nor void, or the sizes differ.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.metrics import confusion_matrix
+
+    labels, predictions = np.array([[[0, 0, 1, 255]]]), np.array([[[0, 1, 1, 1]]])
+    assert confusion_matrix(labels, predictions, 2).tolist() == [[1, 1], [0, 1]]
+    ```
+    """
+    labels = label_map(labels, predictions)
+    valid, _ = valid_labels(labels, num_classes, ignore_class)
+    valid, labels = ops.convert_to_numpy(valid), ops.convert_to_numpy(labels)
+    cells = labels[valid].astype("int64") * num_classes + predictions[valid]
+    shape = num_classes, num_classes
+    return np.bincount(cells, minlength=num_classes**2).reshape(shape).astype("int64")
+
+
 def iou_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
     """Intersection over union of every class.
 
     Args:
-        confusion_matrix: Integers `(K, K)`, rows the true class, columns the predicted.
+        confusion_matrix: Integers `(K, K)`, rows the true class, columns the predicted; or several,
+            `(…, K, K)`.
 
     Returns:
-        float64 array `(K,)`, 0–1, NaN for a class without a true pixel.
+        float64 array `(K,)` or `(…, K)`, 0–1, NaN for a class without a true pixel.
 
     Example:
 
@@ -262,7 +306,45 @@ def iou_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
     assert np.allclose(iou_per_class(np.array([[2, 1], [0, 1]])), [2 / 3, 1 / 2])
     ```
     """
-    intersection = np.diagonal(confusion_matrix).astype("float64")
-    target = confusion_matrix.sum(axis=1)
-    union = target + confusion_matrix.sum(axis=0) - intersection
+    intersection, target, predicted = class_areas(confusion_matrix)
+    return iou(intersection, target, predicted)
+
+
+def accuracy_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
+    """The share of every class' pixels that was found.
+
+    Args:
+        confusion_matrix: As in `iou_per_class`.
+
+    Returns:
+        float64 array `(K,)` or `(…, K)`, 0–1, NaN for a class without a true pixel.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.metrics import accuracy_per_class
+    assert np.allclose(accuracy_per_class(np.array([[2, 1], [0, 1]])), [2 / 3, 1])
+    ```
+    """
+    intersection, target, _ = class_areas(confusion_matrix)
+    return np.where(target > 0, intersection / np.maximum(target, 1), np.nan)
+
+
+def class_areas(confusion_matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels of every class: right ones, true ones, and predicted ones, each `(…, K)`."""
+    intersection = np.diagonal(confusion_matrix, axis1=-2, axis2=-1)
+    return intersection, confusion_matrix.sum(axis=-1), confusion_matrix.sum(axis=-2)
+
+
+def iou(intersection: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Intersection over union of such areas, NaN for a class without a true pixel."""
+    union = target + predicted - intersection
     return np.where(target > 0, intersection / np.maximum(union, 1), np.nan)
+
+
+def mean_of_present(values: np.ndarray) -> np.ndarray:
+    """The mean over the classes `(…, K)` that are present, whose value is not NaN; NaN of none."""
+    present = ~np.isnan(values)
+    total, count = np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1)
+    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

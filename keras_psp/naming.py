@@ -1,6 +1,7 @@
 """Names that users choose from tables."""
 
 import difflib
+import re
 from collections.abc import Iterable
 
 
@@ -28,9 +29,15 @@ def check_name(kind: str, name: object, known: Iterable[str]) -> str:
     known = list(known)
     if name in known:
         return str(name)
-    nearest = difflib.get_close_matches(str(name), known, n=1, cutoff=0.5)
-    hint = f"Did you mean {nearest[0]!r}? " if nearest else ""
+    # "ResNet-50" is as near to "resnet50" as can be.
+    plain = {_plain(k): k for k in reversed(known)}
+    nearest = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.5)
+    hint = f"Did you mean {plain[nearest[0]]!r}? " if nearest else ""
     raise ValueError(
         f"A {kind} must be one of {', '.join(map(repr, known))}. Received: {kind}={name!r}. {hint}"
         f"Choose one of the names above."
     )
+
+
+def _plain(name: object) -> str:
+    return re.sub(r"[\W_]", "", str(name)).lower()

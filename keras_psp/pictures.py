@@ -1,25 +1,34 @@
 """Pictures of label maps, predictions, training runs and scores.
 
 Every function that takes a `file` writes it whole or not at all, makes the folders on its way, and
-returns the path.
+returns the path. Figures need no file: with `file=None` they come back as Pillow images, which a
+notebook shows and `.show()` opens.
 """
 
+import io
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.classes import CAMVID, VOID, ClassList
+from keras_psp.classes import CAMVID, VOID, ClassList, Color
 from keras_psp.files import read_table, write_whole
+from keras_psp.layers import BilinearUpsample, PyramidPooling
+from keras_psp.naming import check_name
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from PIL.Image import Image
 
 VOID_COLOR = (0, 0, 0)
-_RIGHT, _WRONG = (225, 225, 225), (214, 39, 40)
+RIGHT, WRONG = (225, 225, 225), (214, 39, 40)
+# Of Okabe and Ito's colours, which people of any colour vision tell apart.
+HIT, MISS, FALSE_ALARM = (0, 114, 178), (213, 94, 0), (240, 228, 66)
 _INK, _GRID = "#333333", "#dddddd"
 
 
@@ -48,20 +57,7 @@ def colorize(labels: Any, classes: ClassList = CAMVID) -> np.ndarray:
     assert picture.tolist() == [[[128, 0, 0], [128, 64, 128]], [[0, 128, 192], [0, 0, 0]]]
     ```
     """
-    labels = ops.convert_to_numpy(labels)
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(
-            "Labels must be integers, one class for each pixel. "
-            f"Received: labels of dtype {labels.dtype} and shape {labels.shape}. "
-            "Turn logits into classes with `.argmax(-1)`."
-        )
-    strange = labels[((labels < 0) | (labels >= len(classes))) & (labels != VOID)]
-    if strange.size:
-        raise ValueError(
-            f"A label must be a class 0 … {len(classes) - 1} or {VOID} for void. "
-            f"Received: label={strange[0]}. "
-            "Give `classes` with all the classes, and map what is no class to void."
-        )
+    labels = _labels(labels, classes)
     palette = np.full((VOID + 1, 3), VOID_COLOR, np.uint8)
     palette[: len(classes)] = classes.colors
     return palette[labels]
@@ -105,15 +101,76 @@ def overlay(image: Any, labels: Any, alpha: float = 0.5, classes: ClassList = CA
     return np.rint((1 - weight) * image + weight * colorize(labels, classes)).astype(np.uint8)
 
 
-def legend(file: str | os.PathLike[str], classes: ClassList = CAMVID) -> Path:
-    """Writes a strip that says which colour means which class.
+def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarray:
+    """Shows where a prediction is wrong: altogether, or as regards one class.
+
+    Without a `label`, right pixels are light grey and wrong ones red. With it, the pixels of that
+    class that were found (hits) are blue, those that were not (misses) orange, those of other
+    classes that were taken for it (false alarms) yellow, and all else light grey. What is void in
+    truth counts nowhere and is black.
+
+    Args:
+        truth: Labels of any shape, usually `(height, width)`: classes 0 … K−1, 255 void.
+        prediction: Classes 0 … K−1 of the same shape.
+        label: The class, or `None` for all of them at once.
+
+    Returns:
+        The colours, uint8, of shape `(*truth.shape, 3)`.
+
+    Raises:
+        ValueError: If truth and prediction differ in shape, or the label is no class.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import pictures
+
+    truth, prediction = np.array([[5, 5, 3, 255]]), np.array([[5, 3, 5, 5]])
+    picture = pictures.error_map(truth, prediction, label=5)
+    assert picture[0, 0].tolist() == list(pictures.HIT)
+    assert picture[0, 1].tolist() == list(pictures.MISS)
+    assert picture[0, 2].tolist() == list(pictures.FALSE_ALARM)
+    assert picture[0, 3].tolist() == list(pictures.VOID_COLOR)
+    ```
+    """
+    truth, prediction = ops.convert_to_numpy(truth), ops.convert_to_numpy(prediction)
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            "Errors are where two label maps of the same shape differ. "
+            f"Received: truth of shape {truth.shape}, prediction of shape {prediction.shape}. "
+            "Resize one of them to the nearest pixel; turn logits into classes with `.argmax(-1)`."
+        )
+    if label is None:
+        cases = [(truth == prediction, RIGHT), (truth != prediction, WRONG)]
+    else:
+        if not isinstance(label, int | np.integer) or not 0 <= label < VOID:
+            raise ValueError(
+                "The errors of a class are found by its number, from 0 to K−1; void is no class. "
+                f"Received: label={label!r}. Find the number of a name with classes.names.index."
+            )
+        true, predicted = truth == label, prediction == label
+        cases = [
+            (true & predicted, HIT),
+            (true & ~predicted, MISS),
+            (~true & predicted, FALSE_ALARM),
+            (~true & ~predicted, RIGHT),
+        ]
+    picture = np.empty((*truth.shape, 3), np.uint8)
+    for where, color in [*cases, (truth == VOID, VOID_COLOR)]:
+        picture[where] = color
+    return picture
+
+
+def legend(file: str | os.PathLike[str] | None, classes: ClassList = CAMVID) -> "Path | Image":
+    """Draws a strip that says which colour means which class.
 
     Args:
         file: Where to write the picture; the ending says the format, usually `.png`.
         classes: The names and colours of the classes. Defaults to CamVid's eleven.
 
     Returns:
-        The path of the picture.
+        The path of the picture, or the picture if `file` is `None`.
 
     Example:
 
@@ -125,18 +182,20 @@ def legend(file: str | os.PathLike[str], classes: ClassList = CAMVID) -> Path:
     ```
     """
     figure = _figure(8, 0.1)
-    _add_legend(figure, range(len(classes)), classes)
-    return _save(figure, file)
+    _add_legend(figure, _swatches(range(len(classes)), classes))
+    return _finish(figure, file)
 
 
 def segmentation_gallery(
-    file: str | os.PathLike[str],
+    file: str | os.PathLike[str] | None,
     images: Any,
     truths: Any = None,
     predictions: Any = None,
     classes: ClassList = CAMVID,
-) -> Path:
-    """Writes image, truth, prediction and errors side by side, a row for each image, with a legend.
+    *,
+    whole_legend: bool = False,
+) -> "Path | Image":
+    """Draws image, truth, prediction and errors side by side, a row for each image, with a legend.
 
     In the last column the pixels that are right are grey, those that are wrong red, and those that
     are void in truth, and so count nowhere, black; the figure over it is the share of right pixels
@@ -147,15 +206,16 @@ def segmentation_gallery(
         images: RGB, 0–255, `(batch, height, width, 3)`, or a list of images of different sizes.
         truths: Labels 0 … K−1 or 255 (void), `(batch, height, width)` or a list, or `None`.
         predictions: Classes 0 … K−1, likewise, or `None`. Errors are shown where both are given.
-        classes: The names and colours of the classes; the legend shows those that occur. Defaults
-            to CamVid's eleven.
+        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+        whole_legend: Whether the legend shows every class, so that pictures of the same images are
+            of one size, or those that occur.
 
     Returns:
-        The path of the picture.
+        The path of the picture, or the picture if `file` is `None`.
 
     Raises:
         ValueError: If there is no image, or there are more or fewer label maps than images, or a
-            label is neither a class nor void.
+            label is neither a class nor void, or truth and prediction differ in size.
 
     Example:
 
@@ -186,10 +246,9 @@ def segmentation_gallery(
     if len(label_maps) == 2:
         columns["Errors"] = []
         for truth, prediction in zip(*label_maps, strict=True):
-            valid, right = (truth != VOID)[..., None], (truth == prediction)[..., None]
-            errors = np.select([~valid, right], [VOID_COLOR, _RIGHT], _WRONG)
-            columns["Errors"].append(errors.astype(np.uint8))
-            shares.append(f"{right[valid].mean():.1%} right" if valid.any() else "all void")
+            columns["Errors"].append(error_map(truth, prediction))
+            right = (truth == prediction)[truth != VOID]
+            shares.append(f"{right.mean():.1%} right" if right.size else "all void")
 
     width = 2.6
     heights = [width * image.shape[0] / image.shape[1] for image in images]
@@ -198,25 +257,161 @@ def segmentation_gallery(
         len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights}
     )
     for column, (title, column_pictures) in enumerate(columns.items()):
-        grid[0, column].set_title(title, fontsize=11, color=_INK)
-        for axes, picture in zip(grid[:, column], column_pictures, strict=True):
-            # Labels are shown as they are: a blend of two colours would be a third class.
-            axes.imshow(picture, interpolation="antialiased" if title == "Image" else "nearest")
-            axes.set_axis_off()
+        for row, picture in enumerate(column_pictures):
+            _show(grid[row, column], picture, "" if row else title, labels=title != "Image")
     for axes, share in zip(grid[:, -1], shares, strict=False):
         box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
         axes.text(0.02, 0.04, share, transform=axes.transAxes, fontsize=8, color=_INK, bbox=box)
-    shown = [np.unique(labels) for maps in label_maps for labels in maps]
-    if shown:
-        _add_legend(figure, np.unique(np.concatenate(shown)), classes)
-    return _save(figure, file)
+    shown = {int(label) for maps in label_maps for one in maps for label in np.unique(one)}
+    if whole_legend:
+        shown |= {*range(len(classes)), VOID}
+    swatches = _swatches(sorted(shown), classes)
+    if "Errors" in columns:
+        swatches += [("Right", RIGHT), ("Wrong", WRONG)]
+    _add_legend(figure, swatches)
+    return _finish(figure, file)
+
+
+def class_errors(
+    file: str | os.PathLike[str] | None,
+    image: Any,
+    truth: Any,
+    prediction: Any,
+    names: str | Sequence[str] | None = None,
+    classes: ClassList = CAMVID,
+) -> "Path | Image":
+    """Draws hits, misses and false alarms of one class, or of each of several, in an image.
+
+    Every class has a panel of its own, with its IoU in this image. The colours are those of
+    `error_map`, which people of any colour vision tell apart, unlike the colours of many class
+    lists, CamVid's among them.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        image: RGB, 0–255, `(height, width, 3)`.
+        truth: Labels 0 … K−1 or 255 (void), `(height, width)`.
+        prediction: Classes 0 … K−1, `(height, width)`.
+        names: Name or names of the classes; `None` shows all that occur in truth or prediction.
+        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If there is no class of such a name, or truth and prediction differ in size.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import pictures
+
+    image, truth = np.zeros((24, 32, 3), "uint8"), np.zeros((24, 32), "int32")
+    pictures.class_errors("errors.png", image, truth, prediction=truth, names="Car")
+    ```
+    """
+    truth, prediction = _labels(truth, classes), _labels(prediction, classes)
+    if names is None:
+        counted = truth != VOID
+        chosen = np.union1d(truth[counted], prediction[counted]).tolist()
+    else:
+        names = [names] if isinstance(names, str) else names
+        chosen = [classes.names.index(check_name("class", name, classes.names)) for name in names]
+    maps = [(_pretty(classes.names[k]), error_map(truth, prediction, k)) for k in chosen]
+
+    columns = min(4, 1 + len(maps))
+    rows = -(-(1 + len(maps)) // columns)
+    image = _image(image)
+    width = 2.6
+    height = width * image.shape[0] / image.shape[1]
+    figure = _figure(width * columns, rows * (height + 0.3))
+    panels = iter(figure.subplots(rows, columns, squeeze=False).flat)
+    _show(next(panels), image, "Image")
+    for title, errors in maps:
+        hit, miss, false_alarm = (
+            (errors == color).all(-1).sum() for color in (HIT, MISS, FALSE_ALARM)
+        )
+        union = hit + miss + false_alarm
+        iou = f"IoU {hit / union:.3f}" if union else "absent"
+        _show(next(panels), errors, f"{title}, {iou}", labels=True)
+    for panel in panels:
+        panel.set_axis_off()
+    outcomes = [("Hit", HIT), ("Miss", MISS), ("False alarm", FALSE_ALARM)]
+    outcomes += [("Other class", RIGHT), ("Void", VOID_COLOR)]
+    _add_legend(figure, outcomes)
+    return _finish(figure, file)
+
+
+def pyramid_activations(
+    file: str | os.PathLike[str] | None, model: keras.Model, image: Any
+) -> "Path | Image":
+    """Draws what each level of a model's pyramid pooling adds to the features of an image.
+
+    The upper row shows the b×b cells of each level after its convolution, batch normalisation and
+    ReLU; the lower row shows them upsampled, as the head gets them, and the features they are put
+    behind. Brightness is the root mean square over the channels, on one scale for all panels.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        model: A functional model with a `PyramidPooling` layer, such as `PSPNet`.
+        image: RGB, 0–255, `(height, width, 3)`.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If the model has no pyramid.
+
+    Reference:
+        [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), figure 3c.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    image = np.zeros((60, 81, 3), "uint8")
+    keras_psp.pictures.pyramid_activations("pyramid.png", model, image)
+    ```
+    """
+    pyramid = next((layer for layer in model.layers if isinstance(layer, PyramidPooling)), None)
+    if pyramid is None:
+        raise ValueError(
+            "Only a model with a PyramidPooling layer has a pyramid to show. "
+            f"Received: model {model.name!r} without one. "
+            "Give a keras_psp.PSPNet whose `bins` are not empty."
+        )
+    image = _image(image)
+    features = keras.Model(model.inputs, pyramid.input).predict_on_batch(image[None])
+    levels = pyramid.pooled(features)
+    upsample = BilinearUpsample(features.shape[1:3])
+    upper = [image, *map(_strength, levels)]
+    lower = [_strength(features), *(_strength(upsample(level)) for level in levels)]
+    titles = ["Image", *(f"{bins}×{bins} cells" for bins in pyramid.bins)]
+
+    width = 2.2
+    height = width * image.shape[0] / image.shape[1]
+    figure = _figure(width * len(titles) + 0.6, 2 * height + 0.6)
+    grid = figure.subplots(2, len(titles))
+    scale = {"vmin": 0, "vmax": max(map(np.max, lower + upper[1:])), "cmap": "viridis"}
+    extent = (0, image.shape[1], image.shape[0], 0)
+    for column, title in enumerate(titles):
+        _show(grid[0, column], upper[column], title, labels=column > 0, extent=extent, **scale)
+        caption = "upsampled" if column else "Features"
+        _show(grid[1, column], lower[column], caption, labels=True, extent=extent, **scale)
+    bar = figure.colorbar(grid[1, 0].images[0], ax=grid, shrink=0.8, pad=0.01)
+    bar.set_label("root mean square of the channels", fontsize=8, color=_INK)
+    bar.ax.tick_params(labelsize=8)
+    return _finish(figure, file)
 
 
 def training_curves(
-    file: str | os.PathLike[str],
+    file: str | os.PathLike[str] | None,
     history: Mapping[str, Sequence[float]] | str | os.PathLike[str],
-) -> Path:
-    """Writes the curves of a training run: loss, scores and learning rate over the epochs.
+) -> "Path | Image":
+    """Draws the curves of a training run: loss, scores and learning rate over the epochs.
 
     Args:
         file: Where to write the picture; the ending says the format, usually `.png`.
@@ -226,7 +421,7 @@ def training_curves(
             from 0.
 
     Returns:
-        The path of the picture.
+        The path of the picture, or the picture if `file` is `None`.
 
     Raises:
         ValueError: If the history has no epoch.
@@ -280,25 +475,21 @@ def training_curves(
                 # where there is no other. An underscore keeps the second line out of the legend.
                 axes.plot(x, line, "--" if label.startswith("_") else "-", label=label, **style)
                 label = "_" + label
-        axes.set_title(title, fontsize=11, color=_INK)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlim(left=0.5)
         axes.set_ylim(0, 1 if members == scores else None)
-        axes.grid(color=_GRID)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=8, frameon=False)
+        _finish_curves(axes, title)
     note = "epoch (solid: validation, dashed: training)"
     compared = any(name.startswith("val_") for name in values)
     figure.supxlabel(note if compared else "epoch", fontsize=9, color=_INK)
-    return _save(figure, file)
+    return _finish(figure, file)
 
 
 def degradation_curves(
-    file: str | os.PathLike[str],
+    file: str | os.PathLike[str] | None,
     histories: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]],
-) -> Path:
-    """Writes the errors of plain and of residual nets side by side, as in the ResNet paper.
+) -> "Path | Image":
+    """Draws the errors of plain and of residual nets side by side, as in the ResNet paper.
 
     Args:
         file: Where to write the picture.
@@ -306,7 +497,7 @@ def degradation_curves(
             `keras_psp.degradation` makes them. Networks whose names begin alike share a panel.
 
     Returns:
-        The path of the picture.
+        The path of the picture, or the picture if `file` is `None`.
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), figure 6.
@@ -338,23 +529,19 @@ def degradation_curves(
                 axes.fill_between(
                     steps, errors.min(0), errors.max(0), color=f"C{number}", alpha=0.15
                 )
-        axes.set_title(family, fontsize=11, color=_INK)
         axes.set_xlabel("Steps")
         axes.set_ylim(0, 100)
-        axes.grid(color=_GRID)
-        axes.set_axisbelow(True)
-        axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(fontsize=8, frameon=False)
+        _finish_curves(axes, family)
     all_axes[0].set_ylabel("Error, %")
-    return _save(figure, file)
+    return _finish(figure, file)
 
 
 def per_class_bars(
-    file: str | os.PathLike[str],
+    file: str | os.PathLike[str] | None,
     iou: Any,
     classes: ClassList = CAMVID,
-) -> Path:
-    """Writes the IoU of every class as a bar in its colour, and their mean as a line.
+) -> "Path | Image":
+    """Draws the IoU of every class as a bar in its colour, and their mean as a line.
 
     Args:
         file: Where to write the picture; the ending says the format, usually `.png`.
@@ -363,7 +550,7 @@ def per_class_bars(
         classes: The names and colours of the classes. Defaults to CamVid's eleven.
 
     Returns:
-        The path of the picture.
+        The path of the picture, or the picture if `file` is `None`.
 
     Raises:
         ValueError: If there are more or fewer scores than classes.
@@ -414,7 +601,62 @@ def per_class_bars(
     axes.set_xlim(0, 1.08)
     axes.set_xlabel("IoU", color=_INK)
     axes.spines[["top", "right"]].set_visible(False)
-    return _save(figure, file)
+    return _finish(figure, file)
+
+
+def confusion_matrix(
+    file: str | os.PathLike[str] | None, matrix: Any, classes: ClassList = CAMVID
+) -> "Path | Image":
+    """Draws a confusion matrix: of the pixels of each true class, how many got each class.
+
+    Args:
+        file: Where to write the picture.
+        matrix: Pixels `(K, K)`: rows the true class, columns the predicted. They are shown as
+            shares of their row, in per cent where there are at most 20 classes.
+        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If there is not one row and one column for each class.
+
+    Example:
+
+    ```python
+    from keras_psp import pictures
+    from keras_psp.classes import ClassList
+
+    pictures.confusion_matrix("matrix.png", [[90, 10], [40, 60]], ClassList(["Road", "Car"]))
+    ```
+    """
+    matrix = np.asarray(ops.convert_to_numpy(matrix), float)
+    if matrix.shape != (len(classes),) * 2:
+        raise ValueError(
+            "A confusion matrix has one row and one column for each class. "
+            f"Received: matrix of shape {matrix.shape}, {len(classes)} classes. "
+            "Give the list of all classes."
+        )
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
+    side = 1.6 + 0.42 * min(len(classes), 30)
+    figure = _figure(side + 0.6, side)
+    axes = figure.subplots()
+    axes.set_facecolor(_GRID)  # Shows where a class is absent.
+    shown = axes.imshow(shares, cmap="BuPu", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes, shrink=0.7, format="{x:.0%}")
+    if len(classes) <= 20:
+        for (row, column), share in np.ndenumerate(shares):
+            # A share below half a per cent is not nothing.
+            text = "" if not share > 0 else f"{100 * share:.0f}" if share >= 0.005 else "·"
+            color = "white" if share > 0.55 else _INK
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+    names = [_pretty(name) for name in classes.names]
+    axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(classes)), names, fontsize=8)
+    axes.set_xlabel("predicted", color=_INK)
+    axes.set_ylabel("true", color=_INK)
+    return _finish(figure, file)
 
 
 def write_image(file: str | os.PathLike[str], picture: Any) -> Path:
@@ -457,6 +699,31 @@ def _image(image: Any) -> np.ndarray:
     return np.rint(image).astype(np.uint8)
 
 
+def _labels(labels: Any, classes: ClassList) -> np.ndarray:
+    """A label map as an array, if it is one of these classes."""
+    labels = ops.convert_to_numpy(labels)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            "Labels must be integers, one class for each pixel. "
+            f"Received: labels of dtype {labels.dtype} and shape {labels.shape}. "
+            "Turn logits into classes with `.argmax(-1)`."
+        )
+    strange = labels[((labels < 0) | (labels >= len(classes))) & (labels != VOID)]
+    if strange.size:
+        raise ValueError(
+            f"A label must be a class 0 … {len(classes) - 1} or {VOID} for void. "
+            f"Received: label={strange[0]}. "
+            "Give `classes` with all the classes, and map what is no class to void."
+        )
+    return labels
+
+
+def _strength(features: Any) -> np.ndarray:
+    """Root mean square of the channels of the first of a batch of feature maps."""
+    features = ops.convert_to_numpy(ops.cast(features[0], "float32"))
+    return np.sqrt((features**2).mean(-1))
+
+
 def _pretty(name: str) -> str:
     return name.replace("_", " ").replace(" iou", " IoU")
 
@@ -465,20 +732,39 @@ def _figure(width: float, height: float) -> "Figure":
     # A figure without pyplot: no global state, no window, any thread, and nothing to close.
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=150, layout="constrained")
+    return Figure(figsize=(width, height), dpi=150, layout="compressed")
 
 
-def _add_legend(figure: "Figure", labels: Any, classes: ClassList) -> None:
-    """Adds a swatch for each of the labels under the figure, void last."""
+def _show(axes: "Axes", picture: np.ndarray, title: str, labels: bool = False, **kwargs) -> None:
+    """Shows an image, or a map whose colours mean something: a blend of two would mean a third."""
+    interpolation = "nearest" if labels else "antialiased"
+    axes.imshow(picture, interpolation=interpolation, **kwargs)
+    axes.set_title(title, fontsize=11, color=_INK)
+    axes.set_axis_off()
+
+
+def _finish_curves(axes: "Axes", title: str) -> None:
+    axes.set_title(title, fontsize=11, color=_INK)
+    axes.grid(color=_GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)
+
+
+def _swatches(labels: Sequence[int], classes: ClassList) -> list[tuple[str, Color]]:
+    return [
+        ("Void", VOID_COLOR) if k == VOID else (_pretty(classes.names[k]), classes.colors[k])
+        for k in labels
+    ]
+
+
+def _add_legend(figure: "Figure", swatches: Sequence[tuple[str, Color]]) -> None:
+    """Adds the name of every colour under the figure."""
     from matplotlib.patches import Patch
 
-    entries = [
-        (VOID_COLOR, "Void") if label == VOID else (classes.colors[label], classes.names[label])
-        for label in labels
-    ]
     handles = [
-        Patch(facecolor=np.array(color) / 255, edgecolor=_INK, linewidth=0.5, label=_pretty(name))
-        for color, name in entries
+        Patch(facecolor=np.array(color) / 255, edgecolor=_INK, linewidth=0.5, label=name)
+        for name, color in swatches
     ]
     columns = max(1, int(figure.get_figwidth() / 1.25))
     figure.legend(
@@ -491,5 +777,11 @@ def _add_legend(figure: "Figure", labels: Any, classes: ClassList) -> None:
     )
 
 
-def _save(figure: "Figure", file: str | os.PathLike[str]) -> Path:
-    return write_whole(file, lambda path: figure.savefig(path, bbox_inches="tight"))
+def _finish(figure: "Figure", file: str | os.PathLike[str] | None) -> "Path | Image":
+    if file is not None:
+        return write_whole(file, lambda path: figure.savefig(path, bbox_inches="tight"))
+    from PIL import Image
+
+    png = io.BytesIO()
+    figure.savefig(png, format="png", bbox_inches="tight")
+    return Image.open(png).convert("RGB")

@@ -39,6 +39,9 @@ def counted(builder, *arguments, image_size=None, **options):
         (layers.SeparableConv2D(5, 3, 2, "same"), (4, 5, 5), 61, 36 + 20, 56 * 20),
         (layers.Conv2DTranspose(3, 4, 2, "same"), (16, 20, 3), 195, 16 * 4 * 3, 192 * 80),
         (layers.Dense(7), (8, 10, 7), 35, 28, 28 * 80),
+        # Queries of two heads: a kernel of 4×2×3 at every place; and heads brought together again.
+        (layers.EinsumDense("ahwc,cnk->ahwnk", (8, 10, 2, 3)), (8, 10, 2, 3), 24, 24, 24 * 80),
+        (layers.EinsumDense("...c,ck->...k", 5), (8, 10, 5), 20, 20, 20 * 80),
         (layers.BatchNormalization(), (8, 10, 4), 8, 0, 0),
         (layers.MaxPooling2D(2), (4, 5, 4), 0, 0, 0),
         (keras_psp.layers.PaddedConv2D(6, 3, 2), (4, 5, 6), 222, 216, 216 * 20),
@@ -88,7 +91,7 @@ def test_a_model_in_a_model():
     inner = chain((None, None, 4), layers.Conv2D(6, 3, name="conv"))
     inner.name = "inner"
     costs = count(chain((8, 10, 4), inner, layers.Conv2D(2, 1)))
-    assert costs.layers[0].name == "inner/conv"
+    assert [row.name for row in costs.layers][:2] == ["inner/conv", "inner"]
     assert costs.multiply_adds == 9 * 4 * 6 * 48 + 6 * 2 * 48
     assert costs.by_block()["inner"].output_shape == (6, 8, 6)
 
@@ -130,6 +133,15 @@ def test_blocks_of_a_resnet_add_up():
     assert costs.by_block(lambda name: "all")["all"].parameters == costs.parameters == 11_689_512
 
 
+def test_a_block_puts_out_what_its_branches_make_together():
+    module = keras_psp.layers.InceptionModule(3, 2, 4, 2, 5, 6, name="module")
+    costs = count(chain((8, 10, 4), module))
+    assert costs.by_block()["module"].output_shape == (8, 10, 3 + 4 + 5 + 6)
+    weights = 4 * 3 + 4 * 2 + 9 * 2 * 4 + 4 * 2 + 25 * 2 * 5 + 4 * 6
+    assert costs.by_block()["module"].weights == weights
+    assert costs.multiply_adds == 80 * weights
+
+
 def test_training_only_parts_are_left_out():
     costs = counted(keras_psp.Inception, "googlenet")
     assert costs.parameters == 6_998_552
@@ -141,6 +153,23 @@ def test_the_work_grows_with_the_image():
     assert count(model, (8, 10)).input_shape == (8, 10, 4)
     with pytest.raises(ValueError, match=r"Received: image_size=None for .* takes any. Name a s"):
         count(model)
+
+
+def test_a_network_built_for_one_size_is_counted_for_others():
+    costs = counted(keras_psp.ResNet, "resnet18", image_size=(97, 130))
+    fixed = {"input_shape": (224, 224, 3)}
+    assert counted(keras_psp.ResNet, "resnet18", image_size=(97, 130), **fixed) == costs
+    message = r"network can take. Received: image_size=\(256, 256\) for vgg11. Name another"
+    with pytest.raises(ValueError, match=message):
+        counted(keras_psp.VGG, "A", image_size=(256, 256))
+
+
+def test_only_a_model_of_one_image_is_counted():
+    inputs = [keras.Input((8, 10, 4)) for _ in range(2)]
+    two = keras.Model(inputs, layers.Add()(inputs), name="two")
+    for model in (two, keras.Sequential([layers.Dense(2)], name="unbuilt")):
+        with pytest.raises(ValueError, match=f"only input is an image. Received: {model.name}, a"):
+            count(model)
 
 
 def test_nothing_of_it_stays_behind():
@@ -244,15 +273,18 @@ def test_googlenets_table_says_which_rows_of_the_paper_are_wrong():
         "inception (5a)": "weights and multiply-adds",
     }
     rows = {line.split("  ")[0]: line for line in table.splitlines()}
+    assert re.search(r" 28×28×256 +159K +159\.5K +128M +128\.0M$", rows["inception (3a)"])
     # By hand: 7 · 7 · 3 · 64 weights at 112 · 112 places; of 4c, 509,440 weights, of 5a 1,042,432.
     assert re.search(r" 2\.7K +9\.2K +34M +118\.0M", rows["convolution 7×7/2"])
     assert re.search(r" 463K +497\.5K +100M ", rows["inception (4c)"])
     assert re.search(r" 1072K +1018\.0K +54M +51\.\dM", rows["inception (5a)"])
     assert re.search(r" 6798K +6826K ", rows["sum"])  # 6,990,272 weights
+    assert "6,998,552 parameters" in table
+    assert "13,378,280" in table  # in training
 
 
 def test_vggs_table_has_the_exact_numbers():
-    rows = [line.split() for line in analysis.vgg_table().splitlines()[2:]]
+    rows = [line.split() for line in analysis.vgg_table().splitlines()[3:]]
     assert [row[:3] for row in rows] == [
         ["A", "133M", "132,863,336"],
         ["A-LRN", "133M", "132,863,336"],
@@ -267,9 +299,17 @@ def test_vggs_table_has_the_exact_numbers():
 
 def test_resnets_table_agrees_with_the_paper():
     table = analysis.resnet_table()
-    rows = dict(re.findall(r"^ResNet-(\d+) +([\d.]+G +[\d.]+)G", table, re.MULTILINE))
-    assert list(rows) == ["18", "34", "50", "101", "152"]
-    for row in rows.values():
-        paper, ours = map(float, row.split("G"))
-        assert ours == pytest.approx(paper, rel=0.02)
-    assert "ResNet-152 costs 73% of VGG-16 and" in table
+    pattern = r"^(\S+-\d+) +([\d.]+)G +([\d.]+)G .* ([\d,]+)$"
+    rows = {name: row for name, *row in re.findall(pattern, table, re.MULTILINE)}
+    for paper, ours, _ in rows.values():
+        assert float(ours) == pytest.approx(float(paper), rel=0.02)
+    assert {name: parameters for name, (_, _, parameters) in rows.items()} == {
+        "ResNet-18": "11,689,512",
+        "ResNet-34": "21,797,672",
+        "ResNet-50": "25,557,032",
+        "ResNet-101": "44,549,160",
+        "ResNet-152": "60,192,808",
+        "VGG-16": "138,357,544",
+        "VGG-19": "143,667,240",
+    }
+    assert "ResNet-152 costs less than VGG: 73% of VGG-16 and 57% of VGG-19." in table

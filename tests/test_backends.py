@@ -1,4 +1,4 @@
-"""What must work on JAX and PyTorch as well: layers, losses, scores, PSPNet from building to loading.
+"""What must work on JAX and PyTorch as well: layers, losses, scores, PSPNet from start to file.
 
 A process has one backend, so the tests of these parts run once more in a process of their own, on a
 machine that seems to have no TensorFlow.
@@ -27,6 +27,8 @@ TESTS = [
     "tests/layers/test_blocks.py::test_keeps_the_contract_of_a_layer[bottleneck]",
     "tests/layers/test_convolution.py::test_keeps_the_contract_of_a_layer[1-2]",
     "tests/layers/test_heads.py::test_keeps_the_contract_of_a_layer",
+    "tests/layers/test_heads.py::test_levels_left_small_give_what_they_give_upsampled",
+    "tests/layers/test_heads.py::test_gradients_are_those_of_the_upsampled_levels",
     "tests/layers/test_image_normalization.py::test_keeps_the_contract_of_a_layer[uint8]",
     "tests/layers/test_pyramid_pooling.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_pyramid_pooling.py::test_the_courses_vector",

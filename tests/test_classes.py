@@ -112,6 +112,13 @@ def test_median_frequency_weights_leave_absent_classes_out():
     assert received == pytest.approx([0.6, 0, 3])
 
 
+@pytest.mark.parametrize("wrong", [2, -1])
+def test_class_weights_want_classes(wrong):
+    labels = np.array([[[0, 1, 255, wrong]]])
+    with pytest.raises(ValueError, match=rf"one of 0 … 1 or 255 .*Received: label {wrong}\. Set"):
+        classes.class_weights([(None, labels)], num_classes=2)
+
+
 def test_distinct_colors_begin_as_in_pascal_voc():
     colors = classes.distinct_colors(254)
     assert colors[:4] == [(128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]

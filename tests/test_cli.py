@@ -4,15 +4,17 @@ import contextlib
 import csv
 import io
 import json
+import re
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp import pictures
+from keras_psp import cli, degradation, pictures
 from keras_psp.cli import main
 from keras_psp.data.street_scenes import street_scene
+from keras_psp.files import write_table
 
 SMALL = ["--scenes", "4", "--image-size", "33", "48", "--batch-size", "2", "--epochs", "1"]
 
@@ -218,3 +220,33 @@ def test_data_check_reports_and_tells_by_its_exit_code(tmp_path, write_image):
     code, _, err = run_command("data", "check", tmp_path)
     assert code == 2
     assert "needs a class list" in err
+
+
+def test_tables_prints_those_of_three_papers():
+    code, out, _ = run_command("tables")
+    assert code == 0
+    titles = [line.partition(":")[0] for line in out.splitlines() if ": table " in line]
+    assert titles == ["GoogLeNet", "VGG", "ResNet"]
+
+
+def test_degradation_trains_on_patches_of_scenes(tmp_path, monkeypatch):
+    monkeypatch.setitem(cli.DEFAULTS["street-scenes"], "scenes", 24)
+    shown = []
+
+    def train(file, variant, seed, train, test, settings):
+        shown.append((variant, seed, train, test))
+        write_table(file, [{"step": 20, "loss": 1, "train_error": 0.25, "test_error": 0.5}])
+
+    monkeypatch.setattr(degradation, "_train", train)
+    options = ["--data", "street-scenes", "--patches", "4", "--steps", "20", "--seeds", "3"]
+    options += ["--networks", "plain-20", "ResNet-20", "--run", tmp_path]
+    code, out, err = run_command("degradation", *options)
+    assert code == 0, err
+    assert [(variant, seed) for variant, seed, *_ in shown] == [("plain20", 3), ("resnet20", 3)]
+    (images, classes), (_, test_classes) = shown[0][2:]
+    assert images.shape == (44, 32, 32, 3)
+    assert np.bincount(classes).tolist() == [4] * 11
+    assert np.bincount(test_classes).tolist() == [1] * 11
+    assert re.search(r"plain-20 .* 0\.25 +0\.5", out)
+    assert f"Histories, table.csv and curves.png lie in {tmp_path}" in out
+    assert (tmp_path / "curves.png").is_file()

@@ -1,5 +1,6 @@
 """The degradation experiment at the smallest size, and what its networks are shown."""
 
+import keras
 import numpy as np
 import pytest
 
@@ -37,29 +38,49 @@ def test_batches_are_shifted_by_up_to_four_pixels_and_mirrored_half_of_the_time(
     assert 110 < mirrored < 190
 
 
-def test_every_net_is_trained_once_and_drawn(data, tmp_path, monkeypatch):
-    options = {"steps": 4, "batch_size": 4, "seeds": [1, 2], "evaluations": 2}
-    options["networks"] = ["plain-20", "ResNet-20"]
-    rows = degradation.run_degradation(tmp_path, data, data, **options)
-    assert [(row["network"], row["seed"]) for row in rows] == [
-        ("plain-20", 1),
-        ("plain-20", 2),
-        ("ResNet-20", 1),
-        ("ResNet-20", 2),
-    ]
+def test_every_net_is_trained_once_and_a_killed_one_goes_on(data, tmp_path, monkeypatch, capsys):
+    options = {"steps": 4, "batch_size": 4, "seeds": [1], "evaluations": 2}
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    networks = ["plain-20", "ResNet-20"]
+    rows = degradation.run_degradation(whole, data, data, networks=networks, **options)
+    assert [(row["network"], row["seed"]) for row in rows] == [("plain-20", 1), ("ResNet-20", 1)]
     assert all(row["step"] == 4 and 0 <= row["train_error"] <= 1 for row in rows)
-    history = read_table(tmp_path / "plain-20-seed1.csv")
+    history = read_table(whole / "plain-20-seed1.csv")
     assert [row["step"] for row in history] == ["2", "4"]
-    assert (tmp_path / "curves.png").stat().st_size > 10_000
+    assert (whole / "curves.png").stat().st_size > 10_000
+    assert not list(whole.glob("*.h5"))
+    said = capsys.readouterr().out
+    assert "ResNet-20, seed 1: net 2 of 2" in said
+    assert "step 2 of 4: loss" in said
 
-    # Cut off before the last net, the experiment goes on with that one.
-    (tmp_path / "ResNet-20-seed2.csv").unlink()
-    trained = []
+    # Killed in its second half, it goes on there, and ends as if nothing had been.
+    evaluate, times = keras.Model.evaluate, []
 
-    def train(name, seed, *_):
-        trained.append((name, seed))
-        return history
+    def kill(*args, **kwargs):
+        times.append(1)
+        if len(times) == 2:
+            raise KeyboardInterrupt
+        return evaluate(*args, **kwargs)
 
-    monkeypatch.setattr(degradation, "_train", train)
-    degradation.run_degradation(tmp_path, data, data, **options)
-    assert trained == [("ResNet-20", 2)]
+    monkeypatch.setattr(keras.Model, "evaluate", kill)
+    options["networks"] = ["plain-20"]
+    with pytest.raises(KeyboardInterrupt):
+        degradation.run_degradation(killed, data, data, **options)
+    degradation.run_degradation(killed, data, data, **options)
+    assert len(times) == 3
+    assert "Going on after step 2" in capsys.readouterr().out
+    for again, first in zip(read_table(killed / "plain-20-seed1.csv"), history, strict=True):
+        for column in ("step", "loss", "train_error", "test_error"):
+            assert float(again[column]) == pytest.approx(float(first[column]), rel=1e-4)
+
+    degradation.run_degradation(killed, data, data, **options)
+    assert len(times) == 3  # what has been trained is not trained again
+    with pytest.raises(ValueError, match=r"changed \(steps: 4 → 8\)\. Take another folder"):
+        degradation.run_degradation(killed, data, data, **{**options, "steps": 8})
+
+
+def test_bad_arguments(data, tmp_path):
+    with pytest.raises(ValueError, match=r"Received: steps=5, evaluations=20\. Take more steps"):
+        degradation.run_degradation(tmp_path, data, data, steps=5)
+    with pytest.raises(ValueError, match=r"network='plain20'\. Did you mean 'plain-20'"):
+        degradation.run_degradation(tmp_path, data, data, networks=["plain20"])

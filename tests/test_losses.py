@@ -168,10 +168,22 @@ def test_a_label_out_of_range_is_named(wrong):
         SparseCategoricalCrossentropy()(labels, np.zeros((1, 2, 2, 11), "float32"))
 
 
+def test_an_interpolated_label_map_is_no_label_map():
+    with pytest.raises(
+        ValueError,
+        match=r"must be one of 0 … 10 or 255 for void\. Received: label 2\.5, nan\. .*"
+        r"Resize label maps to the nearest pixel, without interpolation\.",
+    ):
+        SparseCategoricalCrossentropy()(
+            np.array([[[3, 255], [2.5, np.nan]]]), np.zeros((1, 2, 2, 11), "float32")
+        )
+
+
+@pytest.mark.parametrize("dtype", ["int32", "float32"])
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "XLA"])
-def test_a_label_out_of_range_in_a_compiled_step(jit):
+def test_a_label_out_of_range_in_a_compiled_step(jit, dtype):
     loss = SparseCategoricalCrossentropy()
-    labels, logits = np.array([[[3, 255], [-4, 10]]], "int32"), np.zeros((1, 2, 2, 11), "float32")
+    labels, logits = np.array([[[3, 255], [-4, 10]]], dtype), np.zeros((1, 2, 2, 11), "float32")
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

@@ -7,8 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import keras_psp
 from keras_psp import pictures
 from keras_psp.classes import CAMVID, VOID, ClassList
+from keras_psp.layers import PyramidPooling
+from tests.tiny import Tiny
 
 TWO = ClassList(["road", "other"], [(200, 0, 0), (0, 0, 100)])
 
@@ -79,6 +82,155 @@ def test_overlay_needs_equal_sizes():
         pictures.overlay(np.zeros((4, 5, 3)), np.zeros((5, 4), int))
 
 
+# Errors -----------------------------------------------------------------------------------------
+
+COLORS = {
+    "right": pictures.RIGHT,
+    "wrong": pictures.WRONG,
+    "hit": pictures.HIT,
+    "miss": pictures.MISS,
+    "false alarm": pictures.FALSE_ALARM,
+    "other": pictures.RIGHT,
+    "void": pictures.VOID_COLOR,
+}
+
+
+@pytest.mark.parametrize(
+    "label, expected",
+    [
+        (None, ["right", "wrong", "wrong", "right", "void", "void", "wrong"]),
+        (5, ["hit", "miss", "false alarm", "other", "void", "void", "other"]),
+        (3, ["other", "false alarm", "miss", "hit", "void", "void", "other"]),
+        # The highest class there can be, and one that does not occur.
+        (253, ["other", "other", "other", "other", "void", "void", "miss"]),
+        (7, ["other", "other", "other", "other", "void", "void", "other"]),
+    ],
+)
+@pytest.mark.parametrize("dtype", ["uint8", "int64"])
+def test_errors_by_hand(label, expected, dtype):
+    truth = np.array([[5, 5, 3, 3, VOID, VOID, 253]], dtype)
+    prediction = np.array([[5, 3, 5, 3, 5, VOID, VOID]], dtype)
+    errors = pictures.error_map(truth, prediction, label)
+    assert errors.dtype == np.uint8
+    assert errors[0].tolist() == [list(COLORS[name]) for name in expected]
+
+
+def test_errors_of_each_class_add_up_to_the_scores():
+    rng = np.random.default_rng(0)
+    truth, prediction = rng.choice([0, 1, 2, 10, VOID], (2, 2, 30, 40))
+    prediction[prediction == VOID] = 10
+    iou = keras_psp.metrics.iou_per_class(
+        np.array([[((truth == i) & (prediction == j)).sum() for j in range(11)] for i in range(11)])
+    )
+    for label in (0, 1, 2, 10):
+        errors = pictures.error_map(truth, prediction, label)
+        hit, miss, false_alarm = (
+            (errors == COLORS[name]).all(-1).sum() for name in ("hit", "miss", "false alarm")
+        )
+        assert hit / (hit + miss + false_alarm) == pytest.approx(float(iou[label]))
+
+
+def test_errors_need_equal_shapes():
+    message = r"Received: truth of shape \(4, 5\), prediction of shape \(4, 5, 11\)\..*argmax"
+    with pytest.raises(ValueError, match=message):
+        pictures.error_map(np.zeros((4, 5), int), np.zeros((4, 5, 11)))
+
+
+@pytest.mark.parametrize("label", [VOID, -1, 1.0, "Car"])
+def test_errors_of_what_is_no_class(label):
+    with pytest.raises(ValueError, match=rf"void is no class\. Received: label={label!r}\. Find"):
+        pictures.error_map(np.zeros((4, 5), int), np.zeros((4, 5), int), label)
+
+
+@pytest.fixture
+def figure(monkeypatch):
+    """Figures come back as Matplotlib holds them, so that their panels can be looked into."""
+    monkeypatch.setattr(pictures, "_finish", lambda figure, file: figure)
+
+
+def test_each_class_has_its_panel_with_errors_and_iou(figure):
+    truth = np.full((20, 30), 5)
+    truth[:10] = 10
+    truth[:, :3] = VOID
+    prediction = np.full((20, 30), 5)
+    prediction[:5] = 10
+    prediction[:, :3] = 2  # counts nowhere, and has no panel
+    shown = pictures.class_errors(None, np.zeros((20, 30, 3)), truth, prediction)
+    panels = [axes for axes in shown.axes if axes.images]
+    titles = [panel.get_title() for panel in panels]
+    assert titles == ["Image", "Road, IoU 0.667", "Bicyclist, IoU 0.500"]
+    for panel, label in zip(panels[1:], (5, 10), strict=True):
+        expected = pictures.error_map(truth, prediction, label)
+        assert np.array_equal(panel.images[0].get_array(), expected)
+    names = [text.get_text() for text in shown.legends[0].get_texts()]
+    assert names == ["Hit", "Miss", "False alarm", "Other class", "Void"]
+
+
+@pytest.mark.parametrize("names", ["Tree", ["Tree", "Sky", "Car", "Road", "Fence"]])
+def test_chosen_classes(figure, names):
+    labels = np.full((20, 30), 1)
+    shown = pictures.class_errors(None, np.zeros((20, 30, 3)), labels, labels, names)
+    titles = [axes.get_title() for axes in shown.axes if axes.images]
+    absent = [] if names == "Tree" else [f"{name}, absent" for name in names[1:]]
+    assert titles == ["Image", "Tree, IoU 1.000", *absent]
+
+
+def test_errors_of_a_class_that_there_is_not():
+    labels = np.zeros((4, 5), int)
+    with pytest.raises(ValueError, match=r"Received: class='Cra'\. Did you mean 'Car'\?"):
+        pictures.class_errors(None, np.zeros((4, 5, 3)), labels, labels, "Cra")
+    with pytest.raises(ValueError, match=r"0 … 1 or 255 .* Received: label=2\. "):
+        pictures.class_errors(None, np.zeros((4, 5, 3)), labels, labels + 2, classes=TWO)
+
+
+# Pyramid pooling --------------------------------------------------------------------------------
+
+
+def pyramid(bins):
+    """A model whose pyramid passes the red of an image on."""
+    image = keras.Input((None, None, 3))
+    layer = PyramidPooling(bins, filters=1, epsilon=1e-12)
+    model = keras.Model(image, layer(image))
+    for convolution in layer.convolutions:
+        convolution.set_weights([np.array([1.0, 0, 0]).reshape(1, 1, 3, 1)])
+    return model
+
+
+@pytest.mark.parametrize("bins", [(1,), (2, 1), (3, 4, 12)])
+def test_pyramid_shows_the_cells_of_every_level(figure, bins):
+    image = np.random.default_rng(0).integers(0, 256, (12, 24, 3), "uint8")
+    shown = pictures.pyramid_activations(None, pyramid(bins), image)
+    *panels, bar = shown.axes
+    maps = [panel.images[0].get_array() for panel in panels]
+    above, below = maps[: 1 + len(bins)], maps[1 + len(bins) :]
+    assert np.array_equal(above[0], image)
+    rms = np.sqrt((image.astype(float) ** 2).mean(-1))
+    np.testing.assert_allclose(below[0], rms, rtol=1e-5)
+    for b, cells, upsampled in zip(bins, above[1:], below[1:], strict=True):
+        red = image[..., 0].reshape(b, 12 // b, b, 24 // b)
+        np.testing.assert_allclose(cells, red.mean((1, 3)), rtol=1e-5)
+        assert upsampled.shape == (12, 24)
+        if b > 1:  # aligned corners
+            corners = (slice(None, None, 11), slice(None, None, 23))
+            expected = cells[:: b - 1, :: b - 1]
+            np.testing.assert_allclose(upsampled[corners], expected, rtol=1e-5)
+        else:
+            np.testing.assert_allclose(upsampled, cells[0, 0], rtol=1e-5)
+    titles = [panel.get_title() for panel in panels]
+    assert titles[: 1 + len(bins)] == ["Image", *(f"{b}×{b} cells" for b in bins)]
+    # One scale for all.
+    top = max(map(np.max, [*above[1:], *below]))
+    for panel in panels[1:]:
+        assert panel.images[0].get_clim() == (0, pytest.approx(top))
+    assert "root mean square" in bar.get_ylabel()
+
+
+def test_pyramid_of_a_model_without_one():
+    message = r"Only a model with a PyramidPooling layer .* Received: model 'tiny"
+    with pytest.raises(ValueError, match=message):
+        pictures.pyramid_activations(None, Tiny(), np.zeros((8, 8, 3)))
+
+
 # Files ------------------------------------------------------------------------------------------
 
 
@@ -123,8 +275,8 @@ def test_gallery_shows_truth_prediction_and_errors(tmp_path):
 
     # A third of the valid pixels is right: columns 20 to 39 of 60.
     errors = picture[:, -picture.shape[1] // 4 :]
-    right = (errors == pictures._RIGHT).all(-1).sum()
-    wrong = (errors == pictures._WRONG).all(-1).sum()
+    right = (errors == pictures.RIGHT).all(-1).sum()
+    wrong = (errors == pictures.WRONG).all(-1).sum()
     assert right / (right + wrong) == pytest.approx(1 / 3, abs=0.03)
 
 
@@ -142,8 +294,10 @@ def test_gallery_of_void_alone(tmp_path):
             tmp_path / "a.png", np.zeros((1, 20, 30, 3)), void, np.zeros_like(void)
         )
     )
-    assert not has_color(picture, pictures._RIGHT)
-    assert not has_color(picture, pictures._WRONG)
+    above_the_legend = picture[: picture.shape[0] // 2]
+    assert has_color(above_the_legend, pictures.VOID_COLOR)
+    assert not has_color(above_the_legend, pictures.RIGHT)
+    assert not has_color(above_the_legend, pictures.WRONG)
 
 
 @pytest.mark.parametrize("images, labels", [(0, 0), (2, 1)])
@@ -154,6 +308,66 @@ def test_gallery_counts_its_pictures(tmp_path, images, labels):
             tmp_path / "a.png", np.zeros((images, 8, 8, 3)), np.zeros((labels, 8, 8), int)
         )
     assert not list(tmp_path.iterdir())
+
+
+def test_gallery_of_the_highest_class_and_of_void(figure):
+    many = ClassList([f"class {k}" for k in range(254)])
+    truth, prediction = np.full((2, 1, 20, 30), 253)
+    truth[:, :10] = VOID
+    shown = pictures.segmentation_gallery(None, [np.zeros((20, 30, 3))], truth, prediction, many)
+    _, of_truth, of_prediction, of_errors = (axes.images[0].get_array() for axes in shown.axes)
+    for picture, upper, lower in [
+        (of_truth, pictures.VOID_COLOR, many.colors[253]),
+        (of_prediction, many.colors[253], many.colors[253]),
+        (of_errors, pictures.VOID_COLOR, pictures.RIGHT),
+    ]:
+        assert (picture[:10] == upper).all()
+        assert (picture[10:] == lower).all()
+    (legend,) = shown.legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["class 253", "Void", "Right", "Wrong"]
+    colors = [patch.get_facecolor()[:3] for patch in legend.get_patches()]
+    np.testing.assert_allclose(colors[0], np.array(many.colors[253]) / 255)
+    assert shown.axes[3].texts[0].get_text() == "100.0% right"
+
+
+def test_galleries_with_a_whole_legend_are_of_one_size():
+    images, truth = np.zeros((1, 20, 30, 3)), np.zeros((1, 20, 30), int)
+    predictions = [truth, np.arange(600).reshape(1, 20, 30) % 11]
+    whole, sparing = (
+        {
+            pictures.segmentation_gallery(None, images, truth, p, whole_legend=whole_legend).size
+            for p in predictions
+        }
+        for whole_legend in (True, False)
+    )
+    assert len(whole) == 1
+    assert len(sparing) == 2
+
+
+IMAGE, LABELS = np.full((20, 30, 3), 77), np.full((20, 30), 5)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        pictures.legend,
+        lambda file: pictures.segmentation_gallery(file, [IMAGE], [LABELS], [LABELS]),
+        lambda file: pictures.segmentation_gallery(file, [IMAGE]),
+        lambda file: pictures.class_errors(file, IMAGE, LABELS, LABELS),
+        lambda file: pictures.pyramid_activations(file, pyramid((1, 2)), IMAGE),
+        lambda file: pictures.training_curves(file, HISTORY),
+        lambda file: pictures.per_class_bars(file, [0.8, 0.4], TWO),
+        lambda file: pictures.degradation_curves(
+            file, {("plain-20", 1): [{"step": 1, "train_error": 0.5, "test_error": 0.6}]}
+        ),
+    ],
+)
+def test_without_a_file_a_figure_is_the_picture_itself(draw, tmp_path):
+    picture = draw(None)
+    assert not list(tmp_path.iterdir())
+    assert picture._repr_png_()  # which notebooks show
+    assert np.array_equal(np.asarray(picture), read(draw(tmp_path / "a.png")))
 
 
 def test_legend_has_every_colour(tmp_path):

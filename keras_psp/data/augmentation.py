@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from keras_psp.classes import CAMVID, VOID
-from keras_psp.data.pipeline import pass_numbers
+from keras_psp.data.pipeline import Passes
 from keras_psp.naming import check_name
 
 # Mean colour of ImageNet (RGB, 0-255): what a network that normalises by it sees as nothing.
@@ -351,7 +351,7 @@ class Augmentation:
 
         return tf.function(run, autograph=False, reduce_retracing=True)
 
-    def map(self, dataset: Any) -> Any:
+    def map(self, dataset: Any, passes: Passes | None = None) -> Any:
         """Augments a `tf.data.Dataset` of batches `(images, labels)`, several batches at a time.
 
         What the layers draw depends on the seed alone (not on TensorFlow's global one); each pass
@@ -360,6 +360,7 @@ class Augmentation:
         Args:
             dataset: Batches of images (batch, height, width, 3), 0-255, and of integer labels
                 (batch, height, width).
+            passes: What numbers the passes; by default they are counted from here on.
 
         Returns:
             The dataset of the augmented batches, of the same length.
@@ -371,7 +372,8 @@ class Augmentation:
             return result["images"], result["segmentation_masks"]
 
         # Not `Dataset.random`, whose numbers depend on TensorFlow's global seed as well.
-        seeds = pass_numbers().flat_map(
+        numbers = (passes or Passes()).numbers()
+        seeds = numbers.flat_map(
             lambda number: tf.data.Dataset.counter().map(lambda place: 2**32 * number + place)
         )
         seeds = seeds.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))

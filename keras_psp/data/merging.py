@@ -76,5 +76,6 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
     dataset = data.map(lambda image, labels: (image, tf.gather(table, labels)))
     dataset.class_names = list(new.names)
     dataset.class_colors = list(new.colors)
-    dataset.sample_names = data.sample_names
+    for attribute in ("sample_names", "shuffled", "passes"):
+        setattr(dataset, attribute, getattr(data, attribute))
     return dataset

@@ -69,7 +69,8 @@ def make_dataset(
     Returns:
         A dataset of known cardinality. Images are float32 `(batch, height, width, 3)`, RGB 0–255;
         labels int32 `(batch, height, width)`, 255 void. Its attributes `class_names`,
-        `class_colors` and `sample_names` say what is in it.
+        `class_colors` and `sample_names` say what is in it, and `shuffled` whether the frames come
+        in another order than their names.
 
     Raises:
         ValueError: If a file cannot be used. Without cache it is read later, in TensorFlow, which
@@ -111,10 +112,11 @@ def make_dataset(
             )
         return image, label
 
+    passes = Passes()
     numbers = tf.data.Dataset.range(len(samples))
     if shuffle:
         # Not `Dataset.shuffle`, whose order depends on TensorFlow's global seed as well.
-        numbers = pass_numbers().map(
+        numbers = passes.numbers().map(
             lambda n: tf.random.experimental.stateless_shuffle(tf.range(len(samples)), [seed, n])
         )
         numbers = numbers.unbatch().apply(tf.data.experimental.assert_cardinality(len(samples)))
@@ -147,27 +149,37 @@ def make_dataset(
             crop=crop_size is not None,
             num_classes=len(classes),
             input_size=size,
-        ).map(dataset)
+        ).map(dataset, passes)
 
     dataset = dataset.prefetch(AUTOTUNE)
     # As keras.utils.image_dataset_from_directory has it; datasets made from this one lack them.
     dataset.class_names = list(classes.names)
     dataset.class_colors = list(classes.colors)
     dataset.sample_names = [sample.name for sample in samples]
+    dataset.shuffled = bool(shuffle)
+    dataset.passes = passes
     return dataset
 
 
-def pass_numbers() -> Any:
-    """Returns a `tf.data.Dataset` of one number: how often it has been iterated before.
+class Passes:
+    """Numbers the passes over a dataset.
 
-    What is derived from it and a seed differs from pass to pass, and depends on nothing else.
+    What is derived from the number and a seed differs from pass to pass, and depends on nothing
+    else. A run that goes on after its epoch `n` sets `first` to `n`, so that order and views go on
+    as well.
     """
-    import tensorflow as tf
 
-    numbers = itertools.count()
-    return tf.data.Dataset.from_generator(
-        lambda: [next(numbers)], output_signature=tf.TensorSpec((), tf.int64)
-    )
+    def __init__(self) -> None:
+        self.first = 0
+
+    def numbers(self) -> Any:
+        """Returns a `tf.data.Dataset` of one number: `first` and how often it was iterated."""
+        import tensorflow as tf
+
+        before = itertools.count()
+        return tf.data.Dataset.from_generator(
+            lambda: [self.first + next(before)], output_signature=tf.TensorSpec((), tf.int64)
+        )
 
 
 def load_splits(

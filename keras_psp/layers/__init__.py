@@ -4,23 +4,26 @@ from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
 from keras_psp.layers.blocks import BasicBlock, DilatedBottleneck
 from keras_psp.layers.convolution import PaddedConv2D
+from keras_psp.layers.dilated_pooling import DilatedAveragePooling2D, DilatedMaxPooling2D
 from keras_psp.layers.heads import SegmentationHead
 from keras_psp.layers.image_normalization import ImageNormalization
 from keras_psp.layers.inception_module import InceptionModule
 from keras_psp.layers.local_response_normalization import LocalResponseNormalization
-from keras_psp.layers.max_pooling import DilatedMaxPooling2D
+from keras_psp.layers.pyramid_convolution import PyramidConv2D
 from keras_psp.layers.pyramid_pooling import PyramidPooling
 
 __all__ = [
     "BasicBlock",
     "BatchNormalization",
     "BilinearUpsample",
+    "DilatedAveragePooling2D",
     "DilatedBottleneck",
     "DilatedMaxPooling2D",
     "ImageNormalization",
     "InceptionModule",
     "LocalResponseNormalization",
     "PaddedConv2D",
+    "PyramidConv2D",
     "PyramidPooling",
     "SegmentationHead",
 ]

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from keras_psp.layers.batch_normalization import BatchNormalization
+from keras_psp.layers.pyramid_convolution import PyramidConv2D
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -17,10 +18,13 @@ class SegmentationHead(keras.layers.Layer):
         filters: Channels of the 3×3 convolution (512 in PSPNet's head, 256 in its auxiliary head).
         num_classes: Channels of the output.
         dropout: Share of whole channels dropped in training, 0–1.
+        align_corners: How pyramid levels are upsampled, see `BilinearUpsample`.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
-        `(batch, height, width, channels)`
+        `(batch, height, width, channels)`; or a list of features and pyramid levels, as
+        `PyramidPooling(upsample=False)` gives it, which has the answer that they have upsampled and
+        concatenated (see `PyramidConv2D`).
 
     Output shape:
         `(batch, height, width, num_classes)`: logits.
@@ -40,21 +44,29 @@ class SegmentationHead(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, filters: int, num_classes: int, dropout: float = 0.1, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        num_classes: int,
+        dropout: float = 0.1,
+        align_corners: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.filters = filters
         self.num_classes = num_classes
         self.dropout = dropout
+        self.align_corners = align_corners
         policy = {"dtype": self.dtype_policy}
         channels_last = {"data_format": "channels_last", **policy}
-        self.conv1 = keras.layers.Conv2D(
+        self.conv1 = PyramidConv2D(
             filters,
             3,
-            padding="same",
+            align_corners,
             use_bias=False,
             kernel_initializer="he_normal",
             name="conv1",
-            **channels_last,
+            **policy,
         )
         self.bn1 = BatchNormalization(name="bn1", **policy)
         self.drop = keras.layers.SpatialDropout2D(dropout, name="dropout", **channels_last)
@@ -62,7 +74,7 @@ class SegmentationHead(keras.layers.Layer):
 
     def build(self, input_shape):
         self.conv1.build(input_shape)
-        hidden = (*input_shape[:-1], self.filters)
+        hidden = self.conv1.compute_output_shape(input_shape)
         self.bn1.build(hidden)
         self.conv2.build(hidden)
         self.built = True
@@ -72,7 +84,7 @@ class SegmentationHead(keras.layers.Layer):
         return self.conv2(self.drop(x, training=training))
 
     def compute_output_shape(self, input_shape):
-        return (*input_shape[:-1], self.num_classes)
+        return (*self.conv1.compute_output_shape(input_shape)[:-1], self.num_classes)
 
     def get_config(self):
         return {
@@ -80,4 +92,5 @@ class SegmentationHead(keras.layers.Layer):
             "filters": self.filters,
             "num_classes": self.num_classes,
             "dropout": self.dropout,
+            "align_corners": self.align_corners,
         }

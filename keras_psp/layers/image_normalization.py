@@ -34,7 +34,7 @@ class ImageNormalization(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: If there is no such mode.
+        ValueError: If there is no such mode, or what is called with it has not three channels.
 
     Example:
 
@@ -54,6 +54,13 @@ class ImageNormalization(keras.layers.Layer):
         self.mode = check_name("normalization", mode, NORMALIZATIONS)
 
     def call(self, inputs):
+        # One channel would be taken for three equal ones.
+        if inputs.shape[-1] not in (3, None):
+            raise ValueError(
+                "Images are RGB, (batch, height, width, 3). "
+                f"Received: images of shape {tuple(inputs.shape)}. Repeat the channel of greyscale "
+                "images three times; leave out a channel of transparency."
+            )
         row = NORMALIZATIONS[self.mode]
         x = ops.cast(inputs, "float32")
         if row["bgr"]:

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_psp.layers.batch_normalization import BatchNormalization
-from keras_psp.layers.max_pooling import DilatedMaxPooling2D
+from keras_psp.layers.dilated_pooling import DilatedMaxPooling2D
 
 
 @keras.saving.register_keras_serializable("keras_psp")

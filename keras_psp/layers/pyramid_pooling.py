@@ -29,13 +29,16 @@ class PyramidPooling(keras.layers.Layer):
         epsilon: Epsilon of the batch normalisation.
         align_corners: Whether the corners' centres coincide in the upsampling, see
             `BilinearUpsample`.
+        upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
+            cells they are, which is all that `PyramidConv2D` needs.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, height, width, channels + len(bins) * filters)`
+        `(batch, height, width, channels + len(bins) * filters)`; without `upsample` a list: the
+        input, and `(batch, b, b, filters)` for each `b` in `bins`.
 
     Raises:
         ValueError: If `bins` is empty or holds anything but positive integers, or the input has
@@ -63,6 +66,7 @@ class PyramidPooling(keras.layers.Layer):
         momentum: float = 0.9,
         epsilon: float = 1e-5,
         align_corners: bool = True,
+        upsample: bool = True,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -76,6 +80,7 @@ class PyramidPooling(keras.layers.Layer):
         self.momentum = momentum
         self.epsilon = epsilon
         self.align_corners = align_corners
+        self.upsample = upsample
         self.batch_normalizations = [
             BatchNormalization(momentum, epsilon, name=f"level{i}_bn", dtype=self.dtype_policy)
             for i, _ in enumerate(self.bins, 1)
@@ -116,16 +121,29 @@ class PyramidPooling(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         size = tuple(ops.shape(inputs)[1:3])
-        outputs = [inputs]
-        for bins, conv, bn in self._levels():
-            x = adaptive_average_pool(inputs, size, bins)
-            x = ops.relu(bn(conv(x), training=training))
-            outputs.append(resize_bilinear(x, (bins, bins), size, self.align_corners))
-        return ops.concatenate(outputs, axis=-1)
+        levels = self.pooled(inputs, training)
+        if not self.upsample:
+            return [inputs, *levels]
+        upsampled = [
+            resize_bilinear(x, (bins, bins), size, self.align_corners)
+            for bins, x in zip(self.bins, levels, strict=True)
+        ]
+        return ops.concatenate([inputs, *upsampled], axis=-1)
+
+    def pooled(self, inputs, training=None):
+        """What the levels say before it is upsampled: a list of `(batch, b, b, filters)`."""
+        size = tuple(ops.shape(inputs)[1:3])
+        return [
+            ops.relu(bn(conv(adaptive_average_pool(inputs, size, bins)), training=training))
+            for bins, conv, bn in self._levels()
+        ]
 
     def compute_output_shape(self, input_shape):
         *size, channels = input_shape
-        return (*size, channels + len(self.bins) * self._filters(input_shape))
+        filters = self._filters(input_shape)
+        if self.upsample:
+            return (*size, channels + len(self.bins) * filters)
+        return [tuple(input_shape), *((size[0], b, b, filters) for b in self.bins)]
 
     def get_config(self):
         return {
@@ -135,6 +153,7 @@ class PyramidPooling(keras.layers.Layer):
             "momentum": self.momentum,
             "epsilon": self.epsilon,
             "align_corners": self.align_corners,
+            "upsample": self.upsample,
         }
 
 

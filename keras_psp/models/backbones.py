@@ -6,9 +6,17 @@ from typing import Any
 
 import keras
 
-from keras_psp.layers import ImageNormalization, LocalResponseNormalization, PaddedConv2D
+from keras_psp.layers import (
+    DilatedAveragePooling2D,
+    DilatedMaxPooling2D,
+    ImageNormalization,
+    LocalResponseNormalization,
+    PaddedConv2D,
+)
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
+from keras_psp.models.classifier import checked_shape
 from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
+from keras_psp.models.inception import V3S, Inception
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.naming import check_name
@@ -49,6 +57,15 @@ def _dilated(build):
     return features
 
 
+def _inception(name, weights):
+    model = Inception(name, include_top=False, weights=weights)
+    # Its branches are maps of their own: which are the features must be said.
+    maps = [model.get_layer(module).output for module in ("mixed7", "mixed10")]
+    features = keras.Model(model.input, maps, name=name)
+    features.initial_weights = model.initial_weights
+    return features
+
+
 _VGG = _dilated(lambda name, weights: VGG(name, include_top=False, weights=weights))
 _ALEXNET = _dilated(lambda name, weights: AlexNet(name, include_top=False, weights=weights))
 
@@ -58,6 +75,7 @@ BACKBONES: dict = {
     **dict.fromkeys(VGGS, _VGG),
     **dict.fromkeys(GOOGLENETS, _googlenet),
     **dict.fromkeys(ALEXNETS, _ALEXNET),
+    **dict.fromkeys(V3S, _dilated(_inception)),
 }
 
 # What the published weights of `keras.applications` want done to an image, by the start of the
@@ -167,7 +185,8 @@ def _from_model(source, output_stride, input_shape, normalization):
     dilation = _Dilation(source, output_stride)
     if normalization == "auto":
         normalization = _wanted_normalization(source, dilation.operations)
-    image = keras.Input(input_shape, name="image")
+    shape = checked_shape(input_shape, default=None, minimum=1, fixed=False)
+    image = keras.Input(shape, name="image")
     normalize = ImageNormalization(normalization, name=f"{source.name}_normalize")
     features = dilation.copy(image, normalize(image))
     model = keras.Model(image, features, name=f"{source.name}_backbone")
@@ -205,7 +224,12 @@ _CONVOLUTIONS = (
     keras.layers.DepthwiseConv2D,
     keras.layers.SeparableConv2D,
 )
-_POOLS = (keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+# Poolings, and what they are behind a stride that was taken out.
+_DILATED_POOLS: dict[type, Any] = {
+    keras.layers.MaxPooling2D: DilatedMaxPooling2D,
+    keras.layers.AveragePooling2D: DilatedAveragePooling2D,
+}
+_POOLS = tuple(_DILATED_POOLS)
 # Layers that need no dilation: they treat every place alike, and by itself or with all the others.
 _POINTWISE = (
     keras.layers.Activation,
@@ -335,8 +359,6 @@ class _Dilation:
         kernel, rates = (
             (layer.pool_size, (1, 1)) if pool else (layer.kernel_size, layer.dilation_rate)
         )
-        if pool and undone > 1 and max(kernel) > 1:
-            raise self._error(f"its pooling layer {layer.name} ({kernel[0]}×{kernel[1]})")
         changes: dict[str, Any] = {"strides": tuple(s // removed for s in layer.strides)}
         if not pool:
             changes["dilation_rate"] = tuple(undone * rate for rate in rates)
@@ -352,6 +374,13 @@ class _Dilation:
         else:
             before = [r // 2 for r in reach]
         changes["padding"] = "same"
+        if pool and undone > 1 and max(kernel) > 1:
+            odd = all(r % 2 == 0 and b == r // 2 for b, r in zip(before, reach, strict=True))
+            if not odd or kernel[0] != kernel[1] or changes["strides"] != (1, 1):
+                raise self._error(f"its pooling layer {layer.name} ({kernel[0]}×{kernel[1]})")
+            return _DILATED_POOLS[type(layer)](
+                kernel[0], undone, name=layer.name, dtype=layer.dtype_policy
+            )(x)
         if any(undone * b != undone * r // 2 for b, r in zip(before, reach, strict=True)):
             # The map keeps its size, but sees further to one side than to the other.
             sides = [(undone * b, undone * (r - b)) for b, r in zip(before, reach, strict=True)]

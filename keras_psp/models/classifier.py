@@ -28,7 +28,11 @@ class Classifier(keras.Model):
 
 
 def checked_shape(
-    input_shape: Sequence[int | None] | None, *, default: int | None, minimum: int, fixed: bool
+    input_shape: Sequence[int | None] | None,
+    *,
+    default: int | None = None,
+    minimum: int = 1,
+    fixed: bool = False,
 ) -> tuple[int | None, ...]:
     """The shape of the images that a classifier takes.
 
@@ -42,9 +46,15 @@ def checked_shape(
         `(height, width, 3)`.
 
     Raises:
-        ValueError: If a side is too small, or unknown where it must be known.
+        ValueError: If it is not the shape of an RGB image, or if a side is too small, or unknown
+            where it must be known.
     """
     shape = (default, default, 3) if input_shape is None else tuple(input_shape)
+    if len(shape) != 3 or shape[-1] != 3:
+        raise ValueError(
+            "Images are RGB, (height, width, 3). "
+            f"Received: input_shape={shape}. Name all three; grey images repeat their channel."
+        )
     height, width, _ = shape
     if any(side is not None and side < minimum for side in (height, width)):
         raise ValueError(
@@ -88,11 +98,12 @@ def add_end(
         "avg": keras.layers.GlobalAveragePooling2D,
         "max": keras.layers.GlobalMaxPooling2D,
     }
+    if pooling is not None:
+        check_name("pooling", pooling, pools)
     if not include_top:
         if pooling is None:
             return x
-        pool = pools[check_name("pooling", pooling, pools)]
-        return pool(data_format="channels_last", name=f"{pooling}_pool")(x)
+        return pools[pooling](data_format="channels_last", name=f"{pooling}_pool")(x)
     if hidden:
         x = keras.layers.Flatten(data_format="channels_last", name="flatten")(x)
     else:

@@ -20,11 +20,12 @@ class PSPNet(SegmentationModel):
                    └──────→ auxiliary head (in training only)
 
     Args:
-        backbone: A name from the table (`"resnet18"` … `"resnet269"`, each also `_deep`: the stem
-            of the PSPNet authors; `_v1c`: OpenMMLab's), or a functional Keras model with its
-            weights (from `keras.applications`, KerasHub, KerasCV, your own), which is copied and
-            dilated. What it wants done to an image is found out, or a warning says how to say it:
-            see `build_backbone`.
+        backbone: A name from the table `keras_psp.models.BACKBONES` (`"resnet18"` … `"resnet269"`,
+            each also `_deep`: the stem of the PSPNet authors, or `_v1c`: OpenMMLab's; `"vgg16"`,
+            `"googlenet"`, …), or a functional Keras model with its weights (from
+            `keras.applications`, KerasHub, KerasCV, your own), which is copied and dilated. What it
+            wants done to an image is found out, or a warning says how to say it: see
+            `build_backbone`.
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
             weights can be had, otherwise random values and a warning that says why), `"imagenet"`
@@ -101,9 +102,9 @@ class PSPNet(SegmentationModel):
         pyramid_pooling = None
         if bins:
             pyramid_pooling = PyramidPooling(
-                bins, align_corners=align_corners, name="pyramid_pooling"
+                bins, align_corners=align_corners, upsample=False, name="pyramid_pooling"
             )
-        head = SegmentationHead(late // 4, num_classes, dropout, name="head")
+        head = SegmentationHead(late // 4, num_classes, dropout, align_corners, name="head")
         auxiliary_head = None
         if auxiliary_weight:
             auxiliary_head = SegmentationHead(

@@ -13,7 +13,7 @@ from keras_psp.layers import (
     ImageNormalization,
     PaddedConv2D,
 )
-from keras_psp.models.classifier import Classifier, add_end
+from keras_psp.models.classifier import Classifier, add_end, checked_shape
 from keras_psp.models.weights import load_first_weights
 from keras_psp.naming import check_name
 
@@ -28,6 +28,7 @@ class Variant:
         stem: Filters, kernel size and stride of each convolution before the stages.
         pooled: Whether a 3×3 max pooling with stride 2 follows them.
         filters: Channels of the blocks of the first stage; every other stage has twice as many.
+        residual: Whether blocks have shortcuts.
         shortcut: What a shortcut is where the shape changes: the paper's option `"A"` or `"B"`.
         stride_on: Which convolution of a bottleneck has the stride.
         use_bias: Whether convolutions have biases.
@@ -42,6 +43,7 @@ class Variant:
     stem: tuple[tuple[int, int, int], ...] = ((64, 7, 2),)
     pooled: bool = True
     filters: int = 64
+    residual: bool = True
     shortcut: str = "B"
     stride_on: str = "3x3"
     use_bias: bool = False
@@ -71,6 +73,7 @@ _APPLICATIONS: dict[str, Any] = {
 # resnet18_deep … the PSPNet authors': three 3×3 convolutions in the stem
 # resnet50_v1b …  torchvision's: 7×7 stem, the stride on the 3×3
 # resnet18_v1c …  OpenMMLab's: three narrower 3×3 in the stem, and dilation that spreads late
+# plain18, 34     the paper's without shortcuts
 RESNETS: dict[str, Variant] = {}
 for _depth, _blocks in _BLOCKS.items():
     _kind = "basic" if _depth < 50 else "bottleneck"
@@ -81,13 +84,23 @@ for _depth, _blocks in _BLOCKS.items():
         RESNETS[f"resnet{_depth}_v1b"] = Variant(_blocks, _kind)
     if _depth <= 152:
         RESNETS[f"resnet{_depth}_v1c"] = Variant(_blocks, _kind, stem=_V1C_STEM, contracted=True)
+    if _kind == "basic":
+        RESNETS[f"plain{_depth}"] = Variant(_blocks, _kind, residual=False)
 
 # resnet20 …      the paper's for CIFAR-10, of depth 6n + 2: images of 32×32, three stages
+# plain20 …       the same without shortcuts
 CIFAR_RESNETS = {
-    f"resnet{6 * n + 2}": Variant(
-        (n, n, n), "basic", stem=((16, 3, 1),), pooled=False, filters=16, shortcut="A"
+    f"{_name}{6 * _n + 2}": Variant(
+        (_n, _n, _n),
+        "basic",
+        stem=((16, 3, 1),),
+        pooled=False,
+        filters=16,
+        residual=_name == "resnet",
+        shortcut="A",
     )
-    for n in (3, 5, 7, 9, 18)
+    for _name in ("resnet", "plain")
+    for _n in (3, 5, 7, 9, 18)
 }
 
 
@@ -99,11 +112,11 @@ def ResNet(
     weights: str | None = "auto",
     fresh_head: bool = False,
     output_stride: int | None = None,
-    residual: bool = True,
+    residual: bool | None = None,
     shortcut: str | None = None,
     pooling: str | None = None,
     classifier_activation: str | None = "softmax",
-    input_shape: Sequence[int | None] = (None, None, 3),
+    input_shape: Sequence[int | None] | None = None,
     name: str | None = None,
 ) -> keras.Model:
     """Builds a ResNet.
@@ -114,7 +127,8 @@ def ResNet(
             biases) and, up to 152, with `_v1c` (OpenMMLab's); 50, 101 and 152 are
             `keras.applications`' (stride on the first 1×1, biases), with `_v1b` torchvision's,
             whose 18 and 34 are the paper's. `"resnet20"`, `32`, `44`, `56`, `110` are the nets for
-            CIFAR-10: 32×32 pixels, and three stages of 16, 32 and 64 channels.
+            CIFAR-10: 32×32 pixels, and three stages of 16, 32 and 64 channels. `"plain18"`, `34`
+            and, for CIFAR-10, `"plain20"`, `32`, `44`, `56`, `110` are the nets without shortcuts.
         include_top: Whether the global average pooling and the fully connected layer are there.
         num_classes: Outputs of the fully connected layer; by default 1000, and 10 of a CIFAR net.
         weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
@@ -124,13 +138,13 @@ def ResNet(
         fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
         output_stride: 32, or 16 or 8: the last stages then keep their resolution and are dilated
             instead, in every block. A CIFAR net's is 4.
-        residual: `False` leaves the shortcuts out: the paper's plain net.
+        residual: `False` leaves the shortcuts out of any other variant. By default the variant's.
         shortcut: What a shortcut is where the shape changes: `"A"`, every second place and zeros in
             the new channels, without parameters; `"B"`, a 1×1 convolution. By default A in a CIFAR
             net and B in the others.
         pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         classifier_activation: Activation of the fully connected layer; `None` for logits.
-        input_shape: `(height, width, 3)`, either of which may be `None`.
+        input_shape: `(height, width, 3)`; by default any size, and height and width may be `None`.
         name: Name of the model.
 
     Returns:
@@ -140,7 +154,8 @@ def ResNet(
         `initial_weights` says what it started from.
 
     Raises:
-        ValueError: If there is no such variant or output stride, or the weights do not fit.
+        ValueError: If there is no such variant or output stride, the images are not RGB, or the
+            weights do not fit.
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1;
@@ -156,9 +171,11 @@ def ResNet(
     ```
     """
     variants = RESNETS | CIFAR_RESNETS
-    row = variants[check_name("variant", variant, variants)]
+    row = usual = variants[check_name("variant", variant, variants)]
     if shortcut is not None:
         row = replace(row, shortcut=check_name("shortcut", shortcut, ["A", "B"]))
+    if residual is not None:
+        row = replace(row, residual=residual)
     if num_classes is None:
         num_classes = 10 if variant in CIFAR_RESNETS else 1000
     if variant in CIFAR_RESNETS:
@@ -169,9 +186,9 @@ def ResNet(
             )
         dilations: tuple[int, ...] = (1, 1, 1)
     else:
-        dilations = stage_dilations(output_stride or 32)
+        dilations = stage_dilations(32 if output_stride is None else output_stride)
 
-    image = keras.Input(input_shape, name="image")
+    image = keras.Input(checked_shape(input_shape), name="image")
     x = ImageNormalization(row.normalization, name="normalize")(image)
     x = _stem(x, row)
     for stage, (count, dilation) in enumerate(zip(row.blocks, dilations, strict=True), 1):
@@ -179,7 +196,7 @@ def ResNet(
             strides = 2 if stage > 1 and block == 1 and dilation == 1 else 1
             filters = row.filters << (stage - 1)
             rate = -(-dilation // 2) if row.contracted and block == 1 else dilation
-            x = _block(row, filters, strides, rate, residual, f"stage{stage}_block{block}")(x)
+            x = _block(row, filters, strides, rate, f"stage{stage}_block{block}")(x)
     x = add_end(
         x,
         include_top=include_top,
@@ -189,7 +206,7 @@ def ResNet(
     )
     model = Classifier(image, x, variant=variant, name=name or variant)
     model.initial_weights = load_first_weights(
-        model, weights, fresh_head=fresh_head, residual=residual
+        model, weights, fresh_head=fresh_head, usual_shortcuts=row == usual
     )
     return model
 
@@ -213,11 +230,11 @@ def _stem(x, row: Variant):
     return keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(x)
 
 
-def _block(row: Variant, filters, strides, dilation_rate, residual, name):
+def _block(row: Variant, filters, strides, dilation_rate, name):
     options = {
         "strides": strides,
         "dilation_rate": dilation_rate,
-        "residual": residual,
+        "residual": row.residual,
         "shortcut": row.shortcut,
         "use_bias": row.use_bias,
         "epsilon": row.epsilon,

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 from keras import ops
@@ -116,6 +117,9 @@ class SegmentationModel(keras.Model):
         schedule = _open_schedule(self.optimizer)
         if schedule is not None:
             callbacks.append(_BeginSchedule(schedule))
+        # Of the data sets of this package.
+        if hasattr(x, "passes"):
+            callbacks.append(_BeginPasses(x.passes))
         if hasattr(x, "element_spec") and not args:
             # A tf.data.Dataset shuffles by itself; Keras would warn of its own default.
             kwargs.setdefault("shuffle", False)
@@ -249,6 +253,20 @@ class _BeginSchedule(keras.callbacks.Callback):
         # A run that was cut off (`epoch` is not 0) goes on in its own schedule.
         step = int(ops.convert_to_numpy(_inner(self.model.optimizer)._iterations))
         self.schedule.begin_run(step - epoch * steps, epochs * steps)
+        self.begun = True
+
+
+class _BeginPasses(keras.callbacks.Callback):
+    """Lets a run that was cut off go on with the order and the views that would have come."""
+
+    def __init__(self, passes: Any):
+        super().__init__()
+        self.passes = passes
+        self.begun = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if not self.begun:
+            self.passes.first = epoch
         self.begun = True
 
 

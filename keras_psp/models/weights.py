@@ -93,7 +93,11 @@ class WeightsNotAvailable(OSError):
 
 
 def load_first_weights(
-    model: keras.Model, weights: str | None, *, fresh_head: bool = False, residual: bool = True
+    model: keras.Model,
+    weights: str | None,
+    *,
+    fresh_head: bool = False,
+    usual_shortcuts: bool = True,
 ) -> str:
     """Gives a classifier or backbone its first weights.
 
@@ -101,7 +105,8 @@ def load_first_weights(
         model: The network, built; its attribute `variant` is its name in the tables.
         weights: `"imagenet"`, `None`, `"auto"` or what `load_weights` takes.
         fresh_head: As in `load_weights`.
-        residual: Whether it has its shortcuts; there are no ImageNet weights for a net without.
+        usual_shortcuts: Whether its shortcuts are the variant's; there are no ImageNet weights for
+            others or none.
 
     Returns:
         What the network starts from, in words.
@@ -123,7 +128,7 @@ def load_first_weights(
             "Use num_classes=1000, or weights='auto', which leaves the new classifier random."
         )
     try:
-        _load_imagenet(model, residual, fresh_head=fresh_head or other_classes)
+        _load_imagenet(model, usual_shortcuts, fresh_head=fresh_head or other_classes)
     except WeightsNotAvailable as reason:
         if weights == "imagenet":
             raise
@@ -132,13 +137,13 @@ def load_first_weights(
     return "ImageNet"
 
 
-def _load_imagenet(model, residual, *, fresh_head):
+def _load_imagenet(model, usual_shortcuts, *, fresh_head):
     variant = model.variant
     published = [*IMAGENET, *(variant for name, variant in PUBLISHED if name == "imagenet")]
-    if variant not in published or not residual:
+    if variant not in published or not usual_shortcuts:
         raise WeightsNotAvailable(
             f"No ImageNet weights are published for {variant}"
-            + ("" if residual else " without shortcuts")
+            + ("" if usual_shortcuts else " with these shortcuts")
             + f", only for {', '.join(published)}. Choose one of those, or weights=None."
         )
     if variant not in IMAGENET:

@@ -76,7 +76,7 @@ def kaggle(tmp_path, write_image):
 
 
 def load(split, folder, **options):
-    dataset = load_camvid(split, None, 3, augment=None, data_dir=folder, **options)
+    dataset = load_camvid(split, None, 3, None, folder, **options)
     (images, labels), *rest = dataset
     assert not rest
     return dataset.sample_names, images.numpy(), labels.numpy()
@@ -296,7 +296,7 @@ def test_the_builder_takes_a_folder(original, tfds):
     assert labels == dict(zip(FRAMES["val"], [TREE, 255, 255], strict=True))
 
 
-def test_what_a_folder_gave_is_not_taken_for_the_download(
+def test_what_a_folder_gave_is_not_taken_for_anything_else(
     server, tfds, segnet, tmp_path, write_image, monkeypatch
 ):
     def prepared(**options):
@@ -316,6 +316,9 @@ def test_what_a_folder_gave_is_not_taken_for_the_download(
     monkeypatch.setenv("KERAS_PSP_DATA", str(folders[0].parent))
     assert prepared() == [100] * 3
     monkeypatch.delenv("KERAS_PSP_DATA")
+    for file in (folders[0] / "val").iterdir():
+        write_image(file, picture(50))
+    assert prepared(folder=folders[0]) == [50] * 3
     assert server == []
     assert load("val", None)[1].max() == 2  # The download.
     assert server == ["HEAD", "GET"]

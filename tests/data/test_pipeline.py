@@ -11,6 +11,7 @@ from keras_psp.classes import ClassList, LabelValues
 from keras_psp.data import pipeline
 from keras_psp.data.pipeline import load_splits, make_dataset
 from keras_psp.data.samples import Sample
+from keras_psp.layers import ImageNormalization
 
 NAMES = ClassList([f"class {number}" for number in range(11)])
 VALUES = LabelValues(range(11))
@@ -63,6 +64,8 @@ def test_batches_are_float_images_and_integer_labels(frames, cache):
     np.testing.assert_array_equal(labels[3, 1:], np.full((11, 16), 3))
     assert dataset.class_names == list(NAMES.names)
     assert dataset.sample_names[19] == "19"
+    assert not dataset.shuffled
+    assert build(frames, batch_size=8, shuffle=True).shuffled
     assert order(dataset) == list(range(20))
 
 
@@ -149,6 +152,19 @@ def test_the_middle_is_cut_out_as_the_course_does(tmp_path, write_image):
     assert images.shape[1:3] == labels.shape[1:] == (201, 201)
     np.testing.assert_array_equal(images[0, 0, 0], [19, 59, 0])  # rows 19-219, columns 59-259
     np.testing.assert_array_equal(images[0, -1, -1], [219, 259 - 256, 1])
+
+
+def test_the_courses_validation_transform(tmp_path, write_image):
+    # Of the centre alone, 15 and class 5 are left.
+    image, label = np.zeros((240, 320, 3)), np.zeros((240, 320))
+    image[19:220, 59:260], label[19:220, 59:260] = 15, 5
+    image = write_image(tmp_path / "image.png", image)
+    label = write_image(tmp_path / "label.png", label)
+    images, labels = next(iter(build([Sample("a", image, label)], crop_size=(201, 201))))
+    assert set(np.ravel(labels)) == {5}
+    expected = (15 - np.array([123.675, 116.28, 103.53])) / [58.395, 57.12, 57.375]
+    normalized = keras.ops.convert_to_numpy(ImageNormalization("torch")(images))
+    np.testing.assert_allclose(normalized, np.broadcast_to(expected, (1, 201, 201, 3)), rtol=1e-6)
 
 
 def test_augmentation_crops_to_the_crop_size(frames):

@@ -6,7 +6,15 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_psp.classes import LabelColors, LabelValues
-from keras_psp.data.samples import Sample, read_image, read_label, resize_image, resize_label
+from keras_psp.data.samples import (
+    Sample,
+    interpolate,
+    interpolation,
+    read_image,
+    read_label,
+    resize_image,
+    resize_label,
+)
 
 THREE = LabelValues(range(3))
 
@@ -120,6 +128,18 @@ def test_antialias_is_tensorflows():
     expected = tf.image.resize(image, (13, 17), "bilinear", antialias=True).numpy()
     received = resize_image(image, (13, 17), antialias=True)
     assert np.abs(received - expected).max() <= 1.5
+
+
+@pytest.mark.parametrize("size", [(13, 17), (40, 23), (55, 99), (3, 90)])
+def test_interpolation_is_pillows(size):
+    image = np.random.default_rng(0).uniform(0, 255, (40, 60)).astype("float32")
+    expected = np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
+    rows, columns = (interpolation(o, n, smooth=True) for o, n in zip((40, 60), size, strict=True))
+    received = interpolate(interpolate(image, 0, *rows), 1, *columns)
+    np.testing.assert_allclose(received, expected, atol=1e-3)
+    # Any rows of the result can be made by themselves.
+    part = interpolate(image, 0, rows[0][1:3], rows[1][1:3])
+    np.testing.assert_allclose(interpolate(part, 1, *columns), expected[1:3], atol=1e-3)
 
 
 def test_antialias_is_automatic_beyond_a_factor_of_two():

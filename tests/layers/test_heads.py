@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import SegmentationHead
+from keras_psp.layers import PyramidConv2D, PyramidPooling, SegmentationHead
+from keras_psp.layers.bilinear_upsample import resize_bilinear
 
 
 def test_equals_pytorch(rng, set_random_weights):
@@ -47,6 +48,59 @@ def test_dropout_takes_whole_channels():
     assert not np.array_equal(*trained)
 
 
+@pytest.mark.parametrize("size", [(26, 26), (9, 13), (4, 5), (1, 2)])
+@pytest.mark.parametrize("bins", [(1, 2, 3, 6), (5,)])
+def test_levels_left_small_give_what_they_give_upsampled(rng, set_random_weights, size, bins):
+    x = rng.normal(size=(3, *size, 8)).astype("float32")
+    plain, small = PyramidPooling(bins, 4), PyramidPooling(bins, 4, upsample=False)
+    head = SegmentationHead(filters=7, num_classes=3)
+    expected = head(plain(x))
+    small.build(x.shape)
+    for layer in (plain, head):
+        set_random_weights(layer)
+    small.set_weights(plain.get_weights())
+    expected = keras.ops.convert_to_numpy(head(plain(x)))
+    levels = small(x)
+    assert [tuple(level.shape) for level in levels[1:]] == [(3, b, b, 4) for b in bins]
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(head(levels)), expected, rtol=1e-5, atol=1e-5
+    )
+
+
+def test_gradients_are_those_of_the_upsampled_levels(rng, set_random_weights):
+    # Through the loss of one training step: what a weight becomes shows its gradient.
+    x = rng.normal(size=(2, 9, 7, 8)).astype("float32")
+    y = rng.normal(size=(2, 9, 7, 3)).astype("float32")
+    weights = []
+    for upsample in (True, False):
+        image = keras.Input((None, None, 8))
+        pyramid = PyramidPooling((1, 2, 3), upsample=upsample)
+        head = SegmentationHead(filters=7, num_classes=3, dropout=0.0)
+        model = keras.Model(image, head(pyramid(image)))
+        set_random_weights(model)
+        model.compile(keras.optimizers.SGD(0.1), "mse")
+        model.train_on_batch(x, y)
+        weights.append(model.get_weights())
+    for plain, small in zip(*weights, strict=True):
+        np.testing.assert_allclose(small, plain, rtol=1e-5, atol=1e-5)
+
+
 def test_keeps_the_contract_of_a_layer(rng, check_layer):
     x = rng.normal(size=(2, 5, 6, 8)).astype("float32")
     check_layer(SegmentationHead(filters=4, num_classes=3, dropout=0.2), x)
+
+
+def test_levels_may_have_any_odd_kernel(rng):
+    features, level = (rng.normal(size=(2, n, n, c)).astype("float32") for n, c in [(9, 4), (3, 5)])
+    layer = PyramidConv2D(6, 5, activation="relu", bias_initializer="ones")
+    outputs = layer([features, level])
+    large = resize_bilinear(keras.ops.convert_to_tensor(level), (3, 3), (9, 9), align_corners=True)
+    expected = layer(keras.ops.concatenate([features, large], axis=-1))
+    np.testing.assert_allclose(
+        keras.ops.convert_to_numpy(outputs), keras.ops.convert_to_numpy(expected), atol=1e-5
+    )
+
+
+def test_an_even_kernel_is_an_error():
+    with pytest.raises(ValueError, match=r"evenly around each place\. Received: kernel_size=4"):
+        PyramidConv2D(6, 4)

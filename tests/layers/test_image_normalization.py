@@ -44,3 +44,11 @@ def test_keeps_the_contract_of_a_layer(rng, check_layer, dtype):
 def test_an_unknown_mode_is_an_error():
     with pytest.raises(ValueError, match=r"normalization='cafe'. Did you mean 'caffe'"):
         ImageNormalization("cafe")
+
+
+@pytest.mark.parametrize("channels", [1, 4])
+def test_what_is_not_rgb_is_an_error(channels):
+    with pytest.raises(
+        ValueError, match=rf"RGB.*Received: images of shape \(1, 2, 2, {channels}\)\. Repeat"
+    ):
+        ImageNormalization()(np.zeros((1, 2, 2, channels)))

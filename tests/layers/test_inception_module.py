@@ -1,10 +1,10 @@
-"""The inception module and its dilated pooling against PyTorch."""
+"""The inception module and the dilated poolings against PyTorch."""
 
 import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import DilatedMaxPooling2D, InceptionModule
+from keras_psp.layers import DilatedAveragePooling2D, DilatedMaxPooling2D, InceptionModule
 
 
 @pytest.fixture
@@ -27,9 +27,24 @@ def test_pooling_equals_pytorchs(size, rate, features):
     )
 
 
+@pytest.mark.parametrize("size, rate", [(3, 1), (3, 2), (3, 5), (5, 2)])
+def test_averaging_equals_pytorchs_of_every_nth_place(size, rate, features):
+    torch = pytest.importorskip("torch")
+    outputs = keras.ops.convert_to_numpy(DilatedAveragePooling2D(size, rate)(features))
+    for i, j in np.ndindex(rate, rate):
+        places = torch.tensor(features[:, i::rate, j::rate].transpose(0, 3, 1, 2))
+        expected = torch.nn.functional.avg_pool2d(
+            places, size, 1, size // 2, count_include_pad=False
+        )
+        np.testing.assert_allclose(
+            outputs[:, i::rate, j::rate], expected.numpy().transpose(0, 2, 3, 1), atol=1e-6
+        )
+
+
+@pytest.mark.parametrize("kind", [DilatedMaxPooling2D, DilatedAveragePooling2D])
 @pytest.mark.parametrize("rate", [1, 2])
-def test_pooling_is_a_keras_layer(rate, check_layer, features):
-    check_layer(DilatedMaxPooling2D(3, rate), features)
+def test_pooling_is_a_keras_layer(kind, rate, check_layer, features):
+    check_layer(kind(3, rate), features)
 
 
 @pytest.mark.parametrize("options", [{}, {"naive": True}, {"dilation_rate": 2}])

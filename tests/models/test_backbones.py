@@ -309,6 +309,30 @@ def test_alexnet_dilated_computes_the_same_features_at_more_places(randomize, im
     )
 
 
+def test_inception_v3_dilated_computes_the_same_features_at_more_places(randomize, image):
+    source = keras_psp.Inception("inception_v3", include_top=False, weights=None)
+    randomize(source)
+    x = image(139, 107)
+    expected = source_features(source, "mixed7 mixed10", x)
+    assert [y.shape[1:] for y in expected] == [(7, 5, 768), (3, 2, 2048)]
+    backbone = build_backbone("inception_v3", weights=None, output_stride=8)
+    backbone.set_weights(source.get_weights())
+    for dense, sparse, step in zip(backbone(x), expected, (2, 4), strict=True):
+        # Without padding, the source's first place is the centre of its kernel: one further in.
+        dense = numpy(dense)[:, step - 1 :: step, step - 1 :: step]
+        dense = dense[:, : sparse.shape[1], : sparse.shape[2]]
+        np.testing.assert_allclose(dense, sparse, rtol=0, atol=1e-5 * np.abs(sparse).max())
+
+
+def test_every_classifier_for_large_images_is_a_backbone_by_the_same_name():
+    names = {*keras_psp.models.RESNETS, *keras_psp.models.VGGS, *keras_psp.models.INCEPTIONS}
+    assert {*keras_psp.models.BACKBONES} == {*names, "alexnet"}
+    backbone = build_backbone("plain18", weights=None)
+    assert backbone.count_params() == build_backbone("resnet18", weights=None).count_params() - sum(
+        i * o + 4 * o for i, o in [(64, 128), (128, 256), (256, 512)]
+    )
+
+
 @pytest.mark.parametrize("name", ["vgg16", "googlenet", "alexnet"])
 def test_the_lectures_classifiers_are_backbones(name, image):
     model = PSPNet(name, num_classes=4, backbone_weights=None)
@@ -337,11 +361,6 @@ def flat():
 @pytest.mark.parametrize(
     "make, output_stride, message",
     [
-        (
-            application("InceptionV3", input_shape=(None, None, 3)),
-            8,
-            "Received: backbone=inception_v3, output_stride=8, where its pooling layer .* cannot",
-        ),
         (
             densenet,
             8,

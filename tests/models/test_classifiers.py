@@ -168,11 +168,14 @@ def test_the_naive_module_keeps_all_channels_of_its_input(randomize, image):
     "builder, arguments, message",
     [
         (keras_psp.VGG, {"variant": "vgg-16"}, "variant='vgg-16'. Did you mean 'vgg16'"),
+        (keras_psp.VGG, {"variant": "VGG19"}, "variant='VGG19'. Did you mean 'vgg19'"),
+        (keras_psp.VGG, {"variant": "a-lrn"}, "variant='a-lrn'. Did you mean 'A-LRN'"),
+        (keras_psp.VGG, {"input_shape": (32, 32, 1)}, "Received: input_shape=(32, 32, 1)."),
         (keras_psp.VGG, {"input_shape": (31, 64, 3)}, "at least 32×32 pixels. Received: input_sha"),
         (keras_psp.VGG, {"input_shape": (None, 64, 3)}, "Name the size, or pass include_top=False"),
         (keras_psp.AlexNet, {"input_shape": (66, 66, 3)}, "at least 67×67 pixels"),
         (keras_psp.Inception, {"input_shape": (64, 64, 3)}, "at least 65×65 pixels"),
-        (keras_psp.Inception, {"variant": "inception"}, "Did you mean 'inception_v3'"),
+        (keras_psp.Inception, {"variant": "Inception3"}, "Did you mean 'inception_v3'"),
         (
             keras_psp.Inception,
             {"variant": "inception_v3", "naive": True},

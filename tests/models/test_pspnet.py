@@ -295,6 +295,7 @@ def test_the_precision_stays_in_a_file(tiny_backbone, tmp_path):
         ({"backbone": "resnet5O"}, "backbone='resnet5O'. Did you mean 'resnet50'"),
         ({"output_stride": 4}, "output_stride=4. Use 32, 16 or 8"),
         ({"bins": (1, 0)}, "Received: bins=(1, 0)"),
+        ({"input_shape": (64, 64, 1)}, "Images are RGB, (height, width, 3). Received: input_shape"),
         ({"weights": "none.weights.h5"}, "weights='none.weights.h5', which does not exist"),
     ],
 )

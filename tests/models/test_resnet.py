@@ -52,6 +52,7 @@ def test_parameters_of_the_cifar_nets_are_those_of_the_paper(depth, trainable, s
     assert model.count_params() == statistics
     for options, more in [({}, 0), ({"residual": False}, 0), ({"shortcut": "B"}, 2_752)]:
         assert trainable_parameters(f"resnet{depth}", **options) == trainable + more
+    assert trainable_parameters(f"plain{depth}") == trainable
 
 
 def test_the_deep_stem_adds_what_its_three_convolutions_have():
@@ -68,6 +69,9 @@ def test_the_plain_net_has_no_shortcuts():
     # Three projections, 1×1 and a batch norm each: option B.
     projections = sum(i * o + 2 * o for i, o in [(64, 128), (128, 256), (256, 512)])
     assert residual - plain == projections
+    assert trainable_parameters("plain18") == plain
+    # Of equal shapes a shortcut has no parameters, and so none of option A has.
+    assert trainable_parameters("plain34") == trainable_parameters("resnet34", shortcut="A")
 
 
 def copy_from_application(application, ours):
@@ -179,7 +183,13 @@ def test_features(pooling, size, image):
         ({"output_stride": 4}, "output_stride=4. Use 32, 16 or 8"),
         ({"variant": "resnet20", "output_stride": 8}, "output_stride=8. Leave it out"),
         ({"shortcut": "C"}, "shortcut='C'"),
+        ({"input_shape": (32, 32)}, "RGB, (height, width, 3). Received: input_shape=(32, 32)"),
         ({"include_top": False, "pooling": "mean"}, "pooling='mean'"),
+        ({"pooling": "mean"}, "pooling='mean'"),
+        ({"variant": "ResNet-18"}, "variant='ResNet-18'. Did you mean 'resnet18'"),
+        ({"input_shape": (224, 224)}, "RGB, (height, width, 3). Received: input_shape=(224, 224)."),
+        ({"input_shape": (64, 64, 1)}, "Received: input_shape=(64, 64, 1). Name all three; grey"),
+        ({"output_stride": 0}, "output_stride=0. Use 32, 16 or 8"),
         (
             {"weights": "imagenet", "num_classes": 5},
             "1000 classes. Received: weights='imagenet', num_classes=5. Use num_classes=1000, or",

@@ -109,7 +109,7 @@ def googlenet_pairs(model, network):
         ("resnet18", (2, 2, 2, 2), "B"),
         ("resnet34", (3, 4, 6, 3), "B"),
         ("resnet18", (2, 2, 2, 2), "A"),
-        ("resnet34", (3, 4, 6, 3), None),
+        ("plain34", (3, 4, 6, 3), None),
         ("resnet20", (3, 3, 3), "A"),
         ("resnet32", (5, 5, 5), "B"),
         ("resnet56", (9, 9, 9), None),
@@ -121,7 +121,7 @@ def test_resnets_of_basic_blocks(variant, blocks, option, randomize, image):
         variant,
         num_classes=7,
         weights=None,
-        residual=option is not None,
+        residual=None if variant.startswith("plain") else option is not None,
         shortcut=option,
         classifier_activation=None,
     )

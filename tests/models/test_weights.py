@@ -196,9 +196,17 @@ def test_a_file_cut_short_is_not_taken(server, tmp_path, monkeypatch):
     assert build_backbone("resnet50", weights="imagenet").initial_weights == "ImageNet"
 
 
-@pytest.mark.parametrize("variant, residual", [("resnet18_deep", True), ("resnet50", False)])
-def test_where_none_are_published_auto_says_so(variant, residual):
-    options = {"residual": residual, "include_top": False}
+@pytest.mark.parametrize(
+    "variant, changes",
+    [
+        ("resnet18_deep", {}),
+        ("plain34", {}),
+        ("resnet50", {"residual": False}),
+        ("resnet50", {"shortcut": "A"}),
+    ],
+)
+def test_where_none_are_published_auto_says_so(variant, changes):
+    options = {**changes, "include_top": False}
     reason = f"No ImageNet weights are published for {variant}.*only for resnet50, resnet101"
     with pytest.warns(UserWarning, match=reason):
         ResNet(variant, **options)

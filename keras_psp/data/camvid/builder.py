@@ -23,10 +23,14 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
 
     Args:
         folder: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`, else
-            the download. What is prepared from a folder is kept as a config of its own.
+            the download. What is prepared from a folder is kept as a config of its own, and
+            prepared again when a file in it changes.
         config: `"segnet"`, the default, or `"lecture"`: how 32 classes became eleven.
         **kwargs: `data_dir` (where the prepared data lies) and whatever else TensorFlow Datasets
             knows.
+
+    Raises:
+        ValueError: If the folder does not hold CamVid.
 
     Example: (no network is needed up to here, but `download_and_prepare()` downloads)
 
@@ -61,9 +65,9 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     ):
         self.folder = folder or os.environ.get(FOLDER_VARIABLE)
         if self.folder and not isinstance(config, tfds.core.BuilderConfig):
-            # Never to be taken for the download, or for another folder.
+            # Never to be taken for the download, for another folder, or for what this one was.
             place = Path(self.folder).expanduser().resolve()
-            source = hashlib.sha256(str(place).encode()).hexdigest()[:8]
+            source = _fingerprint(place)
             known = self.builder_configs[check_name("config", config or "segnet", CAMVID_MERGINGS)]
             config = tfds.core.BuilderConfig(
                 name=f"{known.name}-{source}", description=f"{known.description} From {place}."
@@ -151,3 +155,15 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
                     "file_name": sample.name,
                 },
             )
+
+
+def _fingerprint(folder: Path) -> str:
+    """Returns eight characters that change with the folder's path and the files in it."""
+    digest = hashlib.sha256(str(folder).encode())
+    found = find_camvid(folder)
+    for split in found.splits:
+        for files in found.files(split)[:2]:
+            for file in files.values():
+                state = file.stat()
+                digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:8]

@@ -15,10 +15,10 @@ def load_camvid(
     split: str | Sequence[str] = "train",
     image_size: tuple[int, int] | None = (360, 480),
     batch_size: int = 8,
-    *,
     augment: Any = "auto",
-    crop_size: tuple[int, int] | None = None,
     data_dir: str | os.PathLike | None = None,
+    *,
+    crop_size: tuple[int, int] | None = None,
     merging: str = "segnet",
     shuffle: bool | str = "auto",
     seed: int = 0,
@@ -45,11 +45,11 @@ def load_camvid(
         augment: A preset of `keras_psp.data.augmentation`, a mask-aware Keras or KerasCV layer, or
             `None`. `"auto"`: `"authors"` for the train split, otherwise `None`. Of several splits
             only the train split is augmented.
+        data_dir: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`,
+            else the download.
         crop_size: (height, width) of the batches, if smaller than `image_size`: cut out by the
             augmentation (behind layers of your own at a random place), or from the middle where
             there is none.
-        data_dir: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`,
-            else the download.
         merging: How 32 classes become eleven: `"segnet"` or `"lecture"`, which needs the original
             or Kaggle's label maps. See `keras_psp.classes.CAMVID_MERGINGS`.
         shuffle: Whether every epoch has an order of its own. `"auto"`: the train split only.
