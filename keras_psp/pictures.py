@@ -386,7 +386,7 @@ def pyramid_activations(
     image = _image(image)
     features = keras.Model(model.inputs, pyramid.input).predict_on_batch(image[None])
     levels = pyramid.pooled(features)
-    upsample = BilinearUpsample(features.shape[1:3])
+    upsample = BilinearUpsample(features.shape[1:3], align_corners=pyramid.align_corners)
     upper = [image, *map(_strength, levels)]
     lower = [_strength(features), *(_strength(upsample(level)) for level in levels)]
     titles = ["Image", *(f"{bins}×{bins} cells" for bins in pyramid.bins)]

@@ -96,12 +96,14 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
     """The mean over a square of places that lie `dilation_rate` apart, without a stride.
 
     What an average pooling becomes where the strides before it were turned into dilation. What lies
-    outside of the input counts nowhere: at the border the mean is over fewer places.
+    outside of the input counts nowhere, so that at the border the mean is over fewer places, or as
+    zeros.
 
     Args:
         pool_size: Places a side of the square; odd, if it is centred.
         dilation_rate: From one of them to the next.
         centered: Whether the square lies around its place; otherwise it begins there.
+        count_outside: Whether what lies outside counts, as zeros.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -125,8 +127,16 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
     ```
     """
 
+    def __init__(self, *args, count_outside: bool = False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.count_outside = count_outside
+
     def call(self, inputs):
         # The sum of many values leaves the precision of half floats.
         x = ops.cast(inputs, "float32")
-        total, places = (self._gather(y, operator.add, outside=0.0) for y in (x, ops.ones_like(x)))
-        return ops.cast(total / places, self.compute_dtype)
+        outside = 1.0 if self.count_outside else 0.0
+        places = self._gather(ops.ones_like(x), operator.add, outside)
+        return ops.cast(self._gather(x, operator.add, 0.0) / places, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "count_outside": self.count_outside}

@@ -11,9 +11,10 @@ class PyramidConv2D(keras.layers.Conv2D):
     """Convolves features and the levels of a pyramid, concatenated, in half of the time.
 
     Its answer is that of a convolution of the features and, behind them, the levels upsampled, with
-    the same kernel, but for rounding. It never makes that tensor: a convolution is linear, and a level upsampled is U_h Y U_wᵀ, with Y its b×b cells and U the
-    matrices of the interpolation. Shifted by (dy, dx) and multiplied by the kernel's W[dy, dx] it
-    is (S_dy U_h) (Y W[dy, dx]) (S_dx U_w)ᵀ: small products, in which the few cells meet the large
+    the same kernel, but for rounding. It never makes that tensor: a convolution is linear, and a
+    level upsampled is U_h Y U_wᵀ, with Y its b×b cells and U the matrices of the interpolation.
+    Shifted by (dy, dx) and multiplied by the kernel's W[dy, dx] it is
+    (S_dy U_h) (Y W[dy, dx]) (S_dx U_w)ᵀ: small products, in which the few cells meet the large
     kernel. What is left to convolve at full size is the features, half of PSPNet's channels.
 
     Args:

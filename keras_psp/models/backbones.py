@@ -366,9 +366,10 @@ class _Dilation:
             return _copy(layer, **changes)(x)
         # How far a kernel reaches beyond one place, and how much of that lies before the place.
         reach = [rate * (side - 1) for side, rate in zip(kernel, rates, strict=True)]
+        padded = layer.padding != "same" and id(x) in self.padded
         if layer.padding == "same":
             before = [max(r + 1 - layer.strides[0], 0) // 2 for r in reach]
-        elif id(x) in self.padded:
+        elif padded:
             x, padding = self.padded[id(x)]
             before = [first for first, _ in padding]
         else:
@@ -378,9 +379,10 @@ class _Dilation:
             odd = all(r % 2 == 0 and b == r // 2 for b, r in zip(before, reach, strict=True))
             if not odd or kernel[0] != kernel[1] or changes["strides"] != (1, 1):
                 raise self._error(f"its pooling layer {layer.name} ({kernel[0]}×{kernel[1]})")
-            return _DILATED_POOLS[type(layer)](
-                kernel[0], undone, name=layer.name, dtype=layer.dtype_policy
-            )(x)
+            options = {"name": layer.name, "dtype": layer.dtype_policy}
+            if padded and isinstance(layer, keras.layers.AveragePooling2D):
+                options["count_outside"] = True  # as zeros that were put there
+            return _DILATED_POOLS[type(layer)](kernel[0], undone, **options)(x)
         if any(undone * b != undone * r // 2 for b, r in zip(before, reach, strict=True)):
             # The map keeps its size, but sees further to one side than to the other.
             sides = [(undone * b, undone * (r - b)) for b, r in zip(before, reach, strict=True)]

@@ -572,30 +572,25 @@ class Description:
     """What a checkpoint is of, as far as its tensors tell.
 
     Attributes:
-        source: Whose it is.
+        title: Whose it is.
         variant: Our network that it fits, in the tables of classifiers and backbones.
-        num_classes: Channels of its last layer; 0 if it is a backbone alone.
-        segments: Whether it is a whole PSPNet.
-        bins: Number of levels of its pyramid.
+        num_classes: Channels of its last layer; 0 if it has none.
+        levels: Of a PSPNet, the number of levels of its pyramid; `None` of a classifier.
         auxiliary: Whether it has an auxiliary head.
     """
 
-    source: Source
+    title: str
     variant: str
     num_classes: int
-    segments: bool
-    bins: int
+    levels: int | None
     auxiliary: bool
 
 
-def describe(
-    path: str | os.PathLike, blocks: Mapping[str, tuple[tuple[int, ...], str]]
-) -> Description:
-    """Finds out what a checkpoint is of.
+def describe(path: str | os.PathLike) -> Description:
+    """Finds out what a checkpoint from elsewhere is of.
 
     Args:
         path: The file.
-        blocks: Of every ResNet in the table, the number of blocks in each stage, and their kind.
 
     Returns:
         The description.
@@ -603,29 +598,31 @@ def describe(
     Raises:
         ValueError: If it is of none of our networks.
     """
+    from keras_psp.models.resnet import RESNETS
+
     tensors = read_tensors(path)
     source = identify(path, tensors)
     shapes = {ours: value.shape for _, ours, value in _translate(source, tensors) if ours}
-    variants = list(source.variants)
-    if len(variants) > 1:
-        found = [re.match(r"stage(\d)_block(\d+)/", name) for name in shapes]
-        counts = [
-            max([int(m[2]) for m in found if m and int(m[1]) == s] or [0]) for s in (1, 2, 3, 4)
-        ]
-        kind = "bottleneck" if "stage1_block1/conv3/weight" in shapes else "basic"
-        variants = [name for name in variants if blocks[name] == (tuple(counts), kind)]
-    if not variants:
+    blocks = [re.match(r"stage(\d)_block(\d+)/", name) for name in shapes]
+    counts = tuple(max([int(m[2]) for m in blocks if m and m[1] == s], default=0) for s in "1234")
+    kind = "bottleneck" if "stage1_block1/conv3/weight" in shapes else "basic"
+    fitting = [
+        name
+        for name in source.variants
+        if name not in RESNETS or (RESNETS[name].blocks, RESNETS[name].block) == (counts, kind)
+    ]
+    if not fitting:
         raise ValueError(
             f"A checkpoint of {source.title} fits {', '.join(source.variants)}. Received: "
             f"weights='{path}', whose stages have {counts} {kind} blocks. Choose another file."
         )
     segments = "head/conv2/weight" in shapes
-    last = shapes.get("head/conv2/weight" if segments else "predictions/weight", (0,))
+    last = "head/conv2/weight" if segments else "predictions/weight"
+    levels = [name for name in shapes if re.fullmatch(r"pyramid_pooling/level\d+_conv/.*", name)]
     return Description(
-        source,
-        variants[0],
-        last[0],
-        segments,
-        sum(re.fullmatch(r"pyramid_pooling/level\d+_conv/weight", n) is not None for n in shapes),
+        source.title,
+        fitting[0],
+        shapes.get(last, (0,))[0],
+        len(levels) if segments else None,
         "auxiliary_head/conv2/weight" in shapes,
     )
