@@ -5,6 +5,7 @@ import os
 import pickle
 import re
 import shutil
+from pathlib import Path
 
 import h5py
 import keras
@@ -511,6 +512,21 @@ def test_the_table_of_published_weights():
         assert row.licence
     counts = {name: row.num_classes for (name, _), row in published.PUBLISHED.items()}
     assert counts == {"imagenet": 1000, "cityscapes": 19, "ade20k": 150, "voc2012": 21}
+
+
+def test_the_documentation_has_these_tables():
+    page = (Path(__file__).parents[2] / "docs" / "api" / "models.md").read_text()
+    for source in SOURCES:
+        if not source.refused:
+            assert source.title.partition("-")[0] in page
+    for (name, variant), row in published.PUBLISHED.items():
+        (line,) = (
+            line
+            for line in page.splitlines()
+            if f'"{name}"' in line and re.search(rf"\b{variant}\b", line)
+        )
+        assert row.score.split()[0] in line
+        assert all(f"{key}={value}" in line for key, value in row.options.items() if "align" in key)
 
 
 def test_without_torch_published_weights_cannot_be_had(server, monkeypatch):
