@@ -94,7 +94,7 @@ def test_class_weights_change_the_loss(trained, tmp_path):
 
 def test_what_the_network_started_from_is_said_in_one_line_and_in_the_report(trained):
     _, (_, out, err) = trained
-    assert "Note: resnet18 starts from random values: No ImageNet weights" in err
+    assert "Note: resnet18 starts from random values: resnet18-f37072fd.pth could not be" in err
     assert "It had started from random values" in out
     assert "Warning" not in err
 

@@ -27,6 +27,8 @@ class PyramidPooling(keras.layers.Layer):
             (the paper's choice) if `None`.
         momentum: Momentum of the batch normalisation's moving statistics.
         epsilon: Epsilon of the batch normalisation.
+        align_corners: Whether the corners' centres coincide in the upsampling, see
+            `BilinearUpsample`.
         upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
             cells they are, which is all that `PyramidConv2D` needs.
         **kwargs: What `keras.layers.Layer` takes.
@@ -63,6 +65,7 @@ class PyramidPooling(keras.layers.Layer):
         filters: int | None = None,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
+        align_corners: bool = True,
         upsample: bool = True,
         **kwargs,
     ):
@@ -76,6 +79,7 @@ class PyramidPooling(keras.layers.Layer):
         self.filters = filters
         self.momentum = momentum
         self.epsilon = epsilon
+        self.align_corners = align_corners
         self.upsample = upsample
         self.batch_normalizations = [
             BatchNormalization(momentum, epsilon, name=f"level{i}_bn", dtype=self.dtype_policy)
@@ -121,7 +125,7 @@ class PyramidPooling(keras.layers.Layer):
         if not self.upsample:
             return [inputs, *levels]
         upsampled = [
-            resize_bilinear(x, (bins, bins), size, align_corners=True)
+            resize_bilinear(x, (bins, bins), size, self.align_corners)
             for bins, x in zip(self.bins, levels, strict=True)
         ]
         return ops.concatenate([inputs, *upsampled], axis=-1)
@@ -148,6 +152,7 @@ class PyramidPooling(keras.layers.Layer):
             "filters": self.filters,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
+            "align_corners": self.align_corners,
             "upsample": self.upsample,
         }
 
