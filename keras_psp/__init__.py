@@ -7,6 +7,8 @@ from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.registration import register_camvid
 from keras_psp.data.street_scenes import load_street_scenes, street_scene
 from keras_psp.evaluation import evaluate
+from keras_psp.exporting import export
+from keras_psp.folding import inference_form
 from keras_psp.inference import load_run, segment
 from keras_psp.layers import BasicBlock, BilinearUpsample, DilatedBottleneck, PyramidPooling
 from keras_psp.models import (
@@ -40,6 +42,8 @@ __all__ = [
     "classify",
     "evaluate",
     "evaluate_classifier",
+    "export",
+    "inference_form",
     "layers",
     "load_camvid",
     "load_folder",

@@ -190,7 +190,8 @@ def pooling_matrix(size, bins, dtype):
     """The matrix (bins, size) whose row i averages cells ⌊i·size/bins⌋ … ⌈(i+1)·size/bins⌉−1."""
     i = ops.arange(bins, dtype="int32")[:, None]
     first = ops.floor_divide(i * size, bins)
-    past = -ops.floor_divide(-(i + 1) * size, bins)
+    # Of positive numbers only: converters round the quotient of negative ones differently.
+    past = ops.floor_divide((i + 1) * size + bins - 1, bins)
     cells = ops.arange(size, dtype="int32")[None, :]
     inside = ops.cast(ops.logical_and(cells >= first, cells < past), "float32")
     return ops.cast(inside / ops.cast(past - first, "float32"), dtype)
