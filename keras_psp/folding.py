@@ -90,6 +90,8 @@ class _Folding:
 
     def run(self, model: Any, inputs: Any, prefix: str = "") -> Any:
         """What the copy of `model` gives for `inputs`."""
+        if isinstance(model, keras.Sequential):
+            model = model._functional
         call = functools.partial(self._call, prefix)
         return model._run_through_graph(inputs, operation_fn=lambda x: x, call_fn=call)
 
@@ -101,14 +103,13 @@ class _Folding:
             x = keras.Input(batch_shape=args[0].shape, dtype=args[0].dtype)
             return self.run(keras.Model(x, operation.call(x)), args[0], f"{name}_")
         if isinstance(operation, keras.Model) and getattr(operation, "inputs", None):
-            is_sequential = isinstance(operation, keras.Sequential)
-            graph = operation._functional if is_sequential else operation
-            return self.run(graph, args[0], f"{name}_")
+            return self.run(operation, args[0], f"{name}_")
         if isinstance(operation, keras.layers.BatchNormalization) and id(args[0]) in self.origins:
             conv, conv_name, x, _ = self.origins[id(args[0])]
             if operation.axis in (-1, 3) and not kwargs.get("training"):
                 # What the convolution alone gives is left out, unless something else needs it.
-                return self._call_copy((conv, operation), conv_name, [x], {}, use_bias=True)
+                name = f"{conv_name}_{operation.name}"
+                return self._call_copy((conv, operation), name, [x], {}, use_bias=True)
         output = self._call_copy((operation,), name, args, kwargs)
         if (
             isinstance(operation, _CONVOLUTIONS)
