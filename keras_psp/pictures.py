@@ -382,7 +382,7 @@ def pyramid_activations(
     image = _image(image)
     features = keras.Model(model.inputs, pyramid.input).predict_on_batch(image[None])
     features = ops.convert_to_tensor(features)
-    upsample = BilinearUpsample(tuple(features.shape[1:3]))
+    upsample = BilinearUpsample(tuple(features.shape[1:3]), align_corners=pyramid.align_corners)
     figure, grid = _panels([image, image], 1 + len(pyramid.bins))
     extent = (0, image.shape[1], image.shape[0], 0)
     _show(grid[0, 0], image, "Image")
