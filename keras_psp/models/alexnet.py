@@ -69,7 +69,10 @@ def AlexNet(
     ```
     """
     shape = checked_shape(
-        input_shape, default=227 if include_top else None, minimum=67, fixed=include_top
+        input_shape,
+        default=227 if include_top else None,
+        minimum=67,
+        fixed_unless="include_top=False" if include_top else None,
     )
     image = keras.Input(shape, name="image")
     x = ImageNormalization("torch", name="normalize")(image)
