@@ -45,7 +45,7 @@ def checked_shape(
     *,
     default: int | None = None,
     minimum: int = 1,
-    fixed: bool = False,
+    fixed_unless: str | None = None,
 ) -> tuple[int | None, ...]:
     """The shape of the images that a classifier takes.
 
@@ -53,7 +53,8 @@ def checked_shape(
         input_shape: `(height, width, 3)`, or `None` for the default.
         default: Side of the usual image; `None` if any size is usual.
         minimum: Smallest side that leaves something for the last layer.
-        fixed: Whether the size must be known, because fully connected layers follow.
+        fixed_unless: The argument without whose fully connected layers the size need not be known;
+            `None` if there are none.
 
     Returns:
         `(height, width, 3)`.
@@ -74,10 +75,10 @@ def checked_shape(
             f"This network needs images of at least {minimum}×{minimum} pixels. "
             f"Received: input_shape={shape}. Enlarge the images."
         )
-    if fixed and None in (height, width):
+    if fixed_unless and None in (height, width):
         raise ValueError(
             "Fully connected layers need images of one size. "
-            f"Received: input_shape={shape}. Name the size, or pass include_top=False."
+            f"Received: input_shape={shape}. Name the size, or pass {fixed_unless}."
         )
     return shape
 
