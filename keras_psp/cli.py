@@ -1,4 +1,4 @@
-"""The command line, `keras-psp`: train, evaluate, predict, tables, degradation, data check.
+"""The command line, `keras-psp`: train, evaluate, predict, export, tables, degradation, data check.
 
 A thin layer: every command is a few calls of the package, which can be written down in Python as
 well.
@@ -26,6 +26,7 @@ from keras_psp.data.samples import read_image
 from keras_psp.data.street_scenes import load_street_scenes
 from keras_psp.degradation import run_degradation
 from keras_psp.evaluation import Evaluation, evaluate
+from keras_psp.exporting import FORMATS, export
 from keras_psp.files import check_writable
 from keras_psp.inference import Run, load_run, segment
 from keras_psp.models import BACKBONES, PSPNet
@@ -176,6 +177,34 @@ def predict(args: argparse.Namespace) -> int:
     if failures:
         print(f"{len(failures)} of {len(files)} images failed:", *failures, sep="\n")
     return 1 if failures else 0
+
+
+def export_run(args: argparse.Namespace) -> int:
+    """Writes the model of a run for other programs: ONNX, LiteRT, OpenVINO, SavedModel."""
+    run = load_run(args.run, args.weights)
+    size, batch_size, calibration_data = args.image_size, args.batch_size, None
+    if args.quantize == "int8":
+        # The one size and number of images that such a file is for, unless told otherwise.
+        settings = {"data_dir": None, "seed": 0, **_defaults(run.settings.get("data"))}
+        settings |= {**run.settings, "batch_size": 1}
+        size = settings["image_size"] = size or settings["image_size"]
+        batch_size = batch_size or 1
+        calibration_data = _load(settings, "train", cache=False).take(32)
+    path = export(
+        run.model,
+        args.path,
+        args.format,
+        image_size=size,
+        batch_size=batch_size,
+        input_dtype=args.input_dtype,
+        classes=args.classes,
+        quantize=args.quantize,
+        calibration_data=calibration_data,
+    )
+    output = f"{len(run.classes)} logits" if not args.classes else "the class"
+    high, wide = size or ("any height", "any width")
+    print(f"{path}: RGB 0–255 of {high} × {wide} in, {output} of each pixel out")
+    return 0
 
 
 def check(args: argparse.Namespace) -> int:
@@ -337,6 +366,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", **_SIZE, help="pixels that the network sees (default: the run's)")
     add("--weights", default="best", help="best or last (default: %(default)s)")
     add("--out", help="folder of label maps and overlays (default: RUN/predictions)")
+
+    add = _add_command(commands, "export", export_run)
+    add("run", metavar="RUN", help="run folder")
+    add("path", metavar="PATH", help="*.onnx, *.tflite, *.xml (OpenVINO), *.keras, or a folder")
+    add("--format", choices=FORMATS, help="default: that of PATH's ending")
+    add("--image-size", **_SIZE, help="pixels of the images (default: any)")
+    add("--batch-size", type=_count, help="images at once (default: any)")
+    help = "what images come in (default: %(default)s)"
+    add("--input-dtype", default="float32", choices=["float32", "uint8"], help=help)
+    add("--classes", action="store_true", help="give the class of each pixel, not its logits")
+    help = "8 bits, LiteRT alone: dynamic, or int8, calibrated on 32 training images"
+    add("--quantize", choices=["dynamic", "int8"], help=help)
+    add("--weights", default="best", help="best or last (default: %(default)s)")
 
     _add_command(commands, "tables", tables)
 

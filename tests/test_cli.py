@@ -6,11 +6,12 @@ import io
 import json
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp import pictures
+from keras_psp import load_run, pictures, segment
 from keras_psp.cli import main
 from keras_psp.data.street_scenes import street_scene
 
@@ -168,6 +169,30 @@ def test_predict_wants_images(trained, tmp_path):
     code, out, _ = run_command("predict", folder, tmp_path / "nothing.png")
     assert code == 1
     assert "nothing.png" in out
+
+
+def test_export_writes_what_the_ending_says(trained, tmp_path):
+    folder, _ = trained
+    file = tmp_path / "street.keras"
+    options = ["--image-size", "33", "48", "--classes", "--input-dtype", "uint8"]
+    code, out, _ = run_command("export", folder, file, *options)
+    assert code == 0
+    assert f"{file}: RGB 0–255 of 33 × 48 in, the class of each pixel out" in out
+    image = street_scene(5, (33, 48))[0]
+    labels = keras.saving.load_model(file)(image[None])[0]
+    assert np.array_equal(labels, segment(load_run(folder).model, image))
+    code, _, err = run_command("export", folder, tmp_path / "street.onyx")
+    assert code == 2
+    assert "The ending of a path tells the format" in err
+
+
+@pytest.mark.slow
+def test_export_in_eight_bits_takes_its_sizes_and_calibration_from_the_run(trained, tmp_path):
+    folder, _ = trained
+    code, out, err = run_command("export", folder, tmp_path / "a.tflite", "--quantize", "int8")
+    assert code == 0, err
+    assert "RGB 0–255 of 33 × 48 in, 11 logits of each pixel out" in out
+    assert (tmp_path / "a.tflite").stat().st_size < (folder / "best.weights.h5").stat().st_size / 3
 
 
 @pytest.mark.parametrize(
