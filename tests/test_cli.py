@@ -8,6 +8,7 @@ import re
 import shutil
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -243,6 +244,30 @@ def test_predict_wants_images(trained, tmp_path):
     code, out, _ = run_command("predict", folder, tmp_path / "nothing.png")
     assert code == 1
     assert "nothing.png" in out
+
+
+def test_export_writes_what_the_ending_says(trained, tmp_path):
+    folder, _ = trained
+    file = tmp_path / "street.keras"
+    options = ["--image-size", "33", "48", "--classes", "--input-dtype", "uint8"]
+    code, out, _ = run_command("export", folder, file, *options)
+    assert code == 0
+    assert f"{file}: RGB 0–255 of 33 × 48 in, the class of each pixel out" in out
+    image = street_scene(5, (33, 48))[0]
+    labels = keras.saving.load_model(file)(image[None])[0]
+    assert np.array_equal(labels, keras_psp.segment(keras_psp.load_run(folder).model, image))
+    code, _, err = run_command("export", folder, tmp_path / "street.onyx")
+    assert code == 2
+    assert "The ending of a path tells the format" in err
+
+
+@pytest.mark.slow
+def test_export_in_eight_bits_takes_its_sizes_and_calibration_from_the_run(trained, tmp_path):
+    folder, _ = trained
+    code, out, err = run_command("export", folder, tmp_path / "a.tflite", "--quantize", "int8")
+    assert code == 0, err
+    assert "RGB 0–255 of 33 × 48 in, 11 logits of each pixel out" in out
+    assert (tmp_path / "a.tflite").stat().st_size < (folder / "best.weights.h5").stat().st_size / 3
 
 
 @pytest.mark.parametrize(
