@@ -26,9 +26,10 @@ from keras_psp.data.samples import read_image
 from keras_psp.data.street_scenes import load_street_scenes
 from keras_psp.degradation import NETWORKS, run_degradation
 from keras_psp.evaluation import Evaluation, compare, evaluate
-from keras_psp.files import check_writable
+from keras_psp.files import check_writable, write_whole
 from keras_psp.inference import POLICIES, Policy, Run, image_files, load_run, segment
-from keras_psp.models import BACKBONES, PSPNet
+from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
+from keras_psp.models.checkpoints import variant_of
 from keras_psp.naming import check_name
 from keras_psp.video import VIDEO_SUFFIXES, segment_video
 
@@ -201,6 +202,28 @@ def predict(args: argparse.Namespace) -> int:
     if failures:
         print(f"{len(failures)} of {len(files)} images failed:", *failures, sep="\n")
     return 1 if failures else 0
+
+
+def convert(args: argparse.Namespace) -> int:
+    """Turns a checkpoint into weights or a model of ours; the network is found from its tensors."""
+    out = Path(args.out)
+    endings = (".weights.h5", ".keras")
+    if not out.name.endswith(endings):
+        raise ValueError(
+            f"What is written is a {' or a '.join(endings)} file. Received: OUT={out}. Name it so."
+        )
+    options = {}
+    if args.align_corners is not None:
+        options["align_corners"] = args.align_corners == "yes"
+    if Path(args.file).suffix == ".keras":
+        model = keras.saving.load_model(args.file, compile=False)
+    elif args.backbone:
+        model = PSPNet(args.backbone, args.num_classes, weights=args.file, **options)
+    else:
+        model = model_from_checkpoint(args.file, **options)
+    write_whole(out, model.save if out.suffix == ".keras" else model.save_weights)
+    print(f"{model.name} ({variant_of(model)}) from {model.initial_weights} lies in {out}")
+    return 0
 
 
 def check(args: argparse.Namespace) -> int:
@@ -388,6 +411,15 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
     help = "folder (default: %(default)s); the same again goes on with it"
     add("--run", default="runs/degradation", help=help)
+
+    add = _add_command(commands, "convert", convert)
+    add("file", metavar="FILE", help="a checkpoint of PyTorch's, or weights or a model of ours")
+    add("out", metavar="OUT", help="what to write: a .weights.h5 or a .keras file")
+    help = "of the PSPNet, where the file is weights of ours, which do not tell it"
+    add("--backbone", help=help)
+    add("--num-classes", type=_count, default=11, help="of that PSPNet (default: %(default)s)")
+    help = "how the PSPNet upsamples: no for most of mmsegmentation's (default: yes)"
+    add("--align-corners", choices=["yes", "no"], help=help)
 
     data = commands.add_parser("data", help="what concerns data")
     add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "check", check)

@@ -41,3 +41,18 @@ def forget_models():
     yield
     keras.utils.clear_session()
     gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_downloads():
+    """Lets no test wait for weights from the network, or depend on whether there is one."""
+    get_file = keras.utils.get_file
+
+    def offline(fname, origin, *args, **kwargs):
+        if origin.startswith("http"):
+            raise OSError("tests do without the network")
+        return get_file(fname, origin, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.utils, "get_file", offline)
+        yield

@@ -16,10 +16,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # All of the losses and scores, the contract of layers of each kind, what was worked out by hand,
-# PSPNet from training to a file and on the lecture's classifiers, counting and classifying.
+# PSPNet from training to a file and on the lecture's classifiers, segmenting, scoring, classifying.
 TESTS = [
     "tests/test_losses.py",
     "tests/test_metrics.py",
+    "tests/test_evaluation.py::test_frames_of_any_size_are_scored_at_their_own",
+    "tests/test_inference.py::test_the_courses_protocol_is_reproduced[size2-48-policy2]",
     "tests/layers/test_batch_normalization.py::test_a_mask_leaves_places_out",
     "tests/layers/test_batch_normalization.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_bilinear_upsample.py::test_the_lectures_example_has_half_pixel_centres",

@@ -114,6 +114,7 @@ class BasicBlock(_Block):
             normalisation, or `"A"`, every second place and zeros in the new channels.
         use_bias: Whether the convolutions have biases.
         epsilon: Epsilon of the batch normalisations.
+        second_dilation_rate: Dilation of the second convolution, if it is another one.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -145,8 +146,10 @@ class BasicBlock(_Block):
         shortcut: str = "B",
         use_bias: bool = False,
         epsilon: float = 1e-5,
+        second_dilation_rate: int | None = None,
         **kwargs,
     ):
+        self.second_dilation_rate = second_dilation_rate
         super().__init__(
             filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
         )
@@ -154,8 +157,11 @@ class BasicBlock(_Block):
     def _chain(self):
         return [
             (self.filters, 3, self.strides, self.dilation_rate),
-            (self.filters, 3, 1, self.dilation_rate),
+            (self.filters, 3, 1, self.second_dilation_rate or self.dilation_rate),
         ]
+
+    def get_config(self):
+        return {**super().get_config(), "second_dilation_rate": self.second_dilation_rate}
 
 
 @keras.saving.register_keras_serializable("keras_psp")

@@ -10,22 +10,24 @@ from keras import ops
 class _DilatedPooling2D(keras.layers.Layer):
     """Brings together what lies `dilation_rate` apart, along one axis and then the other."""
 
-    def __init__(self, pool_size: int = 3, dilation_rate: int = 1, **kwargs):
+    def __init__(self, pool_size: int = 3, dilation_rate: int = 1, centered: bool = True, **kwargs):
         super().__init__(**kwargs)
-        if pool_size % 2 == 0:
+        if centered and pool_size % 2 == 0:
             raise ValueError(
                 "The places to pool must lie evenly around each. "
                 f"Received: pool_size={pool_size}. Use 3, 5, 7, …"
             )
         self.pool_size = pool_size
         self.dilation_rate = dilation_rate
+        self.centered = centered
 
     def _gather(self, x, function, outside):
         """`function` of the values in the square around each place."""
-        reach = self.dilation_rate * (self.pool_size // 2)
+        reach = self.dilation_rate * (self.pool_size - 1)
+        before = reach // 2 if self.centered else 0
         for axis in (1, 2):
             length, cut = ops.shape(x)[axis], [slice(None)] * 4
-            sides = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+            sides = [(before, reach - before) if a == axis else (0, 0) for a in range(4)]
             padded = ops.pad(x, sides, constant_values=outside)
             shifted = []
             for i in range(self.pool_size):
@@ -43,6 +45,7 @@ class _DilatedPooling2D(keras.layers.Layer):
             **super().get_config(),
             "pool_size": self.pool_size,
             "dilation_rate": self.dilation_rate,
+            "centered": self.centered,
         }
 
 
@@ -54,8 +57,9 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
     outside of the input counts nowhere.
 
     Args:
-        pool_size: Places a side of the square, odd.
+        pool_size: Places a side of the square; odd, if it is centred.
         dilation_rate: From one of them to the next.
+        centered: Whether the square lies around its place; otherwise it begins there.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -65,7 +69,7 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
         The input's.
 
     Raises:
-        ValueError: If `pool_size` is even.
+        ValueError: If `pool_size` is even and the square centred.
 
     Example:
 
@@ -80,7 +84,7 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
     """
 
     def call(self, inputs):
-        if self.dilation_rate == 1:
+        if self.dilation_rate == 1 and self.centered:
             return ops.max_pool(
                 inputs, self.pool_size, 1, padding="same", data_format="channels_last"
             )
@@ -92,11 +96,14 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
     """The mean over a square of places that lie `dilation_rate` apart, without a stride.
 
     What an average pooling becomes where the strides before it were turned into dilation. What lies
-    outside of the input counts nowhere: at the border the mean is over fewer places.
+    outside of the input counts nowhere, so that at the border the mean is over fewer places, or as
+    zeros.
 
     Args:
-        pool_size: Places a side of the square, odd.
+        pool_size: Places a side of the square; odd, if it is centred.
         dilation_rate: From one of them to the next.
+        centered: Whether the square lies around its place; otherwise it begins there.
+        count_outside: Whether what lies outside counts, as zeros.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -106,7 +113,7 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
         The input's.
 
     Raises:
-        ValueError: If `pool_size` is even.
+        ValueError: If `pool_size` is even and the square centred.
 
     Example:
 
@@ -120,8 +127,16 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
     ```
     """
 
+    def __init__(self, *args, count_outside: bool = False, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.count_outside = count_outside
+
     def call(self, inputs):
         # The sum of many values leaves the precision of half floats.
         x = ops.cast(inputs, "float32")
-        total, places = (self._gather(y, operator.add, outside=0.0) for y in (x, ops.ones_like(x)))
-        return ops.cast(total / places, self.compute_dtype)
+        outside = 1.0 if self.count_outside else 0.0
+        places = self._gather(ops.ones_like(x), operator.add, outside)
+        return ops.cast(self._gather(x, operator.add, 0.0) / places, self.compute_dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "count_outside": self.count_outside}

@@ -18,6 +18,7 @@ class SegmentationHead(keras.layers.Layer):
         filters: Channels of the 3×3 convolution (512 in PSPNet's head, 256 in its auxiliary head).
         num_classes: Channels of the output.
         dropout: Share of whole channels dropped in training, 0–1.
+        align_corners: How pyramid levels are upsampled, see `BilinearUpsample`.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -43,15 +44,29 @@ class SegmentationHead(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, filters: int, num_classes: int, dropout: float = 0.1, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        num_classes: int,
+        dropout: float = 0.1,
+        align_corners: bool = True,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.filters = filters
         self.num_classes = num_classes
         self.dropout = dropout
+        self.align_corners = align_corners
         policy = {"dtype": self.dtype_policy}
         channels_last = {"data_format": "channels_last", **policy}
         self.conv1 = PyramidConv2D(
-            filters, 3, use_bias=False, kernel_initializer="he_normal", name="conv1", **policy
+            filters,
+            3,
+            align_corners,
+            use_bias=False,
+            kernel_initializer="he_normal",
+            name="conv1",
+            **policy,
         )
         self.bn1 = BatchNormalization(name="bn1", **policy)
         self.drop = keras.layers.SpatialDropout2D(dropout, name="dropout", **channels_last)
@@ -77,4 +92,5 @@ class SegmentationHead(keras.layers.Layer):
             "filters": self.filters,
             "num_classes": self.num_classes,
             "dropout": self.dropout,
+            "align_corners": self.align_corners,
         }

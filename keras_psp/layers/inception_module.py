@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.dilated_pooling import DilatedMaxPooling2D
 
 
@@ -18,7 +19,7 @@ class InceptionModule(keras.layers.Layer):
 
     The 1×1 convolutions before the large ones and behind the pooling keep the number of channels,
     and with it the work, small. The naive form is without them. Every convolution has a bias and a
-    ReLU.
+    ReLU, or batch normalisation in the place of the bias.
 
     Args:
         filters_1x1: Channels of the 1×1 convolution.
@@ -30,6 +31,8 @@ class InceptionModule(keras.layers.Layer):
         naive: Whether to leave the reductions and the projection out; their numbers are not used
             then.
         dilation_rate: Dilation of 3×3, 5×5 and pooling.
+        batch_normalization: Whether there is batch normalisation (epsilon 1e-3).
+        largest_kernel: Side of the kernel that is called 5×5 here.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -63,6 +66,8 @@ class InceptionModule(keras.layers.Layer):
         filters_pool: int,
         naive: bool = False,
         dilation_rate: int = 1,
+        batch_normalization: bool = False,
+        largest_kernel: int = 5,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -74,29 +79,32 @@ class InceptionModule(keras.layers.Layer):
         self.filters_pool = filters_pool
         self.naive = naive
         self.dilation_rate = dilation_rate
+        self.batch_normalization = batch_normalization
+        self.largest_kernel = largest_kernel
 
         pool = DilatedMaxPooling2D(3, dilation_rate, name="pool", dtype=self.dtype_policy)
         conv_1x1 = self._conv("conv_1x1", filters_1x1, 1)
         conv_3x3 = self._conv("conv_3x3", filters_3x3, 3)
-        conv_5x5 = self._conv("conv_5x5", filters_5x5, 5)
+        conv_5x5 = self._conv("conv_5x5", filters_5x5, largest_kernel)
         if naive:
-            self.branches = [[conv_1x1], [conv_3x3], [conv_5x5], [pool]]
+            self.branches = [conv_1x1, conv_3x3, conv_5x5, [pool]]
         else:
             self.branches = [
-                [conv_1x1],
-                [self._conv("reduce_3x3", filters_3x3_reduce, 1), conv_3x3],
-                [self._conv("reduce_5x5", filters_5x5_reduce, 1), conv_5x5],
-                [pool, self._conv("project_pool", filters_pool, 1)],
+                conv_1x1,
+                [*self._conv("reduce_3x3", filters_3x3_reduce, 1), *conv_3x3],
+                [*self._conv("reduce_5x5", filters_5x5_reduce, 1), *conv_5x5],
+                [pool, *self._conv("project_pool", filters_pool, 1)],
             ]
 
     def _conv(self, name, filters, kernel_size):
-        return keras.layers.Conv2D(
+        return convolution(
+            keras.layers.Conv2D,
             filters,
             kernel_size,
             padding="same",
             dilation_rate=self.dilation_rate if kernel_size > 1 else 1,
-            activation="relu",
             data_format="channels_last",
+            batch_normalization=self.batch_normalization,
             name=name,
             dtype=self.dtype_policy,
         )
@@ -109,12 +117,13 @@ class InceptionModule(keras.layers.Layer):
                 shape = layer.compute_output_shape(shape)
         self.built = True
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         outputs = []
         for branch in self.branches:
             x = inputs
             for layer in branch:
-                x = layer(x)
+                normalises = isinstance(layer, BatchNormalization)
+                x = layer(x, training=training) if normalises else layer(x)
             outputs.append(x)
         return ops.concatenate(outputs, axis=-1)
 
@@ -134,4 +143,17 @@ class InceptionModule(keras.layers.Layer):
             "filters_pool": self.filters_pool,
             "naive": self.naive,
             "dilation_rate": self.dilation_rate,
+            "batch_normalization": self.batch_normalization,
+            "largest_kernel": self.largest_kernel,
         }
+
+
+def convolution(layer, *args, batch_normalization, name, dtype=None, **options):
+    """The layers of one convolution of GoogLeNet's: with bias and ReLU, or batch normalisation."""
+    if not batch_normalization:
+        return [layer(*args, activation="relu", name=name, dtype=dtype, **options)]
+    return [
+        layer(*args, use_bias=False, name=name, dtype=dtype, **options),
+        BatchNormalization(epsilon=1e-3, name=f"{name}_bn", dtype=dtype),
+        keras.layers.ReLU(name=f"{name}_relu", dtype=dtype),
+    ]

@@ -10,16 +10,17 @@ from keras_psp.layers.bilinear_upsample import interpolation_matrix
 class PyramidConv2D(keras.layers.Conv2D):
     """Convolves features and the levels of a pyramid, concatenated, in half of the time.
 
-    Its answer is that of a convolution of the features and, behind them, the levels upsampled
-    (aligned corners), with the same kernel, but for rounding. It never makes that tensor: a
-    convolution is linear, and a level upsampled is U_h Y U_wᵀ, with Y its b×b cells and U the
-    matrices of the interpolation. Shifted by (dy, dx) and multiplied by the kernel's W[dy, dx] it
-    is (S_dy U_h) (Y W[dy, dx]) (S_dx U_w)ᵀ: small products, in which the few cells meet the large
+    Its answer is that of a convolution of the features and, behind them, the levels upsampled, with
+    the same kernel, but for rounding. It never makes that tensor: a convolution is linear, and a
+    level upsampled is U_h Y U_wᵀ, with Y its b×b cells and U the matrices of the interpolation.
+    Shifted by (dy, dx) and multiplied by the kernel's W[dy, dx] it is
+    (S_dy U_h) (Y W[dy, dx]) (S_dx U_w)ᵀ: small products, in which the few cells meet the large
     kernel. What is left to convolve at full size is the features, half of PSPNet's channels.
 
     Args:
         filters: Channels of the output.
         kernel_size: Side of the kernel, odd. The stride is 1 and the padding `"same"`.
+        align_corners: How the levels are upsampled, see `BilinearUpsample`.
         **kwargs: What `keras.layers.Conv2D` takes beside strides, padding, dilation and groups.
 
     Input shape:
@@ -49,7 +50,7 @@ class PyramidConv2D(keras.layers.Conv2D):
     ```
     """
 
-    def __init__(self, filters: int, kernel_size: int = 3, **kwargs):
+    def __init__(self, filters: int, kernel_size: int = 3, align_corners: bool = True, **kwargs):
         kwargs = {"padding": "same", "data_format": "channels_last", **kwargs}
         super().__init__(filters, kernel_size, **kwargs)
         if self.kernel_size[0] % 2 == 0 or self.kernel_size[0] != self.kernel_size[1]:
@@ -57,6 +58,7 @@ class PyramidConv2D(keras.layers.Conv2D):
                 "The kernel must be a square that lies evenly around each place. "
                 f"Received: kernel_size={kernel_size}. Use 1, 3, 5, …"
             )
+        self.align_corners = align_corners
         # Keras would ask for a single input, with as many channels as the kernel.
         self.input_spec = None
 
@@ -89,21 +91,24 @@ class PyramidConv2D(keras.layers.Conv2D):
         x = ops.reshape(x, (side, side, -1, bins, bins, self.filters))
         x = ops.transpose(x, (2, 0, 3, 1, 4, 5))
         x = ops.reshape(x, (-1, side * bins, side * bins * self.filters))
-        x = ops.matmul(_shifted_interpolations(bins, height, side, x.dtype), x)
+        x = ops.matmul(self._interpolations(bins, height, x.dtype), x)
         x = ops.reshape(x, (-1, height, side * bins, self.filters))
-        return ops.matmul(_shifted_interpolations(bins, width, side, x.dtype), x)
+        return ops.matmul(self._interpolations(bins, width, x.dtype), x)
+
+    def _interpolations(self, size, new_size, dtype):
+        """The matrices (new_size, size) that interpolate for each place under the kernel, side by
+        side; beyond the ends there are zeros."""
+        side = self.kernel_size[0]
+        matrix = interpolation_matrix(size, new_size, self.align_corners, dtype)
+        padded = ops.pad(matrix, ((side // 2, side // 2), (0, 0)))
+        return ops.concatenate([padded[i : i + new_size] for i in range(side)], axis=1)
 
     def compute_output_shape(self, input_shape):
         return (*_as_list(input_shape)[0][:-1], self.filters)
 
+    def get_config(self):
+        return {**super().get_config(), "align_corners": self.align_corners}
+
 
 def _as_list(input_shape):
     return input_shape if isinstance(input_shape[0], (list, tuple)) else [input_shape]
-
-
-def _shifted_interpolations(size, new_size, kernel_size, dtype):
-    """The matrices (new_size, size) that interpolate for each place under a kernel, side by side;
-    beyond the ends there are zeros."""
-    reach = kernel_size // 2
-    padded = ops.pad(interpolation_matrix(size, new_size, True, dtype), ((reach, reach), (0, 0)))
-    return ops.concatenate([padded[i : i + new_size] for i in range(kernel_size)], axis=1)

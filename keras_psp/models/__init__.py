@@ -1,9 +1,11 @@
 """The networks: classifiers, backbones and segmentation models."""
 
-from keras_psp.models.alexnet import AlexNet
+from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.backbones import BACKBONES, build_backbone
+from keras_psp.models.conversion import model_from_checkpoint
 from keras_psp.models.inception import INCEPTIONS, Inception
 from keras_psp.models.pspnet import PSPNet
+from keras_psp.models.published import PUBLISHED
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.segmentation_model import SegmentationModel
 from keras_psp.models.simple import SimpleSegmentationNet
@@ -11,8 +13,10 @@ from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.models.weights import WeightsNotAvailable, load_weights
 
 __all__ = [
+    "ALEXNETS",
     "BACKBONES",
     "INCEPTIONS",
+    "PUBLISHED",
     "RESNETS",
     "VGG",
     "VGGS",
@@ -25,4 +29,5 @@ __all__ = [
     "WeightsNotAvailable",
     "build_backbone",
     "load_weights",
+    "model_from_checkpoint",
 ]

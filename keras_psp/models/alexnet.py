@@ -6,23 +6,36 @@ import keras
 
 from keras_psp.layers import ImageNormalization, LocalResponseNormalization
 from keras_psp.models.classifier import Classifier, add_end, checked_shape
-from keras_psp.models.weights import load_imagenet_weights
+from keras_psp.models.weights import load_first_weights
+from keras_psp.naming import check_name
 
-# (filters, kernel size, strides, groups, normalised, pooled)
-_CONVOLUTIONS = (
-    (96, 11, 4, 1, True, True),
-    (256, 5, 1, 2, True, True),
-    (384, 3, 1, 1, False, False),
-    (384, 3, 1, 2, False, False),
-    (256, 3, 1, 2, False, True),
-)
+# variant → rows of (filters, kernel size, strides, padding, groups, normalised, pooled). The second
+# is torchvision's: the network of "One weird trick" in one column, without normalisation.
+ALEXNETS = {
+    "alexnet": (
+        (96, 11, 4, 0, 1, True, True),
+        (256, 5, 1, 2, 2, True, True),
+        (384, 3, 1, 1, 1, False, False),
+        (384, 3, 1, 1, 2, False, False),
+        (256, 3, 1, 1, 2, False, True),
+    ),
+    "alexnet_torchvision": (
+        (64, 11, 4, 2, 1, False, True),
+        (192, 5, 1, 2, 1, False, True),
+        (384, 3, 1, 1, 1, False, False),
+        (256, 3, 1, 1, 1, False, False),
+        (256, 3, 1, 1, 1, False, True),
+    ),
+}
 
 
 def AlexNet(
+    variant: str = "alexnet",
     *,
     include_top: bool = True,
     num_classes: int = 1000,
     weights: str | None = "auto",
+    fresh_head: bool = False,
     grouped: bool = True,
     pooling: str | None = None,
     dropout: float = 0.5,
@@ -33,18 +46,22 @@ def AlexNet(
     """Builds AlexNet.
 
     Args:
+        variant: `"alexnet"`, the paper's, or `"alexnet_torchvision"`, which has fewer filters, no
+            groups and no normalisation.
         include_top: Whether the three fully connected layers are there.
         num_classes: Outputs of the last one.
-        weights: `None` (random values) or the path of a file that `save_weights` wrote. Nobody
-            publishes ImageNet weights of this very network: `"imagenet"` is an error, and `"auto"`
-            gives random values and a warning.
+        weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
+            values), `"auto"` (ImageNet's where the table knows some and they can be had,
+            otherwise random values and a warning that says why) or the path of a file that
+            `load_weights` takes. Nobody publishes ImageNet weights of the paper's very network.
+        fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
         grouped: Whether the second, fourth and fifth layer see half of the channels with each half
             of their filters, as they lay on two GPUs in the paper.
         pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         dropout: Share of values dropped behind each of the two hidden layers, 0–1.
         classifier_activation: Activation of the last layer; `None` for logits.
-        input_shape: `(height, width, 3)`, at least 67×67; by default 227×227, and any size with
-            `include_top=False`.
+        input_shape: `(height, width, 3)`, at least 67×67 (torchvision's: 63×63); by default 227×227
+            (224×224), and any size with `include_top=False`.
         name: Name of the model.
 
     Returns:
@@ -53,11 +70,13 @@ def AlexNet(
         behind the last pooling, 6×6×256 of 227×227.
 
     Raises:
-        ValueError: If the images are too small, or the weights do not fit.
+        ValueError: If there is no such variant, the images are too small, or the weights do not
+            fit.
 
     Reference:
         [Krizhevsky et al., 2012](https://papers.nips.cc/paper/4824), section 3.5 and figure 2. The
         first layer's 55×55 places need images of 227×227, not the 224×224 that the paper names.
+        [Krizhevsky, 2014](https://arxiv.org/abs/1404.5997), for torchvision's.
 
     Example:
 
@@ -68,15 +87,20 @@ def AlexNet(
     assert model.get_layer("conv1").output.shape == (None, 55, 55, 96)
     ```
     """
+    rows = ALEXNETS[check_name("variant", variant, ALEXNETS)]
+    # Of both, 6×6 places are left of the usual size, and one of the smallest.
+    margin = 2 * rows[0][3]
     shape = checked_shape(
         input_shape,
-        default=227 if include_top else None,
-        minimum=67,
+        default=(227 if margin == 0 else 224) if include_top else None,
+        minimum=67 - margin,
         fixed_unless="include_top=False" if include_top else None,
     )
     image = keras.Input(shape, name="image")
     x = ImageNormalization("torch", name="normalize")(image)
-    for i, (filters, kernel, strides, groups, normalised, pooled) in enumerate(_CONVOLUTIONS, 1):
+    for i, (filters, kernel, strides, padding, groups, normalised, pooled) in enumerate(rows, 1):
+        if strides > 1 and padding:
+            x = keras.layers.ZeroPadding2D(padding, "channels_last", name=f"pad{i}")(x)
         x = keras.layers.Conv2D(
             filters,
             kernel,
@@ -100,8 +124,6 @@ def AlexNet(
         hidden=(4096, 4096),
         dropout=dropout,
     )
-    model = Classifier(image, x, name=name or "alexnet")
-    model.initial_weights = load_imagenet_weights(
-        model, "alexnet", weights, top=include_top and num_classes == 1000
-    )
+    model = Classifier(image, x, variant=variant, name=name or variant)
+    model.initial_weights = load_first_weights(model, weights, fresh_head=fresh_head)
     return model

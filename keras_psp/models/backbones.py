@@ -13,10 +13,10 @@ from keras_psp.layers import (
     LocalResponseNormalization,
     PaddedConv2D,
 )
-from keras_psp.models.alexnet import AlexNet
+from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.classifier import checked_shape
-from keras_psp.models.googlenet import GoogLeNet
-from keras_psp.models.inception import Inception
+from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
+from keras_psp.models.inception import V3S, Inception
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.naming import check_name
@@ -36,7 +36,11 @@ def _resnet(name, weights, output_stride, input_shape):
 
 def _googlenet(name, weights, output_stride, input_shape):
     model = GoogLeNet(
-        include_top=False, weights=weights, output_stride=output_stride, input_shape=input_shape
+        name,
+        include_top=False,
+        weights=weights,
+        output_stride=output_stride,
+        input_shape=input_shape,
     )
     return model, [model.get_layer(f"inception_{module}").output for module in ("4e", "5b")]
 
@@ -63,15 +67,15 @@ def _inception(name, weights):
 
 
 _VGG = _dilated(lambda name, weights: VGG(name, include_top=False, weights=weights))
-_ALEXNET = _dilated(lambda name, weights: AlexNet(include_top=False, weights=weights))
+_ALEXNET = _dilated(lambda name, weights: AlexNet(name, include_top=False, weights=weights))
 
 # name → function (name, weights, output_stride, input_shape) → model and its two feature maps
 BACKBONES: dict = {
     **dict.fromkeys(RESNETS, _resnet),
     **dict.fromkeys(VGGS, _VGG),
-    "googlenet": _googlenet,
-    "inception_v3": _dilated(_inception),
-    "alexnet": _ALEXNET,
+    **dict.fromkeys(GOOGLENETS, _googlenet),
+    **dict.fromkeys(ALEXNETS, _ALEXNET),
+    **dict.fromkeys(V3S, _dilated(_inception)),
 }
 
 # What the published weights of `keras.applications` want done to an image, by the start of the
@@ -108,8 +112,9 @@ def build_backbone(
             same features, only at more places. (Where a layer averages over the whole map, as in
             squeeze-and-excitation, it averages over these places too.) Of a model with several
             outputs the last two are the features.
-        weights: For a name: `"auto"`, `"imagenet"`, `None` or a file, as `ResNet` takes it. A model
-            keeps its own: `"auto"` and `None` leave them as they are, anything else is an error.
+        weights: For a name: `"auto"`, `"imagenet"`, `None` or a file, as `ResNet` takes it, also
+            one of a whole classifier or segmentation model, whose ends are left out. A model keeps
+            its own: `"auto"` and `None` leave them as they are, anything else is an error.
         output_stride: The wanted stride of the features.
         input_shape: `(height, width, 3)`, either of which may be `None`.
         normalization: For a model: what it wants done to an image (a mode of `ImageNormalization`,
@@ -154,6 +159,7 @@ def build_backbone(
     model, maps = BACKBONES[backbone](backbone, weights, output_stride, input_shape)
     features = keras.Model(model.input, maps, name=backbone)
     features.autocast = False
+    features.variant = backbone
     features.initial_weights = model.initial_weights
     return features
 
@@ -360,9 +366,10 @@ class _Dilation:
             return _copy(layer, **changes)(x)
         # How far a kernel reaches beyond one place, and how much of that lies before the place.
         reach = [rate * (side - 1) for side, rate in zip(kernel, rates, strict=True)]
+        padded = layer.padding != "same" and id(x) in self.padded
         if layer.padding == "same":
             before = [max(r + 1 - layer.strides[0], 0) // 2 for r in reach]
-        elif id(x) in self.padded:
+        elif padded:
             x, padding = self.padded[id(x)]
             before = [first for first, _ in padding]
         else:
@@ -372,9 +379,10 @@ class _Dilation:
             odd = all(r % 2 == 0 and b == r // 2 for b, r in zip(before, reach, strict=True))
             if not odd or kernel[0] != kernel[1] or changes["strides"] != (1, 1):
                 raise self._error(f"its pooling layer {layer.name} ({kernel[0]}×{kernel[1]})")
-            return _DILATED_POOLS[type(layer)](
-                kernel[0], undone, name=layer.name, dtype=layer.dtype_policy
-            )(x)
+            options = {"name": layer.name, "dtype": layer.dtype_policy}
+            if padded and isinstance(layer, keras.layers.AveragePooling2D):
+                options["count_outside"] = True  # as zeros that were put there
+            return _DILATED_POOLS[type(layer)](kernel[0], undone, **options)(x)
         if any(undone * b != undone * r // 2 for b, r in zip(before, reach, strict=True)):
             # The map keeps its size, but sees further to one side than to the other.
             sides = [(undone * b, undone * (r - b)) for b, r in zip(before, reach, strict=True)]

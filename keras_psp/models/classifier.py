@@ -10,25 +10,34 @@ from keras_psp.naming import check_name
 
 @keras.saving.register_keras_serializable("keras_psp")
 class Classifier(keras.Model):
-    """A functional model that knows what it started from, also when it comes from a file.
+    """A functional model that knows what it is and what it started from, also from a file.
 
     Args:
         *args: What `keras.Model` takes.
+        variant: Its name in the tables.
         initial_weights: What it started from, in words.
         image_size: Side of the images that it is made for, in pixels, where it takes any.
         **kwargs: What `keras.Model` takes.
     """
 
-    def __init__(self, *args: Any, initial_weights: str = "", image_size: int = 224, **kwargs: Any):
+    def __init__(
+        self,
+        *args: Any,
+        variant: str = "",
+        initial_weights: str = "",
+        image_size: int = 224,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
+        self.variant = variant
         self.initial_weights = initial_weights
         self.image_size = image_size
         # Half precision must not reach the image before it is normalised.
         self.autocast = False
 
     def get_config(self):
-        own = {"initial_weights": self.initial_weights, "image_size": self.image_size}
-        return {**super().get_config(), **own}
+        own = ("variant", "initial_weights", "image_size")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 def checked_shape(

@@ -1,6 +1,7 @@
 """GoogLeNet: nine inception modules, and two classifiers more while it learns."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
@@ -12,9 +13,11 @@ from keras_psp.layers import (
     LocalResponseNormalization,
     PaddedConv2D,
 )
+from keras_psp.layers.inception_module import convolution
 from keras_psp.models.classifier import add_end, checked_shape
 from keras_psp.models.resnet import stage_dilations
-from keras_psp.models.weights import load_imagenet_weights
+from keras_psp.models.weights import load_first_weights
+from keras_psp.naming import check_name
 
 # The paper's table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
 MODULES = {
@@ -27,6 +30,42 @@ MODULES = {
     "4e": (256, 160, 320, 32, 128, 128),
     "5a": (256, 160, 320, 32, 128, 128),
     "5b": (384, 192, 384, 48, 128, 128),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One row of the table of GoogLeNets.
+
+    Attributes:
+        batch_normalization: Whether batch normalisation takes the place of biases and of local
+            response normalisation.
+        largest_kernel: Side of what the paper calls 5×5.
+        centered: Whether the poolings with stride 2 pad evenly; otherwise at the end only.
+        last_pool: Places a side of the last of them.
+        dropout: Share dropped before the classifier.
+        normalization: What its weights want done to an image.
+    """
+
+    batch_normalization: bool = False
+    largest_kernel: int = 5
+    centered: bool = True
+    last_pool: int = 3
+    dropout: float = 0.4
+    normalization: str = "torch"
+
+
+# The paper's, and torchvision's, which came from TensorFlow and kept a mistake: 3×3 for 5×5.
+GOOGLENETS = {
+    "googlenet": Variant(),
+    "googlenet_torchvision": Variant(
+        batch_normalization=True,
+        largest_kernel=3,
+        centered=False,
+        last_pool=2,
+        dropout=0.2,
+        normalization="tf",
+    ),
 }
 
 # Where the auxiliary classifiers look at the features.
@@ -118,19 +157,23 @@ class GoogLeNet(keras.Model):
 
     def __init__(
         self,
+        variant: str = "googlenet",
         *,
         include_top: bool = True,
         num_classes: int = 1000,
         weights: str | None = "auto",
+        fresh_head: bool = False,
         naive: bool = False,
         output_stride: int = 32,
         auxiliary_weight: float = 0.3,
         pooling: str | None = None,
-        dropout: float = 0.4,
+        dropout: float | None = None,
         classifier_activation: str | None = "softmax",
         input_shape: Sequence[int | None] | None = None,
         name: str | None = None,
     ):
+        row = GOOGLENETS[check_name("variant", variant, GOOGLENETS)]
+        dropout = row.dropout if dropout is None else dropout
         auxiliary = bool(include_top and auxiliary_weight)
         shape = checked_shape(
             input_shape,
@@ -138,7 +181,7 @@ class GoogLeNet(keras.Model):
             minimum=65 if auxiliary else 1,
             fixed_unless="auxiliary_weight=0" if auxiliary else None,
         )
-        trunk = _trunk(naive, output_stride)
+        trunk = _trunk(row, naive, output_stride)
         image = x = keras.Input(shape, name="image")
         heads = {}
         for layer in trunk:
@@ -157,12 +200,14 @@ class GoogLeNet(keras.Model):
             classifier_activation=classifier_activation,
             dropout=dropout,
         )
-        super().__init__(inputs=image, outputs=end, name=name or "googlenet")
+        super().__init__(inputs=image, outputs=end, name=name or variant)
+        self.variant = variant
         # Half precision must not reach the image before it is normalised.
         self.autocast = False
         self.auxiliary_heads = heads
         self.auxiliary_weight = auxiliary_weight
         self._arguments = {
+            "variant": variant,
             "include_top": include_top,
             "num_classes": num_classes,
             "naive": naive,
@@ -173,9 +218,7 @@ class GoogLeNet(keras.Model):
             "classifier_activation": classifier_activation,
             "input_shape": shape,
         }
-        self.initial_weights = load_imagenet_weights(
-            self, "googlenet", weights, top=include_top and num_classes == 1000
-        )
+        self.initial_weights = load_first_weights(self, weights, fresh_head=fresh_head)
 
     def call(self, inputs, training=None, mask=None):
         if not training or not self.auxiliary_heads:
@@ -219,36 +262,56 @@ class GoogLeNet(keras.Model):
         return model
 
 
-def _trunk(naive: bool, output_stride: int) -> list[keras.layers.Layer]:
+def _trunk(row: Variant, naive: bool, output_stride: int) -> list[keras.layers.Layer]:
     """The layers before the classifier, one behind the other."""
-    relu: dict[str, Any] = {"activation": "relu"}
+
+    def conv(name, *args):
+        normalised = row.batch_normalization
+        return convolution(PaddedConv2D, *args, batch_normalization=normalised, name=name)
+
+    def normalize(name):
+        return [] if row.batch_normalization else [LocalResponseNormalization(name=name)]
+
     trunk = [
-        ImageNormalization("torch", name="normalize"),
-        PaddedConv2D(64, 7, 2, name="conv1", **relu),
-        _pool("pool1"),
-        LocalResponseNormalization(name="lrn1"),
-        PaddedConv2D(64, 1, name="conv2_reduce", **relu),
-        PaddedConv2D(192, 3, name="conv2", **relu),
-        LocalResponseNormalization(name="lrn2"),
-        _pool("pool2"),
+        ImageNormalization(row.normalization, name="normalize"),
+        *conv("conv1", 64, 7, 2),
+        *_pool("pool1", row.centered),
+        *normalize("lrn1"),
+        *conv("conv2_reduce", 64, 1),
+        *conv("conv2", 192, 3),
+        *normalize("lrn2"),
+        *_pool("pool2", row.centered),
     ]
     before, dilations = "3", dict(zip("2345", stage_dilations(output_stride), strict=True))
     for name, filters in MODULES.items():
         stage = name[0]
         if stage != before:
-            dilated = dilations[stage] > 1
-            trunk.append(_pool(f"pool{before}", dilations[before] if dilated else None))
+            size = row.last_pool if stage == "5" else 3
+            dilation = dilations[before] if dilations[stage] > 1 else None
+            trunk += _pool(f"pool{before}", row.centered, size, dilation)
         trunk.append(
             InceptionModule(
-                *filters, naive=naive, dilation_rate=dilations[stage], name=f"inception_{name}"
+                *filters,
+                naive=naive,
+                dilation_rate=dilations[stage],
+                batch_normalization=row.batch_normalization,
+                largest_kernel=row.largest_kernel,
+                name=f"inception_{name}",
             )
         )
         before = stage
     return trunk
 
 
-def _pool(name: str, dilation_rate: int | None = None) -> keras.layers.Layer:
+def _pool(
+    name: str, centered: bool, size: int = 3, dilation_rate: int | None = None
+) -> list[keras.layers.Layer]:
     """A pooling with stride 2, or one that is dilated and keeps every place."""
     if dilation_rate is not None:
-        return DilatedMaxPooling2D(3, dilation_rate, name=name)
-    return keras.layers.MaxPooling2D(3, 2, padding="same", data_format="channels_last", name=name)
+        return [DilatedMaxPooling2D(size, dilation_rate, centered, name=name)]
+    last: dict[str, Any] = {"data_format": "channels_last"}
+    if centered:
+        return [keras.layers.MaxPooling2D(size, 2, padding="same", name=name, **last)]
+    # Zeros are as good as −∞ around what a ReLU put out.
+    pad = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad", **last)
+    return [pad, keras.layers.MaxPooling2D(size, 2, name=name, **last)]

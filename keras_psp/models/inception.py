@@ -7,11 +7,14 @@ import keras
 
 from keras_psp.layers import BatchNormalization, ImageNormalization
 from keras_psp.models.classifier import Classifier, add_end, checked_shape
-from keras_psp.models.googlenet import GoogLeNet
-from keras_psp.models.weights import load_imagenet_weights
+from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
+from keras_psp.models.weights import load_first_weights
 from keras_psp.naming import check_name
 
-INCEPTIONS = ("googlenet", "inception_v3")
+# Inception v3's batch norms have no factors in `keras.applications`; in torchvision they have, and
+# its average poolings count the zeros outside of the map.
+V3S = {"inception_v3": False, "inception_v3_torchvision": True}
+INCEPTIONS = (*GOOGLENETS, *V3S)
 
 
 def Inception(
@@ -20,6 +23,7 @@ def Inception(
     include_top: bool = True,
     num_classes: int = 1000,
     weights: str | None = "auto",
+    fresh_head: bool = False,
     naive: bool = False,
     auxiliary_weight: float = 0.3,
     pooling: str | None = None,
@@ -32,20 +36,22 @@ def Inception(
 
     Args:
         variant: `"googlenet"`, the first of the family, or `"inception_v3"`, that of
-            `keras.applications`.
+            `keras.applications`; `"googlenet_torchvision"` and `"inception_v3_torchvision"` are the
+            forms in which torchvision has them (GoogLeNet with batch normalisation).
         include_top: Whether the fully connected layer is there.
         num_classes: Its outputs.
-        weights: `"imagenet"` (the files of `keras.applications`, which knows Inception v3 only, or
-            an error), `None` (random values), `"auto"` (ImageNet's where the table knows some and
-            they can be had, otherwise random values and a warning that says why) or the path of a
-            file, one that `save_weights` wrote or one of `keras.applications`.
+        weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
+            values), `"auto"` (ImageNet's where the table knows some and they can be had,
+            otherwise random values and a warning that says why) or the path of a file that
+            `load_weights` takes. Nobody publishes ImageNet weights of the paper's very GoogLeNet.
+        fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
         naive: GoogLeNet with its modules in the naive form, without the 1×1 convolutions that
             reduce the channels.
         auxiliary_weight: Weight of the loss of each of GoogLeNet's two auxiliary classifiers, which
             exist in training only; 0 leaves them out.
         pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         dropout: Share of values dropped before the fully connected layer, 0–1; by default 0.4 in
-            GoogLeNet and 0 in Inception v3, as in `keras.applications`.
+            GoogLeNet (0.2 in torchvision's) and 0 in Inception v3, as in `keras.applications`.
         classifier_activation: Activation of the last layer; `None` for logits.
         input_shape: `(height, width, 3)`. GoogLeNet's is 224×224 by default, at least 65×65, and
             any size without auxiliary classifiers; Inception v3 takes any size from 75×75 on.
@@ -80,12 +86,14 @@ def Inception(
         "pooling": pooling,
         "classifier_activation": classifier_activation,
     }
-    if variant == "googlenet":
+    if variant in GOOGLENETS:
         return GoogLeNet(
+            variant,
             weights=weights,
+            fresh_head=fresh_head,
             naive=naive,
             auxiliary_weight=auxiliary_weight,
-            dropout=0.4 if dropout is None else dropout,
+            dropout=dropout,
             input_shape=input_shape,
             name=name,
             **end,
@@ -97,12 +105,10 @@ def Inception(
         )
     shape = checked_shape(input_shape, minimum=75)
     image = keras.Input(shape, name="image")
-    x = _V3(ImageNormalization("tf", name="normalize")(image)).output
-    x = add_end(x, dropout=dropout or 0.0, **end)
-    model = Classifier(image, x, image_size=299, name=name or variant)
-    model.initial_weights = load_imagenet_weights(
-        model, variant, weights, top=include_top and num_classes == 1000
-    )
+    x = _V3(ImageNormalization("tf", name="normalize")(image), V3S[variant]).output
+    output = add_end(x, dropout=dropout or 0.0, **end)
+    model = Classifier(image, output, variant=variant, image_size=299, name=name or variant)
+    model.initial_weights = load_first_weights(model, weights, fresh_head=fresh_head)
     return model
 
 
@@ -167,7 +173,8 @@ _MODULES = [
 class _V3:
     """Builds the rows, and counts the convolutions, whose numbers are their names."""
 
-    def __init__(self, x):
+    def __init__(self, x, torchvision):
+        self.torchvision = torchvision
         self.convolutions = 0
         self.pools = 0
         self.output = self._chain(x, _STEM)
@@ -200,7 +207,9 @@ class _V3:
             data_format="channels_last",
             name=f"conv{n}",
         )(x)
-        x = BatchNormalization(momentum=0.99, epsilon=1e-3, scale=False, name=f"bn{n}")(x)
+        x = BatchNormalization(momentum=0.99, epsilon=1e-3, scale=self.torchvision, name=f"bn{n}")(
+            x
+        )
         return keras.layers.ReLU(name=f"relu{n}")(x)
 
     def _pool(self, x, kind):
@@ -208,4 +217,7 @@ class _V3:
         options = {"data_format": "channels_last", "name": f"pool{self.pools}"}
         if kind == "max/2":
             return keras.layers.MaxPooling2D(3, 2, **options)(x)
-        return keras.layers.AveragePooling2D(3, 1, padding="same", **options)(x)
+        if not self.torchvision:
+            return keras.layers.AveragePooling2D(3, 1, padding="same", **options)(x)
+        x = keras.layers.ZeroPadding2D(1, "channels_last", name=f"pool{self.pools}_pad")(x)
+        return keras.layers.AveragePooling2D(3, 1, **options)(x)

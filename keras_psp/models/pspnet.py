@@ -21,23 +21,30 @@ class PSPNet(SegmentationModel):
 
     Args:
         backbone: A name from the table `keras_psp.models.BACKBONES` (`"resnet18"` … `"resnet269"`,
-            each also `_deep`: the stem of the PSPNet authors; `"vgg16"`, `"googlenet"`, …), or a
-            functional Keras model with its weights (from `keras.applications`, KerasHub, KerasCV,
-            your own), which is copied and dilated. What it wants done to an image is found out, or
-            a warning says how to say it: see `build_backbone`.
+            each also `_deep`: the stem of the PSPNet authors, or `_v1c`: OpenMMLab's; `"vgg16"`,
+            `"googlenet"`, …), or a functional Keras model with its weights (from
+            `keras.applications`, KerasHub, KerasCV, your own), which is copied and dilated. What it
+            wants done to an image is found out, or a warning says how to say it: see
+            `build_backbone`.
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
             weights can be had, otherwise random values and a warning that says why), `"imagenet"`
             (those or an error), `None` (random values), or a file. A backbone given as a model
             keeps its own weights: `"auto"` and `None` leave them as they are, and anything else
             is an error.
-        weights: File of weights of the whole model, as `save_weights` wrote it. The
-            backbone's own are then left out, if `"auto"`.
+        weights: Weights of the whole model, as `load_weights` takes them: a file of ours or of
+            somebody else's, or a name such as `"cityscapes"`. The backbone's own are then left out,
+            if `"auto"`.
+        fresh_head: Whether these are to leave the last layers as they were made, for other classes:
+            the beginning of fine-tuning.
         output_stride: Stride of the features: 8 (the paper's), 16 or 32.
         bins: Cells a side of each pyramid level; `()` leaves the pyramid out.
         dropout: Share of the heads' channels dropped in training, 0–1.
         auxiliary_weight: Weight of the auxiliary loss on the last stage but one; 0 leaves the
             auxiliary head out.
+        align_corners: How the pyramid and the logits are upsampled, see `BilinearUpsample`: with
+            aligned corners (the paper's way), or with half-pixel centres (most of
+            mmsegmentation's).
         input_shape: `(height, width, 3)`, either of which may be `None`: any size.
         name: Name of the model.
 
@@ -75,10 +82,12 @@ class PSPNet(SegmentationModel):
         *,
         backbone_weights: str | None = "auto",
         weights: str | None = None,
+        fresh_head: bool = False,
         output_stride: int = 8,
         bins: Sequence[int] = (1, 2, 3, 6),
         dropout: float = 0.1,
         auxiliary_weight: float = 0.4,
+        align_corners: bool = True,
         input_shape: Sequence[int | None] = (None, None, 3),
         name: str = "pspnet",
     ):
@@ -92,8 +101,10 @@ class PSPNet(SegmentationModel):
 
         pyramid_pooling = None
         if bins:
-            pyramid_pooling = PyramidPooling(bins, upsample=False, name="pyramid_pooling")
-        head = SegmentationHead(late // 4, num_classes, dropout, name="head")
+            pyramid_pooling = PyramidPooling(
+                bins, align_corners=align_corners, upsample=False, name="pyramid_pooling"
+            )
+        head = SegmentationHead(late // 4, num_classes, dropout, align_corners, name="head")
         auxiliary_head = None
         if auxiliary_weight:
             auxiliary_head = SegmentationHead(
@@ -101,7 +112,7 @@ class PSPNet(SegmentationModel):
             )
             auxiliary_head.build(backbone.outputs[0].shape)
         # Logits at full size are what a loss or an argmax works on: always in full precision.
-        upsample = BilinearUpsample(name="upsample", dtype="float32")
+        upsample = BilinearUpsample(align_corners=align_corners, name="upsample", dtype="float32")
 
         image = keras.Input(input_shape, name="image")
         logits = _segment(image, backbone, pyramid_pooling, head, upsample)
@@ -118,7 +129,8 @@ class PSPNet(SegmentationModel):
         self.bins = tuple(bins)
         self.dropout = dropout
         self.auxiliary_weight = auxiliary_weight
-        self._remember(source, backbone, weights)
+        self.align_corners = align_corners
+        self._remember(source, backbone, weights, fresh_head)
 
     def call(self, inputs, training=None, mask=None):
         return _segment(
@@ -138,6 +150,7 @@ class PSPNet(SegmentationModel):
             "bins": self.bins,
             "dropout": self.dropout,
             "auxiliary_weight": self.auxiliary_weight,
+            "align_corners": self.align_corners,
         }
 
 

@@ -14,7 +14,7 @@ from keras_psp.layers import (
     PaddedConv2D,
 )
 from keras_psp.models.classifier import Classifier, add_end, checked_shape
-from keras_psp.models.weights import load_imagenet_weights
+from keras_psp.models.weights import load_first_weights
 from keras_psp.naming import check_name
 
 
@@ -35,6 +35,8 @@ class Variant:
         epsilon: Epsilon of the batch normalisations.
         normalization: What its weights want done to an image.
         image_size: Side of the images that it is made for.
+        contracted: Whether dilation spreads late, as OpenMMLab has it: the first block of a dilated
+            stage has half of the stage's rate, and the second 3×3 of a basic block none.
     """
 
     blocks: tuple[int, ...]
@@ -49,6 +51,7 @@ class Variant:
     epsilon: float = 1e-5
     normalization: str = "torch"
     image_size: int = 224
+    contracted: bool = False
 
 
 _BLOCKS = {
@@ -60,6 +63,7 @@ _BLOCKS = {
     269: (3, 30, 48, 8),
 }
 _DEEP_STEM = ((64, 3, 2), (64, 3, 1), (128, 3, 1))
+_V1C_STEM = ((32, 3, 2), (32, 3, 1), (64, 3, 1))
 _APPLICATIONS: dict[str, Any] = {
     "stride_on": "1x1",
     "use_bias": True,
@@ -70,6 +74,7 @@ _APPLICATIONS: dict[str, Any] = {
 # resnet18 …      the paper's; 50, 101 and 152 in the very form of `keras.applications`
 # resnet18_deep … the PSPNet authors': three 3×3 convolutions in the stem
 # resnet50_v1b …  torchvision's: 7×7 stem, the stride on the 3×3
+# resnet18_v1c …  OpenMMLab's: three narrower 3×3 in the stem, and dilation that spreads late
 # plain18, 34     the paper's without shortcuts
 RESNETS: dict[str, Variant] = {}
 for _depth, _blocks in _BLOCKS.items():
@@ -79,6 +84,8 @@ for _depth, _blocks in _BLOCKS.items():
     RESNETS[f"resnet{_depth}_deep"] = Variant(_blocks, _kind, stem=_DEEP_STEM)
     if _same_as_keras:
         RESNETS[f"resnet{_depth}_v1b"] = Variant(_blocks, _kind)
+    if _depth <= 152:
+        RESNETS[f"resnet{_depth}_v1c"] = Variant(_blocks, _kind, stem=_V1C_STEM, contracted=True)
     if _kind == "basic":
         RESNETS[f"plain{_depth}"] = Variant(_blocks, _kind, residual=False)
 
@@ -106,6 +113,7 @@ def ResNet(
     include_top: bool = True,
     num_classes: int | None = None,
     weights: str | None = "auto",
+    fresh_head: bool = False,
     output_stride: int | None = None,
     residual: bool | None = None,
     shortcut: str | None = None,
@@ -119,16 +127,18 @@ def ResNet(
     Args:
         variant: A name from the table: `"resnet18"`, `34`, `50`, `101`, `152`, `269`, each also
             with `_deep` (the PSPNet authors' stem of three 3×3 convolutions, stride on the 3×3, no
-            biases); 50, 101 and 152 are `keras.applications`' (stride on the first 1×1, biases),
-            with `_v1b` torchvision's. `"resnet20"`, `32`, `44`, `56`, `110` are the nets for
+            biases) and, up to 152, with `_v1c` (OpenMMLab's); 50, 101 and 152 are
+            `keras.applications`' (stride on the first 1×1, biases), with `_v1b` torchvision's,
+            whose 18 and 34 are the paper's. `"resnet20"`, `32`, `44`, `56`, `110` are the nets for
             CIFAR-10: 32×32 pixels, and three stages of 16, 32 and 64 channels. `"plain18"`, `34`
             and, for CIFAR-10, `"plain20"`, `32`, `44`, `56`, `110` are the nets without shortcuts.
         include_top: Whether the global average pooling and the fully connected layer are there.
         num_classes: Outputs of the fully connected layer; by default 1000, and 10 of a CIFAR net.
-        weights: `"imagenet"` (the files of `keras.applications`, or an error), `None` (random
+        weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
             values), `"auto"` (ImageNet's where the table knows some and they can be had,
-            otherwise random values and a warning that says why) or the path of a file, one that
-            `save_weights` wrote or one of `keras.applications`.
+            otherwise random values and a warning that says why) or the path of a file that
+            `load_weights` takes.
+        fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
         output_stride: 32, or 16 or 8: the last stages then keep their resolution and are dilated
             instead, in every block. A CIFAR net's is 4.
         residual: `False` leaves the shortcuts out of any other variant. By default the variant's.
@@ -188,7 +198,8 @@ def ResNet(
         for block in range(1, count + 1):
             strides = 2 if stage > 1 and block == 1 and dilation == 1 else 1
             filters = row.filters << (stage - 1)
-            x = _block(row, filters, strides, dilation, f"stage{stage}_block{block}")(x)
+            rate = -(-dilation // 2) if row.contracted and block == 1 else dilation
+            x = _block(row, filters, strides, rate, f"stage{stage}_block{block}")(x)
     x = add_end(
         x,
         include_top=include_top,
@@ -196,13 +207,9 @@ def ResNet(
         pooling=pooling,
         classifier_activation=classifier_activation,
     )
-    model = Classifier(image, x, image_size=row.image_size, name=name or variant)
-    model.initial_weights = load_imagenet_weights(
-        model,
-        variant,
-        weights,
-        usual_shortcuts=row == usual,
-        top=include_top and num_classes == 1000,
+    model = Classifier(image, x, variant=variant, image_size=row.image_size, name=name or variant)
+    model.initial_weights = load_first_weights(
+        model, weights, fresh_head=fresh_head, usual_shortcuts=row == usual
     )
     return model
 
@@ -237,7 +244,7 @@ def _block(row: Variant, filters, strides, dilation_rate, name):
         "name": name,
     }
     if row.block == "basic":
-        return BasicBlock(filters, **options)
+        return BasicBlock(filters, second_dilation_rate=1 if row.contracted else None, **options)
     return DilatedBottleneck(filters, stride_on=row.stride_on, **options)
 
 

@@ -26,6 +26,7 @@ class SegmentationModel(keras.Model):
     auxiliary_weight: float = 0.0
     initial_weights: str
     _class_weights: tuple[float, ...] | None = None
+    _compiled_by_fit = False
 
     def compile(
         self,
@@ -51,6 +52,7 @@ class SegmentationModel(keras.Model):
             ValueError: Under a strategy that Keras 3 cannot train with.
         """
         _check_strategy(self)
+        self._compiled_by_fit = False
         # What is made here has variables, which belong where the model's are.
         with _strategy_scope(self):
             if optimizer == "recipe":
@@ -101,14 +103,16 @@ class SegmentationModel(keras.Model):
 
         Raises:
             ValueError: If the schedule needs the number of steps and the data does not tell it, if
-                the data has other classes than the model, if `class_weight` names no class, or
-                under a strategy that Keras 3 cannot train with.
+                the data has other classes than the model, if `class_weight` names no class, if
+                layers became trainable after `compile`, or under a strategy that Keras 3 cannot
+                train with.
         """
         _check_strategy(self)
         for data in (x, kwargs.get("validation_data")):
             _check_classes(data, self.num_classes)
-        if not self.compiled:
+        if not self.compiled or self._must_compile_again():
             self.compile()
+            self._compiled_by_fit = True
         callbacks = keras.tree.flatten(callbacks or [])
         schedule = _open_schedule(self.optimizer)
         if schedule is not None:
@@ -131,6 +135,25 @@ class SegmentationModel(keras.Model):
             if schedule is not None:
                 schedule.end_run()
 
+    def _must_compile_again(self) -> bool:
+        """Whether more is trainable than the optimiser knows; forgets a step that trains others."""
+        optimizer = _inner(self.optimizer)
+        if not optimizer.built:
+            return False
+        known = {id(variable) for variable in optimizer._trainable_variables}
+        now = {id(variable) for variable in self.trainable_variables}
+        if known != now:
+            self.train_function = None
+        if now <= known:
+            return False
+        if not self._compiled_by_fit:
+            raise ValueError(
+                "An optimizer trains the variables that were trainable when it was first used. "
+                f"Received: {len(now - known)} trainable variables more. Call compile again, with "
+                "a new optimizer."
+            )
+        return True
+
     def evaluate(self, x=None, *args, **kwargs):
         """Scores the model: `keras.Model.evaluate`.
 
@@ -148,7 +171,7 @@ class SegmentationModel(keras.Model):
         _check_classes(x, self.num_classes)
         return super().evaluate(x, *args, **kwargs)
 
-    def _remember(self, source, backbone, weights) -> None:
+    def _remember(self, source, backbone, weights, fresh_head) -> None:
         """Keeps what the model was made from, and loads `weights` into it if they are given."""
         # The configuration alone: the model that was copied is no part of this one.
         self._source = (
@@ -156,8 +179,7 @@ class SegmentationModel(keras.Model):
         )
         self.initial_weights = backbone.initial_weights
         if weights is not None:
-            load_weights(self, weights)
-            self.initial_weights = f"the file {weights}"
+            self.initial_weights = load_weights(self, weights, fresh_head=fresh_head)
 
     def get_config(self):
         return {

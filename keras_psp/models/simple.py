@@ -24,8 +24,9 @@ class SimpleSegmentationNet(SegmentationModel):
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"`, `"imagenet"`, `None`
             or a file, as `PSPNet` takes it. One given as a model keeps its own weights.
-        weights: File of weights of the whole model, as `save_weights` wrote it. The
-            backbone's own are then left out, if `"auto"`.
+        weights: File of weights of the whole model, as `load_weights` takes it. The backbone's own
+            are then left out, if `"auto"`.
+        fresh_head: Whether these are to leave the last layer as it was made, for other classes.
         input_shape: `(height, width, 3)`, either of which may be `None`: any size.
         name: Name of the model.
 
@@ -61,6 +62,7 @@ class SimpleSegmentationNet(SegmentationModel):
         *,
         backbone_weights: str | None = "auto",
         weights: str | None = None,
+        fresh_head: bool = False,
         input_shape: Sequence[int | None] = (None, None, 3),
         name: str = "simple_segmentation_net",
     ):
@@ -78,5 +80,6 @@ class SimpleSegmentationNet(SegmentationModel):
         logits = upsample(head(features), like=image)
         super().__init__(inputs=image, outputs=logits, name=name)
         self.autocast = False
+        self.backbone = backbone
         self.num_classes = num_classes
-        self._remember(source, backbone, weights)
+        self._remember(source, backbone, weights, fresh_head)

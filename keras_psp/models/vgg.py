@@ -6,7 +6,7 @@ import keras
 
 from keras_psp.layers import ImageNormalization, LocalResponseNormalization
 from keras_psp.models.classifier import Classifier, add_end, checked_shape
-from keras_psp.models.weights import load_imagenet_weights
+from keras_psp.models.weights import load_first_weights
 from keras_psp.naming import check_name
 
 # The paper's table 1: kernel sizes of the convolutions in each of the five stages.
@@ -27,6 +27,10 @@ VGGS: dict[str, tuple[tuple[int, ...], ...]] = {
 # The paper's names of its configurations.
 CONFIGURATIONS = dict(zip(("A", "A-LRN", "B", "C", "D", "E"), VGGS, strict=True))
 
+# torchvision's differ in what they want done to an image.
+_TORCHVISION = {f"{name}_torchvision": VGGS[name] for name in ("vgg11", "vgg13", "vgg16", "vgg19")}
+VGGS |= _TORCHVISION
+
 _FILTERS = (64, 128, 256, 512, 512)
 
 
@@ -36,6 +40,7 @@ def VGG(
     include_top: bool = True,
     num_classes: int = 1000,
     weights: str | None = "auto",
+    fresh_head: bool = False,
     pooling: str | None = None,
     dropout: float = 0.5,
     classifier_activation: str | None = "softmax",
@@ -48,13 +53,15 @@ def VGG(
         variant: A configuration of the paper, by its letter or by a name that tells its depth:
             `"A"` or `"vgg11"`, `"A-LRN"` or `"vgg11_lrn"`, `"B"` or `"vgg13"`, `"C"` or
             `"vgg16_c"`, `"D"` or `"vgg16"`, `"E"` or `"vgg19"`. `"vgg16"` and `"vgg19"` are those
-            of `keras.applications`.
+            of `keras.applications`; `"vgg11_torchvision"`, `13`, `16` and `19` see images as
+            torchvision's do.
         include_top: Whether the three fully connected layers are there.
         num_classes: Outputs of the last one.
-        weights: `"imagenet"` (the files of `keras.applications`, or an error), `None` (random
-            values), `"auto"` (ImageNet's where the table knows some and they can be had, otherwise
-            random values and a warning that says why) or the path of a file, one that
-            `save_weights` wrote or one of `keras.applications`.
+        weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
+            values), `"auto"` (ImageNet's where the table knows some and they can be had,
+            otherwise random values and a warning that says why) or the path of a file that
+            `load_weights` takes.
+        fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
         pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         dropout: Share of values dropped behind each of the two hidden layers, 0–1.
         classifier_activation: Activation of the last layer; `None` for logits.
@@ -93,7 +100,8 @@ def VGG(
         fixed_unless="include_top=False" if include_top else None,
     )
     image = keras.Input(shape, name="image")
-    x = ImageNormalization("caffe", name="normalize")(image)
+    normalization = "torch" if variant in _TORCHVISION else "caffe"
+    x = ImageNormalization(normalization, name="normalize")(image)
     for stage, (kernels, filters) in enumerate(zip(stages, _FILTERS, strict=True), 1):
         for i, kernel in enumerate(kernels, 1):
             x = keras.layers.Conv2D(
@@ -118,8 +126,6 @@ def VGG(
         hidden=(4096, 4096),
         dropout=dropout,
     )
-    model = Classifier(image, x, name=name or variant)
-    model.initial_weights = load_imagenet_weights(
-        model, variant, weights, top=include_top and num_classes == 1000
-    )
+    model = Classifier(image, x, variant=variant, name=name or variant)
+    model.initial_weights = load_first_weights(model, weights, fresh_head=fresh_head)
     return model

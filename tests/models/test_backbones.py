@@ -9,7 +9,7 @@ import pytest
 from keras.src.applications.densenet import DenseNet
 
 import keras_psp
-from keras_psp import PSPNet
+from keras_psp import PSPNet, models
 from keras_psp.layers import PaddedConv2D
 from keras_psp.models import build_backbone
 
@@ -309,13 +309,14 @@ def test_alexnet_dilated_computes_the_same_features_at_more_places(randomize, im
     )
 
 
-def test_inception_v3_dilated_computes_the_same_features_at_more_places(randomize, image):
-    source = keras_psp.Inception("inception_v3", include_top=False, weights=None)
+@pytest.mark.parametrize("name", ["inception_v3", "inception_v3_torchvision"])
+def test_inception_v3_dilated_computes_the_same_features_at_more_places(name, randomize, image):
+    source = keras_psp.Inception(name, include_top=False, weights=None)
     randomize(source)
     x = image(139, 107)
     expected = source_features(source, "mixed7 mixed10", x)
     assert [y.shape[1:] for y in expected] == [(7, 5, 768), (3, 2, 2048)]
-    backbone = build_backbone("inception_v3", weights=None, output_stride=8)
+    backbone = build_backbone(name, weights=None, output_stride=8)
     backbone.set_weights(source.get_weights())
     for dense, sparse, step in zip(backbone(x), expected, (2, 4), strict=True):
         # Without padding, the source's first place is the centre of its kernel: one further in.
@@ -325,8 +326,8 @@ def test_inception_v3_dilated_computes_the_same_features_at_more_places(randomiz
 
 
 def test_every_classifier_for_large_images_is_a_backbone_by_the_same_name():
-    names = {*keras_psp.models.RESNETS, *keras_psp.models.VGGS, *keras_psp.models.INCEPTIONS}
-    assert {*keras_psp.models.BACKBONES} == {*names, "alexnet"}
+    tables = (models.RESNETS, models.VGGS, models.INCEPTIONS, models.ALEXNETS)
+    assert {*models.BACKBONES} == {name for table in tables for name in table}
     backbone = build_backbone("plain18", weights=None)
     assert backbone.count_params() == build_backbone("resnet18", weights=None).count_params() - sum(
         i * o + 4 * o for i, o in [(64, 128), (128, 256), (256, 512)]

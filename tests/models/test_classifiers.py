@@ -46,6 +46,25 @@ def test_parameters_of_googlenet_are_those_of_the_paper():
     assert trainable_parameters(keras_psp.Inception, auxiliary_weight=0) == main
 
 
+@pytest.mark.parametrize(
+    "builder, variant, parameters",
+    [
+        (keras_psp.AlexNet, "alexnet_torchvision", 61_100_840),
+        (keras_psp.VGG, "vgg16_torchvision", 138_357_544),
+        (keras_psp.Inception, "inception_v3_torchvision", 23_834_568),
+    ],
+)
+def test_parameters_of_torchvisions_networks_are_those_it_tells(builder, variant, parameters):
+    assert trainable_parameters(builder, variant) == parameters
+
+
+def test_parameters_of_torchvisions_googlenet_are_those_it_tells():
+    options = {"auxiliary_weight": 0}
+    assert (
+        trainable_parameters(keras_psp.Inception, "googlenet_torchvision", **options) == 6_624_904
+    )
+
+
 def test_googlenets_maps_have_the_sizes_of_the_papers_table():
     model = keras_psp.Inception("googlenet", weights=None)
     sizes = {
@@ -116,6 +135,23 @@ def test_vggs_classifier_equals_that_of_keras_applications(randomize, image):
         rtol=1e-4,
         atol=1e-7,
     )
+
+
+def test_torchvisions_googlenet_trains_and_comes_back(randomize, image, tmp_path):
+    model = keras_psp.Inception(
+        "googlenet_torchvision", num_classes=3, weights=None, input_shape=(65, 65, 3)
+    )
+    randomize(model)
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
+    before = {v.path: keras.ops.convert_to_numpy(v).copy() for v in model.variables}
+    model.train_on_batch(image(65, 65, batch=2), np.array([0, 2]))
+    same = {v.path for v in model.variables if np.array_equal(v, before[v.path])}
+    assert not {path for path in same if path in before and "seed" not in path}
+    model.save(tmp_path / "googlenet.keras")
+    again = keras.saving.load_model(tmp_path / "googlenet.keras")
+    assert again.variant == "googlenet_torchvision"
+    x = image(65, 65)
+    np.testing.assert_allclose(again(x), model(x), rtol=1e-5)
 
 
 @pytest.fixture(scope="module")

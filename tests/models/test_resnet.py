@@ -28,6 +28,11 @@ def trainable_parameters(variant, **options):
         ("resnet101_v1b", 44_549_160),
         ("resnet152_v1b", 60_192_808),
         ("resnet269", 102_073_384),
+        # The narrower deep stem has 19,232 parameters more than the 7×7: 28,512 weights for 9,408,
+        # and 2 · 128 for 2 · 64 in the batch norms.
+        ("resnet18_v1c", 11_689_512 + 19_232),
+        ("resnet50_v1c", 25_557_032 + 19_232),
+        ("resnet101_v1c", 44_549_160 + 19_232),
     ],
 )
 def test_parameters_are_those_of_the_paper(variant, parameters):
@@ -150,6 +155,18 @@ def test_every_block_of_a_dilated_stage_is_dilated():
         for name in ["stage2_block4", "stage3_block1", "stage3_block6", "stage4_block1"]
     }
     assert list(rates.values()) == [(1, 1), (2, 2), (2, 2), (4, 4)]
+
+
+def test_openmmlabs_dilation_spreads_late():
+    rates = {}
+    for name in ("resnet50_v1c", "resnet18_v1c"):
+        model = ResNet(name, include_top=False, weights=None, output_stride=8)
+        rates[name] = [
+            [conv.dilation_rate[0] for conv in model.get_layer(block).convolutions]
+            for block in ("stage3_block1", "stage3_block2", "stage4_block1", "stage4_block2")
+        ]
+    assert rates["resnet50_v1c"] == [[1, 1, 1], [1, 2, 1], [1, 2, 1], [1, 4, 1]]
+    assert rates["resnet18_v1c"] == [[1, 1], [2, 1], [2, 1], [4, 1]]
 
 
 def test_is_an_ordinary_keras_model(tmp_path, randomize, image):

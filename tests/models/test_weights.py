@@ -199,7 +199,7 @@ def test_a_file_cut_short_is_not_taken(server, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     "variant, changes",
     [
-        ("resnet18", {}),
+        ("resnet18_deep", {}),
         ("plain34", {}),
         ("resnet50", {"residual": False}),
         ("resnet50", {"shortcut": "A"}),

@@ -1,0 +1,81 @@
+"""Fewer classes out of many: the same frames, labelled more coarsely."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from keras_psp.classes import VOID, ClassList
+from keras_psp.naming import check_name
+
+
+def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | None = None) -> Any:
+    """Merges the classes of a dataset into fewer.
+
+    Args:
+        data: A dataset of `load_camvid` and its like, or a list of them.
+        classes: Name of each new class, in the order of their labels → names of the old ones that
+            it takes in.
+        rest: Name of a last class, which takes in all others; `None` makes these void. What is void
+            already stays it.
+
+    Returns:
+        A `tf.data.Dataset` of the same images with labels of the new classes, or a list of them.
+        `class_names`, `class_colors` (each the colour of the first old class) and `sample_names`
+        are its attributes.
+
+    Raises:
+        ValueError: If the dataset does not know its classes, or if an old class is none of them or
+            taken in twice.
+
+    Example: (road or not, the first step of fine-tuning)
+
+    ```python
+    import keras_psp
+
+    scenes = keras_psp.load_street_scenes("val", image_size=(60, 80), num_images=4)
+    road = keras_psp.merge_classes(scenes, {"road": ["Road"]}, rest="other")
+    assert road.class_names == ["road", "other"]
+    ```
+    """
+    if isinstance(data, list | tuple):
+        return [merge_classes(split, classes, rest) for split in data]
+    old = getattr(data, "class_names", None)
+    if old is None:
+        raise ValueError(
+            "Only a dataset that knows its classes can have them merged. Received: data without "
+            "class_names. Pass what load_camvid or load_folder returns, before you change it."
+        )
+    merged = {name: [check_name("class", n, old) for n in taken] for name, taken in classes.items()}
+    used = [name for taken in merged.values() for name in taken]
+    if double := sorted({name for name in used if used.count(name) > 1}):
+        raise ValueError(
+            f"A class can be part of one new class only. Received: {', '.join(map(repr, double))} "
+            "more than once. Remove it from the others."
+        )
+    if rest in merged:
+        raise ValueError(
+            f"The class of all others is one more. Received: rest={rest!r} and classes with "
+            f"{', '.join(map(repr, merged))}. Give it another name."
+        )
+    if rest is not None:
+        merged[rest] = [name for name in old if name not in used]
+    if empty := [name for name, taken in merged.items() if not taken]:
+        raise ValueError(
+            f"A new class must take in an old one. Received: {', '.join(map(repr, empty))} of "
+            f"nothing, of the classes {', '.join(map(repr, old))}. Leave it out."
+        )
+    first = [data.class_colors[old.index(taken[0])] for taken in merged.values()]
+    new = ClassList(list(merged), first)
+    table = np.full(VOID + 1, VOID, np.int32)
+    for label, taken in enumerate(merged.values()):
+        table[[old.index(name) for name in taken]] = label
+
+    import tensorflow as tf
+
+    dataset = data.map(lambda image, labels: (image, tf.gather(table, labels)))
+    dataset.class_names = list(new.names)
+    dataset.class_colors = list(new.colors)
+    for attribute in ("sample_names", "shuffled", "passes"):
+        setattr(dataset, attribute, getattr(data, attribute))
+    return dataset
