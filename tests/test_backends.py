@@ -32,7 +32,6 @@ TESTS = [
     "tests/layers/test_heads.py::test_levels_left_small_give_what_they_give_upsampled",
     "tests/layers/test_heads.py::test_gradients_are_those_of_the_upsampled_levels",
     "tests/layers/test_image_normalization.py::test_keeps_the_contract_of_a_layer[uint8]",
-    "tests/layers/test_inception_module.py::test_module_is_a_keras_layer[options0]",
     "tests/layers/test_inception_module.py::test_pooling_is_a_keras_layer[2-DilatedAveragePooling2D]",
     "tests/layers/test_local_response_normalization.py::test_is_a_keras_layer",
     "tests/layers/test_pyramid_pooling.py::test_keeps_the_contract_of_a_layer",
