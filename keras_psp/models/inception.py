@@ -54,7 +54,8 @@ def Inception(
             GoogLeNet (0.2 in torchvision's) and 0 in Inception v3, as in `keras.applications`.
         classifier_activation: Activation of the last layer; `None` for logits.
         input_shape: `(height, width, 3)`. GoogLeNet's is 224×224 by default, at least 65×65
-            (torchvision's: 79×79), and any size without auxiliary classifiers; Inception v3 takes any size from 75×75 on.
+            (torchvision's: 79×79), and any size without auxiliary classifiers; Inception v3 takes
+            any size from 75×75 on.
         name: Name of the model.
 
     Returns:
