@@ -134,8 +134,9 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
     def call(self, inputs):
         # The sum of many values leaves the precision of half floats.
         x = ops.cast(inputs, "float32")
-        outside = 1.0 if self.count_outside else 0.0
-        places = self._gather(ops.ones_like(x), operator.add, outside)
+        places = self.pool_size**2
+        if not self.count_outside:
+            places = self._gather(ops.ones_like(x), operator.add, 0.0)
         return ops.cast(self._gather(x, operator.add, 0.0) / places, self.compute_dtype)
 
     def get_config(self):

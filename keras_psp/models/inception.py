@@ -53,8 +53,9 @@ def Inception(
         dropout: Share of values dropped before the fully connected layer, 0–1; by default 0.4 in
             GoogLeNet (0.2 in torchvision's) and 0 in Inception v3, as in `keras.applications`.
         classifier_activation: Activation of the last layer; `None` for logits.
-        input_shape: `(height, width, 3)`. GoogLeNet's is 224×224 by default, at least 65×65, and
-            any size without auxiliary classifiers; Inception v3 takes any size from 75×75 on.
+        input_shape: `(height, width, 3)`. GoogLeNet's is 224×224 by default, at least 65×65
+            (torchvision's: 79×79), and any size without auxiliary classifiers; Inception v3 takes
+            any size from 75×75 on.
         name: Name of the model.
 
     Returns:
