@@ -28,6 +28,13 @@ class SegmentationModel(keras.Model):
     _class_weights: tuple[float, ...] | None = None
     _compiled_by_fit = False
 
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        # Before 3.15, Keras overlooks the layers that a functional model has beside its graph.
+        beside = name == "auxiliary_head" and isinstance(value, keras.Layer)
+        if beside and not any(layer is value for layer in self._layers):
+            self._layers.append(value)
+
     def compile(
         self,
         optimizer="recipe",
