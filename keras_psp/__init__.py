@@ -17,6 +17,8 @@ from keras_psp.data import check_data, load_camvid, load_folder, merge_classes
 from keras_psp.data.registration import register_camvid
 from keras_psp.data.street_scenes import load_street_scenes, street_scene
 from keras_psp.evaluation import compare, evaluate
+from keras_psp.exporting import export
+from keras_psp.folding import inference_form
 from keras_psp.inference import load_run, segment
 from keras_psp.layers import (
     BasicBlock,
@@ -64,6 +66,8 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_classifier",
+    "export",
+    "inference_form",
     "layers",
     "load_camvid",
     "load_folder",

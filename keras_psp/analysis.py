@@ -25,7 +25,8 @@ class LayerCost:
             layer: what GoogLeNet's table counts. Biases and normalisations are left out.
         multiply_adds: Products that are added up: one for each weight and place that it is used at.
             Normalisations, activations, poolings and biases count nothing, as in the papers, nor do
-            products of two activations, as in attention.
+            products of two activations, as in attention. A `PyramidConv2D` counts as the paper's
+            convolution, whose answer it gives.
     """
 
     name: str

@@ -44,8 +44,8 @@ def to_fully_convolutional(
         model: A functional classifier that ends in `Flatten` or `GlobalAveragePooling2D` and fully
             connected layers: all of this package, and most of `keras.applications`.
         image_size: `(height, width)` of the images that it was trained with. By default those that
-            it takes, and 224×224 if it takes any; needed for a CIFAR net (32, 32) and Inception v3
-            (299, 299).
+            it takes; if it takes any, 32×32 of a CIFAR net of this package, 299×299 of its
+            Inception v3, and 224×224 otherwise.
 
     Returns:
         A functional Keras model: images `(batch, height, width, 3)` of any size from the training
@@ -67,7 +67,7 @@ def to_fully_convolutional(
     import keras_psp
 
     model = keras_psp.ResNet("resnet20", weights=None)
-    everywhere = keras_psp.to_fully_convolutional(model, image_size=(32, 32))
+    everywhere = keras_psp.to_fully_convolutional(model)
     images = np.zeros((1, 32, 48, 3))
     assert everywhere(images).shape == (1, 1, 5, 10)
     assert np.allclose(everywhere(images[:, :, :32])[:, 0, 0], model(images[:, :, :32]), atol=1e-5)
@@ -81,7 +81,8 @@ def to_fully_convolutional(
             f"Received: image_size={tuple(image_size)} for {model.name}, which takes {own}. "
             "Leave image_size out."
         )
-    trained = tuple(s or t for s, t in zip(own, image_size or (224, 224), strict=True))
+    side = getattr(model, "image_size", 224)
+    trained = tuple(s or t for s, t in zip(own, image_size or (side, side), strict=True))
 
     channels = model.inputs[0].shape[-1]
     image = keras.Input((None, None, channels), dtype=model.inputs[0].dtype, name="image")
@@ -119,6 +120,7 @@ def to_fully_convolutional(
         image,
         x,
         initial_weights=getattr(model, "initial_weights", ""),
+        image_size=side,
         name=f"{model.name}_fully_convolutional",
     )
 

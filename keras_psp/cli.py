@@ -1,4 +1,4 @@
-"""The command line, `keras-psp`: train, evaluate, predict, tables, degradation, data check.
+"""The command line, `keras-psp`; `keras-psp --help` lists what it does.
 
 A thin layer: every command is a few calls of the package, which can be written down in Python as
 well.
@@ -26,6 +26,7 @@ from keras_psp.data.samples import read_image
 from keras_psp.data.street_scenes import load_street_scenes
 from keras_psp.degradation import NETWORKS, run_degradation
 from keras_psp.evaluation import Evaluation, compare, evaluate
+from keras_psp.exporting import FORMATS, export
 from keras_psp.files import check_writable, write_whole
 from keras_psp.inference import POLICIES, Policy, Run, image_files, load_run, segment
 from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
@@ -144,13 +145,7 @@ def evaluate_run(args: argparse.Namespace) -> int:
     """
     run = load_run(args.run, args.weights)
     changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
-    settings = run.settings | {name: value for name, value in changes.items() if value}
-    if "data" not in settings:
-        raise ValueError(
-            f"A run that keras-psp train did not make must be told what to be scored on. Received: "
-            f"{args.run} without settings. Pass --data."
-        )
-    settings = {"data_dir": None, "seed": 0, **_defaults(settings["data"]), **settings}
+    settings = _data_settings(run, "--data", {k: v for k, v in changes.items() if v})
     as_published = bool(_policy(args) or args.short_side)
     if as_published:
         settings |= {"image_size": None, "batch_size": 1}
@@ -226,6 +221,33 @@ def convert(args: argparse.Namespace) -> int:
     return 0
 
 
+def export_run(args: argparse.Namespace) -> int:
+    """Writes the model of a run for other programs: ONNX, LiteRT, OpenVINO, SavedModel."""
+    run = load_run(args.run, args.weights)
+    size, batch_size, calibration_data = args.image_size, args.batch_size, None
+    if args.quantize == "int8":
+        # The one size and number of images that such a file is for, unless told otherwise.
+        settings = _data_settings(run, "calibration_data= to keras_psp.export", {"batch_size": 1})
+        size = settings["image_size"] = size or settings["image_size"]
+        batch_size = batch_size or 1
+        calibration_data = _load(settings, "train", cache=False).take(32)
+    path = export(
+        run.model,
+        args.path,
+        args.format,
+        image_size=size,
+        batch_size=batch_size,
+        input_dtype=args.input_dtype,
+        classes=args.classes,
+        quantize=args.quantize,
+        calibration_data=calibration_data,
+    )
+    output = f"{len(run.classes)} logits" if not args.classes else "the class"
+    high, wide = size or ("any height", "any width")
+    print(f"{path}: RGB 0–255 of {high} × {wide} in, {output} of each pixel out")
+    return 0
+
+
 def check(args: argparse.Namespace) -> int:
     """Looks at every file of a data folder and says what is wrong."""
     report = check_data(args.folder, args.split, classes=args.classes, progress=True)
@@ -278,6 +300,17 @@ def _defaults(data: str) -> dict[str, Any]:
     """What a run on these data uses where it is told nothing else."""
     is_folder = data not in DEFAULTS and Path(data).is_dir()
     return DEFAULTS[check_name("data set", FOLDER if is_folder else data, DEFAULTS)]
+
+
+def _data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[str, Any]:
+    """What a run knows of its data, with changes; `otherwise` says how else to name some."""
+    settings = run.settings | changes
+    if "data" not in settings:
+        raise ValueError(
+            "A run that keras-psp train did not make does not know its data. "
+            f"Received: {run.folder} without settings. Pass {otherwise}."
+        )
+    return {"data_dir": None, "seed": 0, **_defaults(settings["data"]), **settings}
 
 
 def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
@@ -395,6 +428,19 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", default="best", help="best or last (default: %(default)s)")
     add("--out", help="folder of label maps and overlays (default: RUN/predictions)")
     _add_looks(add)
+
+    add = _add_command(commands, "export", export_run)
+    add("run", metavar="RUN", help="run folder")
+    add("path", metavar="PATH", help="*.onnx, *.tflite, *.xml (OpenVINO), *.keras, or a folder")
+    add("--format", choices=FORMATS, help="default: that of PATH's ending")
+    add("--image-size", **_SIZE, help="pixels of the images (default: any)")
+    add("--batch-size", type=_count, help="images at once (default: any)")
+    help = "what images come in (default: %(default)s)"
+    add("--input-dtype", default="float32", choices=["float32", "uint8"], help=help)
+    add("--classes", action="store_true", help="give the class of each pixel, not its logits")
+    help = "8 bits, LiteRT alone: dynamic, or int8, calibrated on 32 training images"
+    add("--quantize", choices=["dynamic", "int8"], help=help)
+    add("--weights", default="best", help="best or last (default: %(default)s)")
 
     _add_command(commands, "tables", tables)
 

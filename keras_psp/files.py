@@ -2,6 +2,7 @@
 
 import csv
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,37 @@ def write_whole(file: str | os.PathLike[str], content: bytes | Callable[[Path], 
     finally:
         partial.unlink(missing_ok=True)
     return file
+
+
+def write_folder_whole(
+    folder: str | os.PathLike[str], write: Callable[[Path], Any], member: str
+) -> Path:
+    """Writes a folder whole or not at all, in the place of one of its kind where there is one.
+
+    Args:
+        folder: The folder; those on its way are made.
+        write: A function that makes the folder whose path it is given.
+        member: A file that every folder of this kind holds; others are no place to write to.
+
+    Returns:
+        The path of the folder.
+
+    Raises:
+        ValueError: If something else is there.
+    """
+    folder = Path(folder)
+    if folder.exists() and not (folder / member).is_file():
+        raise ValueError(
+            f"A new folder only takes the place of one that holds {member}. "
+            f"Received: path='{folder}', which is something else. Choose another path."
+        )
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
+        write(Path(partial, "new"))
+        if folder.exists():
+            os.replace(folder, Path(partial, "old"))
+        os.replace(Path(partial, "new"), folder)
+    return folder
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:

@@ -281,9 +281,9 @@ def confusion_matrix(
     ```
     """
     labels = label_map(labels, predictions)
-    valid, _ = valid_labels(labels, num_classes, ignore_class)
-    valid, labels = ops.convert_to_numpy(valid), ops.convert_to_numpy(labels)
-    cells = labels[valid].astype("int64") * num_classes + predictions[valid]
+    classes, valid, _ = valid_labels(labels, num_classes, ignore_class)
+    classes, valid = ops.convert_to_numpy(classes), ops.convert_to_numpy(valid)
+    cells = classes[valid].astype("int64") * num_classes + predictions[valid]
     shape = num_classes, num_classes
     return np.bincount(cells, minlength=num_classes**2).reshape(shape).astype("int64")
 

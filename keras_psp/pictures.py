@@ -250,12 +250,7 @@ def segmentation_gallery(
             right = (truth == prediction)[truth != VOID]
             shares.append(f"{right.mean():.1%} right" if right.size else "all void")
 
-    width = 2.6
-    heights = [width * image.shape[0] / image.shape[1] for image in images]
-    figure = _figure(width * len(columns), sum(heights) + 0.35)
-    grid = figure.subplots(
-        len(images), len(columns), squeeze=False, gridspec_kw={"height_ratios": heights}
-    )
+    figure, grid = _panels(images, len(columns))
     for column, (title, column_pictures) in enumerate(columns.items()):
         for row, picture in enumerate(column_pictures):
             _show(grid[row, column], picture, "" if row else title, labels=title != "Image")
@@ -319,13 +314,11 @@ def class_errors(
         chosen = [classes.names.index(check_name("class", name, classes.names)) for name in names]
     maps = [(_pretty(classes.names[k]), error_map(truth, prediction, k)) for k in chosen]
 
+    image = _image(image)
     columns = min(4, 1 + len(maps))
     rows = -(-(1 + len(maps)) // columns)
-    image = _image(image)
-    width = 2.6
-    height = width * image.shape[0] / image.shape[1]
-    figure = _figure(width * columns, rows * (height + 0.3))
-    panels = iter(figure.subplots(rows, columns, squeeze=False).flat)
+    figure, grid = _panels([image] * rows, columns)
+    panels = iter(grid.flat)
     _show(next(panels), image, "Image")
     for title, errors in maps:
         hit, miss, false_alarm = (
@@ -349,7 +342,10 @@ def pyramid_activations(
 
     The upper row shows the b×b cells of each level after its convolution, batch normalisation and
     ReLU; the lower row shows them upsampled, as the head gets them, and the features they are put
-    behind. Brightness is the root mean square over the channels, on one scale for all panels.
+    behind. Within a column, places alike have colours alike: red, green and blue are the first
+    three principal components of the cells, or of the features, of this image; a single cell has
+    nothing to differ from and is grey. The strength is the root mean square over cells and
+    channels.
 
     Args:
         file: Where to write the picture; the ending says the format, usually `.png`.
@@ -385,25 +381,20 @@ def pyramid_activations(
         )
     image = _image(image)
     features = keras.Model(model.inputs, pyramid.input).predict_on_batch(image[None])
-    levels = pyramid.pooled(features)
-    upsample = BilinearUpsample(features.shape[1:3], align_corners=pyramid.align_corners)
-    upper = [image, *map(_strength, levels)]
-    lower = [_strength(features), *(_strength(upsample(level)) for level in levels)]
-    titles = ["Image", *(f"{bins}×{bins} cells" for bins in pyramid.bins)]
-
-    width = 2.2
-    height = width * image.shape[0] / image.shape[1]
-    figure = _figure(width * len(titles) + 0.6, 2 * height + 0.6)
-    grid = figure.subplots(2, len(titles))
-    scale = {"vmin": 0, "vmax": max(map(np.max, lower + upper[1:])), "cmap": "viridis"}
+    features = ops.convert_to_tensor(features)
+    upsample = BilinearUpsample(tuple(features.shape[1:3]), align_corners=pyramid.align_corners)
+    figure, grid = _panels([image, image], 1 + len(pyramid.bins))
     extent = (0, image.shape[1], image.shape[0], 0)
-    for column, title in enumerate(titles):
-        _show(grid[0, column], upper[column], title, labels=column > 0, extent=extent, **scale)
-        caption = "upsampled" if column else "Features"
-        _show(grid[1, column], lower[column], caption, labels=True, extent=extent, **scale)
-    bar = figure.colorbar(grid[1, 0].images[0], ax=grid, shrink=0.8, pad=0.01)
-    bar.set_label("root mean square of the channels", fontsize=8, color=_INK)
-    bar.ax.tick_params(labelsize=8)
+    _show(grid[0, 0], image, "Image")
+    title = f"Features, strength {_strength(features):.2f}"
+    _show(grid[1, 0], _as_colors(features, features), title, labels=True, extent=extent)
+    for axes, bins, cells in zip(grid.T[1:], pyramid.bins, pyramid.pooled(features), strict=True):
+        title = f"{bins}×{bins} cells, strength {_strength(cells):.2f}"
+        _show(axes[0], _as_colors(cells, cells), title, labels=True, extent=extent)
+        upsampled = _as_colors(upsample(cells), cells)
+        _show(axes[1], upsampled, "upsampled", labels=True, extent=extent)
+    note = "within a column, places alike have colours alike (three principal components)"
+    figure.supxlabel(note, fontsize=9, color=_INK)
     return _finish(figure, file)
 
 
@@ -718,10 +709,27 @@ def _labels(labels: Any, classes: ClassList) -> np.ndarray:
     return labels
 
 
-def _strength(features: Any) -> np.ndarray:
-    """Root mean square of the channels of the first of a batch of feature maps."""
-    features = ops.convert_to_numpy(ops.cast(features[0], "float32"))
-    return np.sqrt((features**2).mean(-1))
+def _strength(features: Any) -> float:
+    features = ops.convert_to_numpy(ops.cast(features, "float32"))
+    return float(np.sqrt((features**2).mean()))
+
+
+def _as_colors(features: Any, cells: Any) -> np.ndarray:
+    """Features `(1, height, width, channels)` as RGB from 0 to 1: their first three principal
+    components, as they are among the `cells`."""
+    features, cells = (ops.convert_to_numpy(ops.cast(x[0], "float32")) for x in (features, cells))
+    mean = cells.mean((0, 1))
+    vectors = (cells - mean).reshape(-1, cells.shape[-1])
+    # Iterated, as a whole decomposition of 2048 channels takes half a minute.
+    components = np.random.default_rng(0).normal(size=(len(mean), min(3, len(mean))))
+    for _ in range(30):
+        components, _ = np.linalg.qr(vectors.T @ (vectors @ components))
+    # Which of the two directions an eigenvector has is chance.
+    components *= np.sign(components[np.abs(components).argmax(0), range(components.shape[1])])
+    scale = np.abs(vectors @ components).max() or 1.0
+    colors = np.full((*features.shape[:-1], 3), 0.5)
+    colors[..., : components.shape[1]] += (features - mean) @ components / (2 * scale)
+    return colors.clip(0, 1)
 
 
 def _pretty(name: str) -> str:
@@ -733,6 +741,15 @@ def _figure(width: float, height: float) -> "Figure":
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), dpi=150, layout="compressed")
+
+
+def _panels(images: Sequence[np.ndarray], columns: int) -> "tuple[Figure, np.ndarray]":
+    """A figure with a row of panels for each of the images, in the shape of that image."""
+    width = 2.6
+    heights = [width * image.shape[0] / image.shape[1] for image in images]
+    figure = _figure(width * columns, sum(heights) + 0.3 * len(heights))
+    ratios = {"height_ratios": heights}
+    return figure, figure.subplots(len(heights), columns, squeeze=False, gridspec_kw=ratios)
 
 
 def _show(axes: "Axes", picture: np.ndarray, title: str, labels: bool = False, **kwargs) -> None:

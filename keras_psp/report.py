@@ -34,8 +34,7 @@ section, details { background: var(--card); border: 1px solid var(--line); borde
 .scroll { overflow-x: auto } .scroll > img { min-width: 34rem; max-width: 46rem }
 table { border-collapse: collapse; width: 100%; font-size: .92rem;
   font-variant-numeric: tabular-nums }
-th { text-align: left; color: var(--soft); font-weight: 500; vertical-align: bottom;
-  overflow-wrap: anywhere }
+th { text-align: left; color: var(--soft); font-weight: 500; vertical-align: bottom }
 th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line) }
 td { white-space: nowrap } tr:last-child td { border-bottom: 0 }
 .sum tr:last-child td { font-weight: 600 }

@@ -147,6 +147,15 @@ def test_training_only_parts_are_left_out():
     assert costs.parameters == 6_998_552
 
 
+def test_pspnet_counts_as_the_papers_network():
+    options = {"num_classes": 11, "backbone_weights": None, "image_size": (64, 80)}
+    costs = counted(keras_psp.PSPNet, "resnet50_deep", **options)
+    assert costs.parameters == 46_711_243  # without the auxiliary head
+    # At 1/8: a 3×3 convolution of 2048 channels and as many of the pyramid, and the classes.
+    weights = 9 * 4096 * 512 + 512 * 11
+    assert costs.by_block()["head"].multiply_adds == weights * 8 * 10
+
+
 def test_the_work_grows_with_the_image():
     model = chain((None, None, 4), layers.Conv2D(6, 3, padding="same"))
     assert count(model, (16, 20)).multiply_adds == 4 * count(model, (8, 10)).multiply_adds

@@ -16,10 +16,12 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 # All of the losses and scores, the contract of layers of each kind, what was worked out by hand,
-# PSPNet from training to a file.
+# PSPNet from training to a file and on the lecture's classifiers, segmenting, scoring, classifying.
 TESTS = [
     "tests/test_losses.py",
     "tests/test_metrics.py",
+    "tests/test_evaluation.py::test_frames_of_any_size_are_scored_at_their_own",
+    "tests/test_inference.py::test_the_courses_protocol_is_reproduced[size2-48-policy2]",
     "tests/layers/test_batch_normalization.py::test_a_mask_leaves_places_out",
     "tests/layers/test_batch_normalization.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_bilinear_upsample.py::test_the_lectures_example_has_half_pixel_centres",
@@ -30,13 +32,19 @@ TESTS = [
     "tests/layers/test_heads.py::test_levels_left_small_give_what_they_give_upsampled",
     "tests/layers/test_heads.py::test_gradients_are_those_of_the_upsampled_levels",
     "tests/layers/test_image_normalization.py::test_keeps_the_contract_of_a_layer[uint8]",
+    "tests/layers/test_inception_module.py::test_pooling_is_a_keras_layer[2-DilatedAveragePooling2D]",
+    "tests/layers/test_local_response_normalization.py::test_is_a_keras_layer",
     "tests/layers/test_pyramid_pooling.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_pyramid_pooling.py::test_the_courses_vector",
+    "tests/models/test_backbones.py::test_the_lectures_classifiers_are_backbones",
     "tests/models/test_pspnet.py::test_fit_adds_the_auxiliary_loss_and_evaluate_does_not",
     "tests/models/test_pspnet.py::test_mixed_precision_gives_full_logits[mixed_bfloat16-8]",
     "tests/models/test_pspnet.py::test_trains_by_itself_and_goes_on_from_a_file",
     "tests/models/test_segmentation_model.py::test_a_batch_of_void_teaches_nothing",
     "tests/models/test_segmentation_model.py::test_class_and_sample_weights_multiply[per pixel]",
+    "tests/test_analysis.py::test_blocks_of_a_resnet_add_up",
+    "tests/test_classification.py::test_probabilities_of_crops_are_averaged[softmax]",
+    "tests/test_classification.py::test_scores_of_a_class_map_are_averaged_before_the_softmax[None]",
 ]
 # Importing a package fails, looking for it finds nothing, and `sys.modules` does not know its name:
 # as where it is not installed.

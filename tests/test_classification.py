@@ -148,9 +148,12 @@ def test_vggs_map_has_the_papers_size():
         assert shape == (1, places, places + 1, 1000)
 
 
-def test_by_default_the_training_size_is_the_models_or_224():
+def test_by_default_the_training_size_is_the_models_or_its_variants(tmp_path):
     model = keras_psp.ResNet("resnet18", weights=None, num_classes=3)
     assert to_fully_convolutional(model).get_layer("average_pool").pool_size == (7, 7)
+    keras_psp.ResNet("plain20", weights=None).save(tmp_path / "plain.keras")
+    again = keras.saving.load_model(tmp_path / "plain.keras")
+    assert to_fully_convolutional(again).get_layer("average_pool").pool_size == (8, 8)
     model = keras_psp.ResNet("resnet20", weights=None, input_shape=(32, None, 3))
     assert to_fully_convolutional(model, (32, 48)).get_layer("average_pool").pool_size == (8, 12)
     model = keras_psp.ResNet("resnet20", weights=None, input_shape=(32, 40, 3))

@@ -5,16 +5,20 @@ import csv
 import io
 import json
 import re
+import shutil
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+import keras_psp
 from keras_psp import cli, degradation, pictures
 from keras_psp.cli import main
 from keras_psp.data.street_scenes import street_scene
 from keras_psp.files import write_table
+from keras_psp.inference import Policy
 
 SMALL = ["--scenes", "4", "--image-size", "33", "48", "--batch-size", "2", "--epochs", "1"]
 
@@ -42,7 +46,7 @@ def test_train_leaves_everything_in_one_folder_and_says_where(trained):
     assert f"Everything lies in {folder}:" in out
     for name in (
         *("best.weights.h5", "checkpoint.weights.h5", "config.json", "history.csv", "curves.png"),
-        *("evaluation-val/samples.png", "evaluation-val/per_class.csv"),
+        *("evaluation-val/report.html", "evaluation-val/per_class.csv"),
     ):
         assert (folder / name).is_file()
     scores = json.loads((folder / "evaluation-val" / "scores.json").read_text())
@@ -123,6 +127,40 @@ def test_evaluate_prints_and_writes_a_table(trained):
         assert len(list(csv.DictReader(file))) == 11
 
 
+def test_evaluate_looks_as_papers_do(trained, tmp_path):
+    folder, _ = trained
+    options = ["--windows", "24", "--scales", "0.5", "1", "--mirror", "--short-side", "36"]
+    code, out, _ = run_command("evaluate", folder, *options)
+    assert code == 0, out
+    looked_at = "windows of 24×24 (stride 0.67 of them) of images at shorter side 36"
+    assert f"{looked_at}, scales 0.5, 1, and mirrored" in out
+    scores = json.loads((folder / "evaluation-val-own-size" / "scores.json").read_text())
+    # Street scenes are 180×240 of themselves, and one of the four is for validation.
+    assert scores["looked_at"].startswith(looked_at)
+    assert 0.9 * 180 * 240 < np.sum(scores["confusion_matrix"]) <= 180 * 240
+    code, out, _ = run_command("evaluate", folder, "--policy", "multi_scale", "--out", tmp_path)
+    assert code == 0, out
+    assert "whole images at 33×48, scales 0.5, 0.75, 1, 1.25, 1.5, 1.75, and mirrored" in out
+    assert (tmp_path / "report.html").is_file()
+
+
+def test_evaluate_compares_two_runs(trained, tmp_path):
+    folder, _ = trained
+    other = shutil.copytree(folder, tmp_path / "other")
+    model = keras_psp.load_run(other).model
+    model.set_weights([weights[::-1] for weights in model.get_weights()])
+    model.save_weights(other / "best.weights.h5")
+    options = ["--compare", other, "--windows", "24", "--out", tmp_path]
+    code, out, _ = run_command("evaluate", folder, *options)
+    assert code == 0, out
+    assert "difference  95% interval" in out
+    comparison = json.loads((tmp_path / "scores.json").read_text())["comparison"]
+    assert comparison["names"] == [str(folder), str(other)]
+    first, second = comparison["mean_iou"]
+    assert comparison["difference"] == pytest.approx(first - second) != 0
+    assert str(other) in (tmp_path / "report.html").read_text()
+
+
 def test_evaluate_refuses_data_of_other_classes(trained, tmp_path, write_image):
     folder, _ = trained
     write_image(tmp_path / "val/images/a.png", np.zeros((33, 48, 3)))
@@ -155,6 +193,42 @@ def test_predict_survives_a_broken_file_and_names_it(trained, tmp_path):
             assert (overlay.mode, overlay.size) == ("RGB", size)
 
 
+def test_predict_looks_as_it_is_told(trained, tmp_path):
+    folder, _ = trained
+    pixels = street_scene(5, (70, 90))[0]
+    pictures.write_image(tmp_path / "street.png", pixels)
+    options = ["--windows", "33", "--stride", "0.5", "--scales", "0.5", "1", "--mirror"]
+    code, _, _ = run_command("predict", folder, tmp_path / "street.png", *options)
+    assert code == 0
+    expected = keras_psp.segment(
+        keras_psp.load_run(folder).model, pixels, (33, 48), Policy(33, 0.5, (0.5, 1), True)
+    )
+    with Image.open(folder / "predictions" / "labels" / "street.png") as labels:
+        assert (np.asarray(labels) == expected).all()
+    code, _, err = run_command("predict", folder, tmp_path / "street.png", "--policy", "curse")
+    assert code == 2
+    assert "Did you mean 'course'?" in err
+
+
+def test_predict_takes_a_video(trained, tmp_path):
+    av = pytest.importorskip("av", reason="PyAV is not installed")
+    folder, _ = trained
+    with av.open(str(tmp_path / "street.mov"), "w") as video:
+        stream = video.add_stream("h264", rate=10, width=64, height=48)
+        for number in range(3):
+            frame = av.VideoFrame.from_ndarray(street_scene(number, (48, 64))[0])
+            video.mux(stream.encode(frame))
+        video.mux(stream.encode())
+    code, out, _ = run_command("predict", folder, tmp_path / "street.mov", "--out", tmp_path)
+    assert code == 0
+    assert "street.mp4 and legend.png lie in" in out
+    with av.open(str(tmp_path / "street.mp4")) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 3
+    code, _, err = run_command("predict", folder, tmp_path / "nothing.mp4")
+    assert code == 2
+    assert "nothing.mp4" in err
+
+
 def test_predict_takes_one_image(trained, tmp_path):
     folder, _ = trained
     pictures.write_image(tmp_path / "street.png", street_scene(5, (33, 48))[0])
@@ -170,6 +244,30 @@ def test_predict_wants_images(trained, tmp_path):
     code, out, _ = run_command("predict", folder, tmp_path / "nothing.png")
     assert code == 1
     assert "nothing.png" in out
+
+
+def test_export_writes_what_the_ending_says(trained, tmp_path):
+    folder, _ = trained
+    file = tmp_path / "street.keras"
+    options = ["--image-size", "33", "48", "--classes", "--input-dtype", "uint8"]
+    code, out, _ = run_command("export", folder, file, *options)
+    assert code == 0
+    assert f"{file}: RGB 0–255 of 33 × 48 in, the class of each pixel out" in out
+    image = street_scene(5, (33, 48))[0]
+    labels = keras.saving.load_model(file)(image[None])[0]
+    assert np.array_equal(labels, keras_psp.segment(keras_psp.load_run(folder).model, image))
+    code, _, err = run_command("export", folder, tmp_path / "street.onyx")
+    assert code == 2
+    assert "The ending of a path tells the format" in err
+
+
+@pytest.mark.slow
+def test_export_in_eight_bits_takes_its_sizes_and_calibration_from_the_run(trained, tmp_path):
+    folder, _ = trained
+    code, out, err = run_command("export", folder, tmp_path / "a.tflite", "--quantize", "int8")
+    assert code == 0, err
+    assert "RGB 0–255 of 33 × 48 in, 11 logits of each pixel out" in out
+    assert (tmp_path / "a.tflite").stat().st_size < (folder / "best.weights.h5").stat().st_size / 3
 
 
 @pytest.mark.parametrize(

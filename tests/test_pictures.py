@@ -200,29 +200,45 @@ def pyramid(bins):
 def test_pyramid_shows_the_cells_of_every_level(figure, bins):
     image = np.random.default_rng(0).integers(0, 256, (12, 24, 3), "uint8")
     shown = pictures.pyramid_activations(None, pyramid(bins), image)
-    *panels, bar = shown.axes
-    maps = [panel.images[0].get_array() for panel in panels]
+    panels = [axes for axes in shown.axes if axes.images]
+    maps = [np.asarray(panel.images[0].get_array()) for panel in panels]
     above, below = maps[: 1 + len(bins)], maps[1 + len(bins) :]
     assert np.array_equal(above[0], image)
-    rms = np.sqrt((image.astype(float) ** 2).mean(-1))
-    np.testing.assert_allclose(below[0], rms, rtol=1e-5)
-    for b, cells, upsampled in zip(bins, above[1:], below[1:], strict=True):
-        red = image[..., 0].reshape(b, 12 // b, b, 24 // b)
-        np.testing.assert_allclose(cells, red.mean((1, 3)), rtol=1e-5)
-        assert upsampled.shape == (12, 24)
-        if b > 1:  # aligned corners
-            corners = (slice(None, None, 11), slice(None, None, 23))
-            expected = cells[:: b - 1, :: b - 1]
-            np.testing.assert_allclose(upsampled[corners], expected, rtol=1e-5)
-        else:
-            np.testing.assert_allclose(upsampled, cells[0, 0], rtol=1e-5)
-    titles = [panel.get_title() for panel in panels]
-    assert titles[: 1 + len(bins)] == ["Image", *(f"{b}×{b} cells" for b in bins)]
-    # One scale for all.
-    top = max(map(np.max, [*above[1:], *below]))
-    for panel in panels[1:]:
-        assert panel.images[0].get_clim() == (0, pytest.approx(top))
-    assert "root mean square" in bar.get_ylabel()
+    strength = f"strength {np.sqrt((image.astype(float) ** 2).mean()):.2f}"
+    assert panels[1 + len(bins)].get_title() == f"Features, {strength}"
+    for i, b in enumerate(bins, 1):
+        red = image[..., 0].reshape(b, 12 // b, b, 24 // b).mean((1, 3))
+        strength = f"strength {np.sqrt((red**2).mean()):.2f}"
+        assert panels[i].get_title() == f"{b}×{b} cells, {strength}"
+        # One channel has one component, which becomes red; its mean is 0.5.
+        change = red - red.mean()
+        expected = 0.5 + 0.5 * change / max(np.abs(change).max(), 1e-9)
+        np.testing.assert_allclose(above[i][..., 0], expected, atol=1e-5)
+        np.testing.assert_allclose(above[i][..., 1:], 0.5, atol=1e-5)
+        assert below[i].shape == (12, 24, 3)
+        # Aligned corners.
+        rows, columns = (np.round(np.linspace(0, n - 1, min(b, 2))).astype(int) for n in (12, 24))
+        expected = above[i][:: max(b - 1, 1), :: max(b - 1, 1)]
+        np.testing.assert_allclose(below[i][np.ix_(rows, columns)], expected, atol=1e-5)
+
+
+def test_features_alike_have_colours_alike(figure):
+    # Red, green and blue among eight channels, of which three components lose nothing: colours lie
+    # as far from each other as features do.
+    image = keras.Input((None, None, 3))
+    features = keras.layers.Dense(8)
+    model = keras.Model(image, PyramidPooling((1,))(features(image)))
+    features.set_weights([np.eye(3, 8, k=4), np.zeros(8)])
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 6, 3), "uint8")
+    shown = pictures.pyramid_activations(None, model, pixels)
+    colors = np.asarray(shown.axes[2].images[0].get_array()).reshape(-1, 3)
+    far, near = (
+        np.linalg.norm(x[:, None] - x, axis=-1) for x in (pixels.reshape(-1, 3) / 255, colors)
+    )
+    np.testing.assert_allclose(near, far * near.max() / far.max(), atol=1e-5)
+    assert 0 <= colors.min() < colors.max() <= 1
+    # The first of them is the one in which they differ most.
+    assert (np.diff(colors.var(0)) < 0).all()
 
 
 def test_pyramid_of_a_model_without_one():

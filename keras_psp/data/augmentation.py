@@ -116,18 +116,35 @@ class RandomView(keras.layers.RandomRotation):
         return {"rotation_matrix": np_.stack(matrix, axis=-1)}
 
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
-        # The layer's outside is 0: so let 0 be the mean colour.
+        images = self.backend.cast(images, self.compute_dtype)
+        if not training:
+            return images
+        # Outside of the picture is 0: so let 0 be the mean colour.
         mean = self.backend.convert_to_tensor(MEAN_COLOUR, dtype=self.compute_dtype)
-        images = self.backend.cast(images, self.compute_dtype) - mean
-        return super().transform_images(images, transformation, training=training) + mean
+        return self._view(images - mean, transformation, "bilinear") + mean
 
-    def _transform_images(self, images: Any, transformation: Any, interpolation: str) -> Any:
+    # Keras' own interpolates masks as it does images, up to 3.13.
+    def transform_segmentation_masks(
+        self, segmentation_masks: Any, transformation: Any, training: bool = True
+    ) -> Any:
+        if not training:
+            return segmentation_masks
+        return self._view(segmentation_masks, transformation, "nearest")
+
+    def _view(self, images: Any, transformation: Any, interpolation: str) -> Any:
         # The affine map keeps the size of its input: make room first, cut afterwards.
         _, height, width, _ = self.backend.shape(images)
         room = [max(self.height - height, 0), max(self.width - width, 0)]
         if any(room):
             images = self.backend.numpy.pad(images, [[0, 0], [0, room[0]], [0, room[1]], [0, 0]])
-        images = super()._transform_images(images, transformation, interpolation)
+        images = self.backend.image.affine_transform(
+            images,
+            transformation["rotation_matrix"],
+            interpolation=interpolation,
+            fill_mode="constant",
+            fill_value=0.0,
+            data_format="channels_last",
+        )
         return images[:, : self.height, : self.width]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
@@ -210,7 +227,8 @@ def get(
 
     Args:
         augment: A preset's name, a mask-aware layer of Keras or KerasCV, a list of such layers, or
-            `None`. The presets:
+            `None`. (Before Keras 3.14, Keras' own layers that turn, shift or zoom interpolate masks
+            and are refused; the presets work.) The presets:
 
             | name | what it does |
             | --- | --- |

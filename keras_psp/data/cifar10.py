@@ -18,6 +18,10 @@ def load_cifar10(data_dir: str | None = None) -> tuple[Split, Split]:
     Raises:
         ImportError: If TensorFlow Datasets is not installed.
         OSError: If it cannot be downloaded.
+
+    Reference:
+        [Krizhevsky, 2009](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf),
+        section 3.1.
     """
     import tensorflow_datasets as tfds
 

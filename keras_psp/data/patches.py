@@ -53,7 +53,10 @@ def cut_patches(
             for k in np.setdiff1d(np.unique(inner), [VOID]):
                 ys, xs = np.nonzero(inner == k)
                 drawn = rng.uniform(size=ys.size)
+                worst = max(keys[k]) if len(keys[k]) == num_patches else 1.0
                 for i in np.argsort(drawn)[:num_patches]:
+                    if drawn[i] >= worst:
+                        break
                     patch = image[ys[i] : ys[i] + size, xs[i] : xs[i] + size]
                     keys[k].append(drawn[i])
                     kept[k].append(np.rint(patch).astype(np.uint8))

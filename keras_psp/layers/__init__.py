@@ -10,9 +10,10 @@ from keras_psp.layers.image_normalization import ImageNormalization
 from keras_psp.layers.inception_module import InceptionModule
 from keras_psp.layers.local_response_normalization import LocalResponseNormalization
 from keras_psp.layers.pyramid_convolution import PyramidConv2D
-from keras_psp.layers.pyramid_pooling import PyramidPooling
+from keras_psp.layers.pyramid_pooling import AdaptiveAveragePooling2D, PyramidPooling
 
 __all__ = [
+    "AdaptiveAveragePooling2D",
     "BasicBlock",
     "BatchNormalization",
     "BilinearUpsample",

@@ -6,7 +6,51 @@ import keras
 from keras import ops
 
 from keras_psp.layers.batch_normalization import BatchNormalization
-from keras_psp.layers.bilinear_upsample import resize_bilinear, separable_map
+from keras_psp.layers.bilinear_upsample import BilinearUpsample, separable_map
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class AdaptiveAveragePooling2D(keras.layers.Layer):
+    """Averages a map over bins×bins cells, whatever its size, also one unknown until run time.
+
+    The cells are PyTorch's: cell `i` of an axis of length `n` covers ⌊i·n/b⌋ … ⌈(i+1)·n/b⌉ − 1.
+    Where `b` does not divide `n` they overlap, where `b` exceeds `n` they repeat, so every size
+    works.
+
+    Args:
+        bins: Cells a side.
+        **kwargs: What `keras.layers.Layer` takes.
+
+    Input shape:
+        `(batch, height, width, channels)`, height and width may be unknown.
+
+    Output shape:
+        `(batch, bins, bins, channels)`
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    row = np.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
+    pooled = keras_psp.layers.AdaptiveAveragePooling2D(2)(row)
+    assert np.allclose(pooled[0, :, :, 0], [[1.5, 2.5], [1.5, 2.5]])
+    ```
+    """
+
+    def __init__(self, bins: int, **kwargs):
+        super().__init__(**kwargs)
+        self.bins = bins
+
+    def call(self, inputs):
+        return adaptive_average_pool(inputs, tuple(ops.shape(inputs)[1:3]), self.bins)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.bins, self.bins, input_shape[-1])
+
+    def get_config(self):
+        return {**super().get_config(), "bins": self.bins}
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -17,9 +61,7 @@ class PyramidPooling(keras.layers.Layer):
     1×1 convolution with batch normalisation and ReLU, and upsampled to the input's size (aligned
     corners). The results stand behind the input in the concatenation, in the order of `bins`.
 
-    The cells are PyTorch's adaptive ones: cell `i` of an axis of length `n` covers
-    ⌊i·n/b⌋ … ⌈(i+1)·n/b⌉ − 1. Where `b` does not divide `n` they overlap, where `b` exceeds `n`
-    they repeat, so every size works.
+    The cells are those of `AdaptiveAveragePooling2D`, so every size works.
 
     Args:
         bins: Cells a side of each level.
@@ -81,8 +123,14 @@ class PyramidPooling(keras.layers.Layer):
         self.epsilon = epsilon
         self.align_corners = align_corners
         self.upsample = upsample
+        policy = {"dtype": self.dtype_policy}
+        self.pools = [
+            AdaptiveAveragePooling2D(b, name=f"level{i}_pool", **policy)
+            for i, b in enumerate(self.bins, 1)
+        ]
+        self.upsampling = BilinearUpsample(align_corners=align_corners, name="upsampling", **policy)
         self.batch_normalizations = [
-            BatchNormalization(momentum, epsilon, name=f"level{i}_bn", dtype=self.dtype_policy)
+            BatchNormalization(momentum, epsilon, name=f"level{i}_bn", **policy)
             for i, _ in enumerate(self.bins, 1)
         ]
 
@@ -101,9 +149,9 @@ class PyramidPooling(keras.layers.Layer):
             for i, _ in enumerate(self.bins, 1)
         ]
         batch, _, _, channels = input_shape
-        for bins, conv, bn in self._levels():
-            conv.build((batch, bins, bins, channels))
-            bn.build((batch, bins, bins, filters))
+        for pool, conv, bn in self._levels():
+            conv.build((batch, pool.bins, pool.bins, channels))
+            bn.build((batch, pool.bins, pool.bins, filters))
         self.built = True
 
     def _filters(self, input_shape) -> int:
@@ -117,25 +165,19 @@ class PyramidPooling(keras.layers.Layer):
         return filters
 
     def _levels(self):
-        return zip(self.bins, self.convolutions, self.batch_normalizations, strict=True)
+        return zip(self.pools, self.convolutions, self.batch_normalizations, strict=True)
 
     def call(self, inputs, training=None):
-        size = tuple(ops.shape(inputs)[1:3])
         levels = self.pooled(inputs, training)
         if not self.upsample:
             return [inputs, *levels]
-        upsampled = [
-            resize_bilinear(x, (bins, bins), size, self.align_corners)
-            for bins, x in zip(self.bins, levels, strict=True)
-        ]
+        upsampled = [self.upsampling(level, like=inputs) for level in levels]
         return ops.concatenate([inputs, *upsampled], axis=-1)
 
     def pooled(self, inputs, training=None):
         """What the levels say before it is upsampled: a list of `(batch, b, b, filters)`."""
-        size = tuple(ops.shape(inputs)[1:3])
         return [
-            ops.relu(bn(conv(adaptive_average_pool(inputs, size, bins)), training=training))
-            for bins, conv, bn in self._levels()
+            ops.relu(bn(conv(pool(inputs)), training=training)) for pool, conv, bn in self._levels()
         ]
 
     def compute_output_shape(self, input_shape):
@@ -168,7 +210,8 @@ def pooling_matrix(size, bins, dtype):
     """The matrix (bins, size) whose row i averages cells ⌊i·size/bins⌋ … ⌈(i+1)·size/bins⌉−1."""
     i = ops.arange(bins, dtype="int32")[:, None]
     first = ops.floor_divide(i * size, bins)
-    past = -ops.floor_divide(-(i + 1) * size, bins)
+    # Of positive numbers only: converters round the quotient of negative ones differently.
+    past = ops.floor_divide((i + 1) * size + bins - 1, bins)
     cells = ops.arange(size, dtype="int32")[None, :]
     inside = ops.cast(ops.logical_and(cells >= first, cells < past), "float32")
     return ops.cast(inside / ops.cast(past - first, "float32"), dtype)

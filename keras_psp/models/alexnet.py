@@ -94,7 +94,7 @@ def AlexNet(
         input_shape,
         default=(227 if margin == 0 else 224) if include_top else None,
         minimum=67 - margin,
-        fixed=include_top,
+        fixed_unless="include_top=False" if include_top else None,
     )
     image = keras.Input(shape, name="image")
     x = ImageNormalization("torch", name="normalize")(image)

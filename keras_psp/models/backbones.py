@@ -185,7 +185,7 @@ def _from_model(source, output_stride, input_shape, normalization):
     dilation = _Dilation(source, output_stride)
     if normalization == "auto":
         normalization = _wanted_normalization(source, dilation.operations)
-    shape = checked_shape(input_shape, default=None, minimum=1, fixed=False)
+    shape = checked_shape(input_shape)
     image = keras.Input(shape, name="image")
     normalize = ImageNormalization(normalization, name=f"{source.name}_normalize")
     features = dilation.copy(image, normalize(image))

@@ -10,21 +10,34 @@ from keras_psp.naming import check_name
 
 @keras.saving.register_keras_serializable("keras_psp")
 class Classifier(keras.Model):
-    """A functional model that knows what it is and what it started from, also from a file."""
+    """A functional model that knows what it is and what it started from, also from a file.
 
-    def __init__(self, *args: Any, variant: str = "", initial_weights: str = "", **kwargs: Any):
+    Args:
+        *args: What `keras.Model` takes.
+        variant: Its name in the tables.
+        initial_weights: What it started from, in words.
+        image_size: Side of the images that it is made for, in pixels, where it takes any.
+        **kwargs: What `keras.Model` takes.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        variant: str = "",
+        initial_weights: str = "",
+        image_size: int = 224,
+        **kwargs: Any,
+    ):
         super().__init__(*args, **kwargs)
         self.variant = variant
         self.initial_weights = initial_weights
+        self.image_size = image_size
         # Half precision must not reach the image before it is normalised.
         self.autocast = False
 
     def get_config(self):
-        return {
-            **super().get_config(),
-            "variant": self.variant,
-            "initial_weights": self.initial_weights,
-        }
+        own = ("variant", "initial_weights", "image_size")
+        return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
 def checked_shape(
@@ -32,7 +45,7 @@ def checked_shape(
     *,
     default: int | None = None,
     minimum: int = 1,
-    fixed: bool = False,
+    fixed_unless: str | None = None,
 ) -> tuple[int | None, ...]:
     """The shape of the images that a classifier takes.
 
@@ -40,7 +53,8 @@ def checked_shape(
         input_shape: `(height, width, 3)`, or `None` for the default.
         default: Side of the usual image; `None` if any size is usual.
         minimum: Smallest side that leaves something for the last layer.
-        fixed: Whether the size must be known, because fully connected layers follow.
+        fixed_unless: The argument without whose fully connected layers the size need not be known;
+            `None` if there are none.
 
     Returns:
         `(height, width, 3)`.
@@ -61,10 +75,10 @@ def checked_shape(
             f"This network needs images of at least {minimum}×{minimum} pixels. "
             f"Received: input_shape={shape}. Enlarge the images."
         )
-    if fixed and None in (height, width):
+    if fixed_unless and None in (height, width):
         raise ValueError(
             "Fully connected layers need images of one size. "
-            f"Received: input_shape={shape}. Name the size, or pass include_top=False."
+            f"Received: input_shape={shape}. Name the size, or pass {fixed_unless}."
         )
     return shape
 

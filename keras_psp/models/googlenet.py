@@ -179,7 +179,7 @@ class GoogLeNet(keras.Model):
             input_shape,
             default=224 if include_top else None,
             minimum=(65 if row.centered else 79) if auxiliary else 1,
-            fixed=auxiliary,
+            fixed_unless="auxiliary_weight=0" if auxiliary else None,
         )
         trunk = _trunk(row, naive, output_stride)
         image = x = keras.Input(shape, name="image")

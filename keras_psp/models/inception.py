@@ -104,11 +104,11 @@ def Inception(
             "Only GoogLeNet's modules have a naive form. "
             f"Received: variant={variant!r}, naive=True. Use variant='googlenet'."
         )
-    shape = checked_shape(input_shape, default=None, minimum=75, fixed=False)
+    shape = checked_shape(input_shape, minimum=75)
     image = keras.Input(shape, name="image")
     x = _V3(ImageNormalization("tf", name="normalize")(image), V3S[variant]).output
     output = add_end(x, dropout=dropout or 0.0, **end)
-    model = Classifier(image, output, variant=variant, name=name or variant)
+    model = Classifier(image, output, variant=variant, image_size=299, name=name or variant)
     model.initial_weights = load_first_weights(model, weights, fresh_head=fresh_head)
     return model
 

@@ -34,6 +34,7 @@ class Variant:
         use_bias: Whether convolutions have biases.
         epsilon: Epsilon of the batch normalisations.
         normalization: What its weights want done to an image.
+        image_size: Side of the images that it is made for.
         contracted: Whether dilation spreads late, as OpenMMLab has it: the first block of a dilated
             stage has half of the stage's rate, and the second 3×3 of a basic block none.
     """
@@ -49,6 +50,7 @@ class Variant:
     use_bias: bool = False
     epsilon: float = 1e-5
     normalization: str = "torch"
+    image_size: int = 224
     contracted: bool = False
 
 
@@ -98,6 +100,7 @@ CIFAR_RESNETS = {
         filters=16,
         residual=_name == "resnet",
         shortcut="A",
+        image_size=32,
     )
     for _name in ("resnet", "plain")
     for _n in (3, 5, 7, 9, 18)
@@ -204,7 +207,7 @@ def ResNet(
         pooling=pooling,
         classifier_activation=classifier_activation,
     )
-    model = Classifier(image, x, variant=variant, name=name or variant)
+    model = Classifier(image, x, variant=variant, image_size=row.image_size, name=name or variant)
     model.initial_weights = load_first_weights(
         model, weights, fresh_head=fresh_head, usual_shortcuts=row == usual
     )

@@ -94,7 +94,10 @@ def VGG(
     variant = CONFIGURATIONS.get(variant, variant)
     stages = VGGS[check_name("variant", variant, [*VGGS, *CONFIGURATIONS])]
     shape = checked_shape(
-        input_shape, default=224 if include_top else None, minimum=32, fixed=include_top
+        input_shape,
+        default=224 if include_top else None,
+        minimum=32,
+        fixed_unless="include_top=False" if include_top else None,
     )
     image = keras.Input(shape, name="image")
     normalization = "torch" if variant in _TORCHVISION else "caffe"

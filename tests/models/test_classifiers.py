@@ -210,6 +210,7 @@ def test_the_naive_module_keeps_all_channels_of_its_input(randomize, image):
         (keras_psp.VGG, {"input_shape": (31, 64, 3)}, "at least 32×32 pixels. Received: input_sha"),
         (keras_psp.VGG, {"input_shape": (None, 64, 3)}, "Name the size, or pass include_top=False"),
         (keras_psp.AlexNet, {"input_shape": (66, 66, 3)}, "at least 67×67 pixels"),
+        (keras_psp.Inception, {"input_shape": (None, 96, 3)}, "size, or pass auxiliary_weight=0"),
         (keras_psp.Inception, {"input_shape": (64, 64, 3)}, "at least 65×65 pixels"),
         (keras_psp.Inception, {"variant": "Inception3"}, "Did you mean 'inception_v3'"),
         (

@@ -1,0 +1,168 @@
+"""The inference form: the same outputs, from fewer steps."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_psp
+from keras_psp import layers
+
+
+@pytest.fixture
+def randomize():
+    """Returns a function that gives a model random weights, moving statistics included."""
+
+    def randomize(model, seed=1):
+        rng = np.random.default_rng(seed)
+        for variable in model.variables:
+            name = variable.path.rpartition("/")[2]
+            if name.endswith("kernel"):
+                value = rng.normal(0, np.prod(variable.shape[:-1]) ** -0.5, variable.shape)
+            elif name in ("gamma", "moving_variance"):
+                value = rng.uniform(0.5, 1.5, variable.shape)
+            elif name in ("beta", "moving_mean", "bias"):
+                value = rng.normal(0, 0.5, variable.shape)
+            else:  # the seeds of dropout
+                continue
+            variable.assign(value.astype("float32"))
+        return model
+
+    return randomize
+
+
+def image(*size, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype("float32")
+
+
+def kinds(model):
+    return {type(layer) for layer in model._flatten_layers()}
+
+
+def small_backbone():
+    """Padded convolutions and a block, with features at 1/16."""
+    x = images = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for i, filters in enumerate([4, 8, 12, 16], 1):
+        x = layers.PaddedConv2D(filters, 3, 2, use_bias=i == 2, name=f"conv{i}")(x)
+        x = layers.BatchNormalization(name=f"bn{i}")(x)
+        x = keras.layers.ReLU(name=f"relu{i}")(x)
+    return keras.Model(images, layers.BasicBlock(16, name="block")(x), name="small")
+
+
+def test_worked_out_by_hand():
+    x = inputs = keras.Input((None, None, 1))
+    conv = keras.layers.Conv2D(1, 1, name="conv")
+    bn = keras.layers.BatchNormalization(epsilon=1.0, name="bn")
+    model = keras.Model(inputs, bn(conv(x)))
+    conv.set_weights([np.full((1, 1, 1, 1), 2.0), np.ones(1)])
+    bn.set_weights([np.full(1, v) for v in (5.0, 7.0, 3.0, 3.0)])  # γ, β, μ, σ²
+    # 5 · (2x + 1 − 3) / √(3 + 1) + 7 = 5x + 2
+    kernel, bias = keras_psp.inference_form(model).get_weights()
+    assert (kernel.item(), bias.item()) == (5.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.BasicBlock(6, strides=2),
+        layers.BasicBlock(6, strides=2, shortcut="A", use_bias=True),
+        layers.BasicBlock(6, residual=False),
+        layers.DilatedBottleneck(3, dilation_rate=2),
+        layers.DilatedBottleneck(3, 2, stride_on="1x1", use_bias=True, epsilon=1.001e-5),
+        layers.PyramidPooling(bins=(1, 3), filters=2),
+        layers.SegmentationHead(5, 4),
+    ],
+    ids=lambda layer: layer.name,
+)
+@pytest.mark.parametrize("size", [(None, None), (9, 12)])
+def test_blocks_pyramid_and_heads_give_the_same_without_normalisation(layer, size, randomize):
+    inputs = keras.Input((*size, 4))
+    model = randomize(keras.Model(inputs, layer(inputs)))
+    form = keras_psp.inference_form(model)
+    x = np.random.default_rng(0).normal(size=(2, 9, 12, 4)).astype("float32")
+    np.testing.assert_allclose(form.predict(x), model.predict(x), rtol=1e-4, atol=1e-4)
+    assert not kinds(form) & {layers.BatchNormalization, type(layer), keras.layers.SpatialDropout2D}
+
+
+@pytest.mark.parametrize("variant, top", [("resnet20", True), ("resnet18_deep", False)])
+def test_classifiers_and_backbones(variant, top, randomize):
+    model = randomize(keras_psp.ResNet(variant, weights=None, include_top=top))
+    form = keras_psp.inference_form(model)
+    x = image(2, 32, 32)
+    expected = model.predict(x)
+    assert np.ptp(expected) > 1e-2
+    np.testing.assert_allclose(form.predict(x), expected, atol=1e-4 * np.abs(expected).max())
+    assert layers.BatchNormalization not in kinds(form)
+
+
+def test_a_segmentation_model_any_size_and_one_size_and_as_a_file(randomize, tmp_path):
+    model = randomize(keras_psp.PSPNet(small_backbone(), num_classes=5, output_stride=16))
+    form = keras_psp.inference_form(model)
+    assert not [v for v in form.variables if "auxiliary" in v.path or "moving" in v.path]
+    for x in (image(1, 61, 83), image(2, 40, 33)):
+        np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
+    before = model.predict(x)
+    form.set_weights([0 * w for w in form.get_weights()])
+    np.testing.assert_array_equal(model.predict(x), before)
+
+    fixed = keras_psp.inference_form(model, image_size=(40, 33), batch_size=2)
+    assert fixed.input.shape == (2, 40, 33, 3)
+    fixed.save(tmp_path / "fixed.keras")
+    again = keras.saving.load_model(tmp_path / "fixed.keras")
+    np.testing.assert_allclose(again.predict(x, batch_size=2), before, atol=1e-4)
+
+
+def test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_folded(randomize):
+    def chain(*parts):
+        return keras.Sequential([keras.Input((None, None, 3)), *parts])
+
+    bn = keras.layers.BatchNormalization
+    model = chain(
+        bn(name="before"),
+        chain(keras.layers.DepthwiseConv2D(3, depth_multiplier=2), bn(scale=False)),
+        keras.layers.SeparableConv2D(4, 3, use_bias=False),
+        bn(center=False),
+        keras.layers.Conv2D(4, 1, activation="relu"),
+        bn(name="behind_relu"),
+    )
+    randomize(model)
+    form = keras_psp.inference_form(model)
+    x = image(2, 9, 8) / 255
+    np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
+    left = [layer.name for layer in form.layers if isinstance(layer, bn)]
+    assert left == ["before", "behind_relu"]
+
+
+def test_what_else_needs_the_convolution_still_gets_it(randomize):
+    inputs = keras.Input((None, None, 3))
+    conv = keras.layers.Conv2D(3, 3, padding="same")(inputs)
+    once, twice = (keras.layers.BatchNormalization()(conv) for _ in range(2))
+    model = randomize(keras.Model(inputs, keras.layers.Add()([once, conv])))
+    x = image(1, 6, 6) / 255
+    form = keras_psp.inference_form(model)
+    np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
+    model = randomize(keras.Model(inputs, keras.layers.Add()([once, twice])))
+    form = keras_psp.inference_form(model)
+    np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
+
+
+def test_half_precision_stays_or_goes(randomize):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = keras_psp.PSPNet(small_backbone(), num_classes=3, output_stride=16)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    randomize(model)
+    full = keras_psp.inference_form(model, dtype="float32")
+    x = image(1, 33, 48)
+    assert {layer.compute_dtype for layer in full.layers} == {"float32"}
+    assert np.abs(full.predict(x) - model.predict(x)).max() < 0.1
+    same = keras_psp.inference_form(model)
+    assert same.get_layer("head_conv1_bn1").compute_dtype == "bfloat16"
+
+
+def test_wants_a_functional_model_with_one_input():
+    images = [keras.Input((4, 4, 3)) for _ in range(2)]
+    model = keras.Model(images, keras.layers.Add()(images), name="two")
+    with pytest.raises(ValueError, match=r"with one input. Received: model=two, .* 2 inputs"):
+        keras_psp.inference_form(model)
