@@ -462,12 +462,7 @@ def assign_checkpoint(
     }
     whole = any(re.fullmatch(_ENDS, name) for name in variables)
     values: dict[str, np.ndarray] = {}
-    missing = {
-        name
-        for name in variables
-        if not (fresh_head and is_last(name.rpartition("/")[0]))
-        and not re.fullmatch(_AUXILIARY, name)
-    }
+    missing = {name for name in variables if not (fresh_head and is_last(name.rpartition("/")[0]))}
     problems, left_out, culprits = [], [], set()
     for theirs, ours, value in _translate(source, tensors):
         if ours is None:
@@ -500,6 +495,10 @@ def assign_checkpoint(
                 problems.append(
                     f"{theirs} is {value.shape} in the file, {names[0]} {shape} in the model"
                 )
+    # What exists in training only may be absent, but not in part.
+    auxiliary = {name for name in variables if re.fullmatch(_AUXILIARY, name)}
+    if missing >= {name for name in auxiliary if not is_last(name.rpartition("/")[0])}:
+        missing -= auxiliary
     problems += [f"{name} of the model is not in the file" for name in variables if name in missing]
     if problems:
         raise ValueError(

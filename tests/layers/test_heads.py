@@ -49,11 +49,14 @@ def test_dropout_takes_whole_channels():
 
 
 @pytest.mark.parametrize("size", [(26, 26), (9, 13), (4, 5), (1, 2)])
-@pytest.mark.parametrize("bins", [(1, 2, 3, 6), (5,)])
-def test_levels_left_small_give_what_they_give_upsampled(rng, set_random_weights, size, bins):
+@pytest.mark.parametrize("bins, aligned", [((1, 2, 3, 6), True), ((5,), True), ((2, 3), False)])
+def test_levels_left_small_give_what_they_give_upsampled(
+    rng, set_random_weights, size, bins, aligned
+):
     x = rng.normal(size=(3, *size, 8)).astype("float32")
-    plain, small = PyramidPooling(bins, 4), PyramidPooling(bins, 4, upsample=False)
-    head = SegmentationHead(filters=7, num_classes=3)
+    plain = PyramidPooling(bins, 4, align_corners=aligned)
+    small = PyramidPooling(bins, 4, align_corners=aligned, upsample=False)
+    head = SegmentationHead(filters=7, num_classes=3, align_corners=aligned)
     expected = head(plain(x))
     small.build(x.shape)
     for layer in (plain, head):

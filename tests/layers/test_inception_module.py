@@ -41,6 +41,15 @@ def test_averaging_equals_pytorchs_of_every_nth_place(size, rate, features):
         )
 
 
+def test_a_square_may_begin_at_its_place_and_zeros_may_count():
+    row = np.array([3.0, 1.0, 0.0, 2.0], "float32").reshape(1, 1, 4, 1)
+    maxima = DilatedMaxPooling2D(2, dilation_rate=2, centered=False)(row)
+    assert np.ravel(keras.ops.convert_to_numpy(maxima)).tolist() == [3, 2, 0, 2]
+    # Of nine places three lie in the row, and of these two have a value.
+    means = DilatedAveragePooling2D(3, dilation_rate=2, count_outside=True)(row)
+    np.testing.assert_allclose(np.ravel(means), [3 / 9, 3 / 9, 3 / 9, 3 / 9], rtol=1e-6)
+
+
 @pytest.mark.parametrize("kind", [DilatedMaxPooling2D, DilatedAveragePooling2D])
 @pytest.mark.parametrize("rate", [1, 2])
 def test_pooling_is_a_keras_layer(kind, rate, check_layer, features):

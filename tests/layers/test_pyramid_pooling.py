@@ -40,11 +40,13 @@ def test_cells_of_26_are_those_of_the_paper():
 
 
 @pytest.mark.parametrize("size", [(26, 26), (9, 12), (4, 5), (1, 1)])
-@pytest.mark.parametrize("bins, filters", [((1, 2, 3, 6), None), ((4, 1), 5)])
-def test_equals_pytorch(rng, set_random_weights, size, bins, filters):
+@pytest.mark.parametrize(
+    "bins, filters, aligned", [((1, 2, 3, 6), None, True), ((4, 1), 5, True), ((2, 3), 5, False)]
+)
+def test_equals_pytorch(rng, set_random_weights, size, bins, filters, aligned):
     torch = pytest.importorskip("torch")
     x = rng.normal(size=(2, *size, 8)).astype("float32")
-    layer = PyramidPooling(bins, filters)
+    layer = PyramidPooling(bins, filters, align_corners=aligned)
     layer.build(x.shape)
     set_random_weights(layer)
     outputs = keras.ops.convert_to_numpy(layer(x))
@@ -58,7 +60,7 @@ def test_equals_pytorch(rng, set_random_weights, size, bins, filters):
         y = torch.nn.functional.conv2d(y, torch.tensor(kernel.transpose(3, 2, 0, 1).copy()))
         y = torch.nn.functional.batch_norm(y, mean, variance, gamma, beta, eps=1e-5).relu()
         expected.append(
-            torch.nn.functional.interpolate(y, size=size, mode="bilinear", align_corners=True)
+            torch.nn.functional.interpolate(y, size=size, mode="bilinear", align_corners=aligned)
         )
     expected = torch.cat(expected, 1).numpy().transpose(0, 2, 3, 1)
     assert outputs.shape[-1] == 8 + len(bins) * (filters or 8 // len(bins))

@@ -359,6 +359,14 @@ def test_auxiliary_heads_may_be_absent_on_either_side(image, tmp_path):
     assert not model.auxiliary_head.conv1.get_weights()[0].any()
 
 
+def test_half_an_auxiliary_head_is_none(tmp_path):
+    state = theirs.AuthorsPSPNet(*BASIC, num_classes=7).state_dict()
+    del state["aux.1.bias"]
+    path = save(dict(state), tmp_path / "half.pth")
+    message = refusal(path, keras_psp.PSPNet, "resnet18_deep", num_classes=7)
+    assert "where auxiliary_head/bn1/beta of the model is not in the file." in message
+
+
 def test_a_whole_pspnet_is_a_backbone_too_and_a_backbone_no_pspnet(resnet, image, tmp_path):
     network = theirs.randomize(theirs.AuthorsPSPNet(*BASIC, num_classes=7))
     path = save(network, tmp_path / "pspnet.pth")
