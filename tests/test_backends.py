@@ -37,6 +37,8 @@ TESTS = [
     "tests/layers/test_pyramid_pooling.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_pyramid_pooling.py::test_the_courses_vector",
     "tests/models/test_backbones.py::test_the_lectures_classifiers_are_backbones",
+    "tests/test_folding.py::test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_folded",
+    "tests/test_folding.py::test_worked_out_by_hand",
     "tests/models/test_pspnet.py::test_fit_adds_the_auxiliary_loss_and_evaluate_does_not",
     "tests/models/test_pspnet.py::test_mixed_precision_gives_full_logits[mixed_bfloat16-8]",
     "tests/models/test_pspnet.py::test_trains_by_itself_and_goes_on_from_a_file",
