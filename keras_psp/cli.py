@@ -184,8 +184,13 @@ def export_run(args: argparse.Namespace) -> int:
     run = load_run(args.run, args.weights)
     size, batch_size, calibration_data = args.image_size, args.batch_size, None
     if args.quantize == "int8":
+        if "data" not in run.settings:
+            raise ValueError(
+                "A file in int8 is calibrated on the images that the run was trained on. Received: "
+                f"{args.run} without settings. Use export(…, calibration_data=…) in Python."
+            )
         # The one size and number of images that such a file is for, unless told otherwise.
-        settings = {"data_dir": None, "seed": 0, **_defaults(run.settings.get("data"))}
+        settings = {"data_dir": None, "seed": 0, **_defaults(run.settings["data"])}
         settings |= {**run.settings, "batch_size": 1}
         size = settings["image_size"] = size or settings["image_size"]
         batch_size = batch_size or 1
