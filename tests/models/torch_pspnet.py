@@ -88,7 +88,7 @@ class PSPNet(nn.Module):
             nn.Conv2d(width, num_classes, 1),
         )
 
-    def forward(self, x):
+    def forward(self, x, auxiliary=True):
         size = x.shape[2:]
         x = self.stem((x - self.mean) / self.deviation)
         for stage in self.stages:
@@ -97,11 +97,10 @@ class PSPNet(nn.Module):
             F.interpolate(level(x), size=x.shape[2:], mode="bilinear", align_corners=True)
             for level in self.levels
         ]
-        logits = self.head(torch.cat([x, *levels], dim=1))
-        return [
-            F.interpolate(y, size=size, mode="bilinear", align_corners=True)
-            for y in (logits, self.auxiliary_head(early))
-        ]
+        logits = [self.head(torch.cat([x, *levels], dim=1))]
+        if auxiliary:
+            logits.append(self.auxiliary_head(early))
+        return [F.interpolate(y, size=size, mode="bilinear", align_corners=True) for y in logits]
 
 
 def copy_weights(model, network):
