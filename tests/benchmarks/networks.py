@@ -2,10 +2,10 @@
 
     python tests/benchmarks/networks.py --json networks.json
 
-The network in PyTorch is the one of the tests, written out from the PSPNet authors' description, with
-the same weights and, which is checked, the same logits. Both run in the same process, one step of
-each in turns, so that what else the machine does strikes all of them; ratios are taken within a round.
-Peak memory is that of a process of its own for each.
+The network in PyTorch is the one of the tests, written out from the description of the PSPNet
+authors' code, with the same weights and, which is checked, the same logits. Both run in the same
+process, one step of each in turns, so that what else the machine does strikes all of them; ratios
+are taken within a round. Peak memory is that of a process of its own for each.
 """
 
 import argparse
