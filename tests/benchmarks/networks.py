@@ -12,7 +12,6 @@ import argparse
 import json
 import os
 import platform
-import resource
 import statistics
 import subprocess
 import sys
@@ -106,6 +105,12 @@ def training(variant, images, only=None):
 TASKS = {"inference": inference, "training": training}
 
 
+def peak():
+    """MiB, the most that this process has had since it began (Linux)."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
 def peak_memory(arguments, task, name):
     """MiB that a contender adds, at its peak, to a process that has imported everything."""
     command = [sys.executable, __file__, *arguments, "--alone", task, name]
@@ -126,11 +131,11 @@ def main():
 
     if args.alone:
         task, name = args.alone
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = peak()
         run = TASKS[task](args.variant, images, name)[name]
         for _ in range(3):
             run()
-        print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+        print(peak() - before)
         return
 
     machine = f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
