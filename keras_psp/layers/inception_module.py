@@ -95,6 +95,8 @@ class InceptionModule(keras.layers.Layer):
                 [*self._conv("reduce_5x5", filters_5x5_reduce, 1), *conv_5x5],
                 [pool, *self._conv("project_pool", filters_pool, 1)],
             ]
+        # For files of weights, in which Keras before 3.15 looks no deeper than into a list.
+        self.branch_layers = [layer for branch in self.branches for layer in branch]
 
     def _conv(self, name, filters, kernel_size):
         return convolution(

@@ -1,6 +1,6 @@
 """What all classifiers share: their ends, their sizes, and what they started from."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
@@ -38,6 +38,19 @@ class Classifier(keras.Model):
     def get_config(self):
         own = ("variant", "initial_weights", "image_size")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+def keep_layers(model: keras.Model, layers: Iterable[keras.Layer]) -> None:
+    """Makes the layers that a functional model has beside its graph its own.
+
+    Keras does so itself from 3.15 on, and overlooks them before.
+
+    Args:
+        model: The model.
+        layers: Layers that are attributes of it.
+    """
+    known = {id(layer) for layer in model._layers}
+    model._layers.extend(layer for layer in layers if id(layer) not in known)
 
 
 def checked_shape(

@@ -14,7 +14,7 @@ from keras_psp.layers import (
     PaddedConv2D,
 )
 from keras_psp.layers.inception_module import convolution
-from keras_psp.models.classifier import add_end, checked_shape
+from keras_psp.models.classifier import add_end, checked_shape, keep_layers
 from keras_psp.models.resnet import stage_dilations
 from keras_psp.models.weights import load_first_weights
 from keras_psp.naming import check_name
@@ -205,6 +205,7 @@ class GoogLeNet(keras.Model):
         # Half precision must not reach the image before it is normalised.
         self.autocast = False
         self.auxiliary_heads = heads
+        keep_layers(self, heads.values())
         self.auxiliary_weight = auxiliary_weight
         self._arguments = {
             "variant": variant,
@@ -225,7 +226,7 @@ class GoogLeNet(keras.Model):
             return super().call(inputs, training=training)
         # The network is a chain, at two of whose layers the auxiliary classifiers look.
         x, auxiliary = inputs, []
-        for layer in self.layers[1:]:
+        for layer in self.operations[1:]:
             x = layer(x)
             if layer.name in self.auxiliary_heads:
                 auxiliary.append(self.auxiliary_heads[layer.name](x))

@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import SegmentationScores
+from keras_psp.models.classifier import keep_layers
 from keras_psp.models.weights import load_weights
 from keras_psp.optimizers import SGD, PolynomialDecay
 
@@ -30,10 +31,8 @@ class SegmentationModel(keras.Model):
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
-        # Before 3.15, Keras overlooks the layers that a functional model has beside its graph.
-        beside = name == "auxiliary_head" and isinstance(value, keras.Layer)
-        if beside and not any(layer is value for layer in self._layers):
-            self._layers.append(value)
+        if name == "auxiliary_head" and isinstance(value, keras.Layer):
+            keep_layers(self, [value])
 
     def compile(
         self,
