@@ -8,28 +8,6 @@ import keras_psp
 from keras_psp import layers
 
 
-@pytest.fixture
-def randomize():
-    """Returns a function that gives a model random weights, moving statistics included."""
-
-    def randomize(model, seed=1):
-        rng = np.random.default_rng(seed)
-        for variable in model.variables:
-            name = variable.path.rpartition("/")[2]
-            if name.endswith("kernel"):
-                value = rng.normal(0, np.prod(variable.shape[:-1]) ** -0.5, variable.shape)
-            elif name in ("gamma", "moving_variance"):
-                value = rng.uniform(0.5, 1.5, variable.shape)
-            elif name in ("beta", "moving_mean", "bias"):
-                value = rng.normal(0, 0.5, variable.shape)
-            else:  # the seeds of dropout
-                continue
-            variable.assign(value.astype("float32"))
-        return model
-
-    return randomize
-
-
 def image(*size, seed=0):
     return np.random.default_rng(seed).integers(0, 256, (*size, 3)).astype("float32")
 
@@ -75,9 +53,11 @@ def test_worked_out_by_hand():
     ids=lambda layer: layer.name,
 )
 @pytest.mark.parametrize("size", [(None, None), (9, 12)])
-def test_blocks_pyramid_and_heads_give_the_same_without_normalisation(layer, size, randomize):
+def test_blocks_pyramid_and_heads_give_the_same_without_normalisation(
+    layer, size, set_random_weights
+):
     inputs = keras.Input((*size, 4))
-    model = randomize(keras.Model(inputs, layer(inputs)))
+    model = set_random_weights(keras.Model(inputs, layer(inputs)))
     form = keras_psp.inference_form(model)
     x = np.random.default_rng(0).normal(size=(2, 9, 12, 4)).astype("float32")
     np.testing.assert_allclose(form.predict(x), model.predict(x), rtol=1e-4, atol=1e-4)
@@ -85,8 +65,8 @@ def test_blocks_pyramid_and_heads_give_the_same_without_normalisation(layer, siz
 
 
 @pytest.mark.parametrize("variant, top", [("resnet20", True), ("resnet18_deep", False)])
-def test_classifiers_and_backbones(variant, top, randomize):
-    model = randomize(keras_psp.ResNet(variant, weights=None, include_top=top))
+def test_classifiers_and_backbones(variant, top, set_random_weights):
+    model = set_random_weights(keras_psp.ResNet(variant, weights=None, include_top=top))
     form = keras_psp.inference_form(model)
     x = image(2, 32, 32)
     expected = model.predict(x)
@@ -95,8 +75,8 @@ def test_classifiers_and_backbones(variant, top, randomize):
     assert layers.BatchNormalization not in kinds(form)
 
 
-def test_a_segmentation_model_any_size_and_one_size_and_as_a_file(randomize, tmp_path):
-    model = randomize(keras_psp.PSPNet(small_backbone(), num_classes=5, output_stride=16))
+def test_a_segmentation_model_any_size_and_one_size_and_as_a_file(set_random_weights, tmp_path):
+    model = set_random_weights(keras_psp.PSPNet(small_backbone(), num_classes=5, output_stride=16))
     form = keras_psp.inference_form(model)
     assert not [v for v in form.variables if "auxiliary" in v.path or "moving" in v.path]
     for x in (image(1, 61, 83), image(2, 40, 33)):
@@ -112,7 +92,9 @@ def test_a_segmentation_model_any_size_and_one_size_and_as_a_file(randomize, tmp
     np.testing.assert_allclose(again.predict(x, batch_size=2), before, atol=1e-4)
 
 
-def test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_folded(randomize):
+def test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_folded(
+    set_random_weights,
+):
     def chain(*parts):
         return keras.Sequential([keras.Input((None, None, 3)), *parts])
 
@@ -125,7 +107,7 @@ def test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_f
         keras.layers.Conv2D(4, 1, activation="relu"),
         bn(name="behind_relu"),
     )
-    randomize(model)
+    set_random_weights(model)
     form = keras_psp.inference_form(model)
     x = image(2, 9, 8) / 255
     np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
@@ -133,26 +115,26 @@ def test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_f
     assert left == ["before", "behind_relu"]
 
 
-def test_what_else_needs_the_convolution_still_gets_it(randomize):
+def test_what_else_needs_the_convolution_still_gets_it(set_random_weights):
     inputs = keras.Input((None, None, 3))
     conv = keras.layers.Conv2D(3, 3, padding="same")(inputs)
     once, twice = (keras.layers.BatchNormalization()(conv) for _ in range(2))
-    model = randomize(keras.Model(inputs, keras.layers.Add()([once, conv])))
+    model = set_random_weights(keras.Model(inputs, keras.layers.Add()([once, conv])))
     x = image(1, 6, 6) / 255
     form = keras_psp.inference_form(model)
     np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
-    model = randomize(keras.Model(inputs, keras.layers.Add()([once, twice])))
+    model = set_random_weights(keras.Model(inputs, keras.layers.Add()([once, twice])))
     form = keras_psp.inference_form(model)
     np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
 
 
-def test_half_precision_stays_or_goes(randomize):
+def test_half_precision_stays_or_goes(set_random_weights):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         model = keras_psp.PSPNet(small_backbone(), num_classes=3, output_stride=16)
     finally:
         keras.config.set_dtype_policy("float32")
-    randomize(model)
+    set_random_weights(model)
     full = keras_psp.inference_form(model, dtype="float32")
     x = image(1, 33, 48)
     assert {layer.compute_dtype for layer in full.layers} == {"float32"}

@@ -12,30 +12,8 @@ def rng():
     return np.random.default_rng(0)
 
 
-def set_random_weights(model, seed=1):
-    """Random values everywhere, also where Keras starts from zeros and ones."""
-    rng = np.random.default_rng(seed)
-    for variable in model.variables:
-        name = variable.path.rpartition("/")[2]
-        if name == "kernel":
-            fan_in = np.prod(variable.shape[:-1])
-            value = rng.normal(0, fan_in**-0.5, variable.shape)
-        elif name in ("gamma", "moving_variance"):
-            value = rng.uniform(0.5, 1.5, variable.shape)
-        elif name in ("beta", "moving_mean", "bias"):
-            value = rng.normal(0, 0.5, variable.shape)
-        else:  # the seeds of dropout
-            continue
-        variable.assign(value.astype("float32"))
-
-
-@pytest.fixture(name="set_random_weights")
-def fixture_set_random_weights():
-    return set_random_weights
-
-
 @pytest.fixture
-def check_layer(tmp_path):
+def check_layer(tmp_path, set_random_weights):
     """Holds a layer to the contract of Keras.
 
     `check_layer(layer, *inputs)`: shapes known before running, unknown height and width, the way to

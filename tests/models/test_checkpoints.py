@@ -41,6 +41,15 @@ def check_equal(ours, theirs):
     np.testing.assert_allclose(numpy(ours), theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
 
 
+def check_both_heads(model, network, image):
+    for size in SIZES:
+        x = image(*size)
+        logits, auxiliary = map(maps_last, expected(network, x))
+        check_equal(model(x), logits)
+        early = model.backbone(x, training=False)[0]
+        check_equal(model.upsample(model.auxiliary_head(early), like=x), auxiliary)
+
+
 def save(network, path, **beside):
     state = network if isinstance(network, dict) else network.state_dict()
     torch.save({"state_dict": state, **beside} if beside else state, path)
@@ -58,12 +67,7 @@ def test_the_authors_pspnet(depth, shape, image, tmp_path):
     path = save(state, tmp_path / "train_epoch_100.pth", epoch=100, optimizer={"lr": 0.01})
     model = keras_psp.PSPNet(f"resnet{depth}_deep", num_classes=7, weights=path)
     assert model.initial_weights == f"the file {path} (the PSPNet authors' PSPNet)"
-    for size in SIZES:
-        x = image(*size)
-        logits, auxiliary = map(maps_last, expected(network, x))
-        check_equal(model(x), logits)
-        early = model.backbone(x, training=False)[0]
-        check_equal(model.upsample(model.auxiliary_head(early), like=x), auxiliary)
+    check_both_heads(model, network, image)
 
 
 @pytest.mark.parametrize(
@@ -77,12 +81,7 @@ def test_mmsegmentations_pspnet(depth, shape, align_corners, image, tmp_path):
     model = keras_psp.PSPNet(
         f"resnet{depth}_v1c", num_classes=7, weights=path, align_corners=align_corners
     )
-    for size in SIZES:
-        x = image(*size)
-        logits, auxiliary = map(maps_last, expected(network, x))
-        check_equal(model(x), logits)
-        early = model.backbone(x, training=False)[0]
-        check_equal(model.upsample(model.auxiliary_head(early), like=x), auxiliary)
+    check_both_heads(model, network, image)
 
 
 @pytest.mark.parametrize(
