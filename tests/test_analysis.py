@@ -62,7 +62,6 @@ def test_a_fully_connected_layer_of_a_vector():
     assert costs.multiply_adds == 320 * 7
 
 
-@pytest.mark.skipif(keras.backend.backend() == "jax", reason="JAX has its own way to shapes")
 def test_channels_first():
     layer = layers.Conv2D(6, 3, data_format="channels_first")
     (row,) = count(chain((4, 8, 10), layer)).layers
