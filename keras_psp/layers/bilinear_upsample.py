@@ -125,17 +125,12 @@ def resize_bilinear(x, size, new_size, align_corners):
     """`(batch, *size, channels)` to `(batch, *new_size, channels)`, by two matrix products."""
     rows = interpolation_matrix(size[0], new_size[0], align_corners, x.dtype)
     columns = interpolation_matrix(size[1], new_size[1], align_corners, x.dtype)
-    return separable_map(x, rows, columns, size, new_size)
-
-
-def separable_map(x, rows, columns, size, new_size):
-    """Applies `rows` (new height, height) and `columns` (new width, width) to every channel."""
     # Columns first: it multiplies the fewer rows, and what is left is one large product.
     channels = x.shape[-1]
     x = ops.matmul(columns, x)
     x = ops.reshape(x, (-1, size[0], new_size[1] * channels))
     x = ops.matmul(rows, x)
-    return ops.reshape(x, (-1, new_size[0], new_size[1], channels))
+    return ops.reshape(x, (-1, *new_size, channels))
 
 
 def interpolation_matrix(size, new_size, align_corners, dtype):
