@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import PaddedConv2D, convolution
+from keras_psp.layers import PaddedConv2D, PaddedMaxPooling2D, convolution
 
 
-@pytest.mark.parametrize("size", [(8, 8), (9, 12)])
+@pytest.mark.parametrize("size", [(8, 8), (9, 12), (9, 13)])
 @pytest.mark.parametrize(
     "kernel, strides, dilation",
     [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (3, 1, 4), (7, 2, 1), (5, 3, 1)],
@@ -27,6 +27,20 @@ def test_equals_pytorch(rng, size, kernel, strides, dilation):
         dilation=dilation,
     )
     np.testing.assert_allclose(outputs, expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (9, 12), (9, 13), (1, 4)])
+@pytest.mark.parametrize("window, strides", [(3, 2), (3, 1), (5, 3)])
+def test_pooling_equals_pytorchs(rng, size, window, strides):
+    torch = pytest.importorskip("torch")
+    x = rng.uniform(0, 1, (2, *size, 3)).astype("float32")
+    layer = PaddedMaxPooling2D(window, strides)
+    images = torch.tensor(x.transpose(0, 3, 1, 2)).cpu()
+    expected = torch.nn.functional.max_pool2d(images, window, strides, padding=window // 2)
+    expected = expected.numpy().transpose(0, 2, 3, 1)
+    assert layer.compute_output_shape(x.shape) == expected.shape
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(layer(x)), expected)
+    assert PaddedMaxPooling2D.from_config(layer.get_config()).get_config() == layer.get_config()
 
 
 @pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch's, on its first gradient
