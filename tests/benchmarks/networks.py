@@ -1,120 +1,224 @@
-"""PSPNet beside the same network in PyTorch: seconds for each image, ratios, and peak memory.
+"""PSPNet beside the same network in PyTorch, and other networks: time and memory of a step.
 
     python tests/benchmarks/networks.py --json networks.json
 
 The network in PyTorch is the one of the tests, written out from the description of the PSPNet
-authors' code, with the same weights and, which is checked, the same logits. Both run in the same
-process, one step of each in turns, so that what else the machine does strikes all of them; ratios
-are taken within a round. Peak memory is that of a process of its own for each.
+authors' code, eager and with contiguous or channels-last memory, whichever is faster. Every
+contender runs in a process of its own, with the same weights and, which is checked, the same
+logits, and takes its steps in turns with PyTorch's, so that ratios are taken within a round.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
-import subprocess
 import sys
-import time
+import tempfile
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, str(Path(__file__).parents[1] / "models"))
-
-import keras
+import contest
 import numpy as np
-import torch
-import torch_pspnet
 
-import keras_psp
-from keras_psp.models.resnet import RESNETS
+sys.path.append(str(Path(__file__).parents[1] / "models"))
 
-THEIRS = ("PyTorch, contiguous", "PyTorch, channels last")
+CLASSES = 11
+PEERS = {
+    "PyTorch, contiguous": {"library": "pytorch"},
+    "PyTorch, channels last": {"library": "pytorch", "channels_last": True},
+}
+OURS = {
+    "keras-psp": {"library": "keras_psp"},
+    "keras-psp, inference form": {"library": "keras_psp", "form": True},
+    "keras-psp on JAX": {"library": "keras_psp", "backend": "jax"},
+    "keras-psp on PyTorch": {"library": "keras_psp", "backend": "torch"},
+    "PyTorch, torch.compile": {"library": "pytorch", "compiled": True},
+    "PSPNet as in segmentation_models.pytorch *": {"library": "smp"},
+    "KerasHub DeepLabV3+ *": {"library": "keras_hub"},
+}
 
 
-def networks(variant):
-    """Ours with random weights, and PyTorch's with the same."""
-    model = keras_psp.PSPNet(variant, num_classes=11, backbone_weights=None)
-    row = RESNETS[variant]
-    network = torch_pspnet.PSPNet(row.blocks, row.block == "bottleneck", 11)
-    torch_pspnet.copy_weights(model, network)
-    return model, network
+def make(spec):
+    """The one job of a contender: a step on a batch."""
+    rng = np.random.default_rng(0)
+    batch, *size, channels = spec["shape"]
+    if spec["library"] == "keras_hub":  # which takes no other sizes
+        size = [round(side / 32) * 32 for side in size]
+    images = rng.uniform(0, 255, (batch, *size, channels)).astype("float32")
+    labels = rng.integers(0, CLASSES, images.shape[:3]).astype("int32")
+    labels[:, :20] = 255
+    if spec["library"] in ("pytorch", "smp"):
+        run = _pytorch(spec, images, labels)
+    else:
+        run = _keras(spec, images, labels)
+    outputs = run()
+    if spec["task"] == "inference":
+        np.save(spec["outputs"], outputs)
+    return [run]
 
 
-def inference(variant, images, only=None):
-    """Name → function that gives the logits of the batch, as a NumPy array, channels last."""
-    model, network = networks(variant)
-    network.eval()
-    found = {}
+def _keras(spec, images, labels):
+    import keras
 
-    def theirs(layout):
-        x = torch.tensor(images.transpose(0, 3, 1, 2)).contiguous(memory_format=layout)
+    import keras_psp
+
+    if spec["library"] == "keras_hub":
+        import keras_hub
+
+        encoder = keras_hub.models.ResNetBackbone(
+            [64], [7], [64, 128, 256, 512], [3, 4, 6, 3], [1, 2, 2, 2], "bottleneck_block"
+        )
+        backbone = keras_hub.models.DeepLabV3Backbone(encoder, "P5", 8, [6, 12, 18], "P2")
+        model = keras_hub.models.DeepLabV3ImageSegmenter(backbone, CLASSES)
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+        model.compile(keras.optimizers.SGD(0.01, 0.9), loss, metrics=[])
+    else:
+        model = keras_psp.PSPNet(spec["variant"], num_classes=CLASSES, backbone_weights=None)
+        model.load_weights(spec["weights"])
+        model.compile()
+        if spec.get("form"):
+            model = keras_psp.inference_form(model)
+    if spec["task"] == "inference":
+        return lambda: model.predict_on_batch(images)
+    return lambda: model.train_on_batch(images, labels)
+
+
+def _pytorch(spec, images, labels):
+    import torch
+
+    network = _theirs(spec["blocks"], spec["bottleneck"], smp=spec["library"] == "smp")
+    if spec["library"] == "pytorch":
+        network.load_state_dict(torch.load(Path(spec["weights"]).with_suffix(".pt")))
+    layout = torch.channels_last if spec.get("channels_last") else torch.contiguous_format
+    network.to(memory_format=layout)
+    x = torch.tensor(images.transpose(0, 3, 1, 2)).contiguous(memory_format=layout)
+    call = torch.compile(network) if spec.get("compiled") else network
+    if spec["task"] == "inference":
+        network.eval()
 
         def run():
-            network.to(memory_format=layout)
             with torch.inference_mode():
                 # The auxiliary head exists in training only.
-                return network(x, auxiliary=False)[0].numpy().transpose(0, 2, 3, 1)
+                return call(x, auxiliary=False)[0].numpy().transpose(0, 2, 3, 1)
 
         return run
 
-    if only in (None, *THEIRS):
-        layouts = (torch.contiguous_format, torch.channels_last)
-        found |= {n: theirs(layout) for n, layout in zip(THEIRS, layouts, strict=True)}
-    found["keras-psp"] = lambda: model.predict_on_batch(images)
-    if only in (None, "keras-psp, inference form"):
-        fast = keras_psp.inference_form(model)
-        found["keras-psp, inference form"] = lambda: fast.predict_on_batch(images)
-    return found
-
-
-def training(variant, images, only=None):
-    """Name → function that takes a training step on the batch and gives the loss."""
-    model, network = networks(variant)
-    labels = np.random.default_rng(1).integers(0, 11, images.shape[:3]).astype("int32")
-    labels[:, :20] = 255
+    network.train()
     optimizer = torch.optim.SGD(network.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
     targets = torch.tensor(labels, dtype=torch.int64)
 
-    def theirs(layout):
-        x = torch.tensor(images.transpose(0, 3, 1, 2)).contiguous(memory_format=layout)
+    def run():
+        optimizer.zero_grad()
+        losses = [torch.nn.functional.cross_entropy(y, targets, ignore_index=255) for y in call(x)]
+        loss = losses[0] + 0.4 * losses[1] if len(losses) > 1 else losses[0]
+        loss.backward()
+        optimizer.step()
+        return loss.item()
 
-        def run():
-            network.to(memory_format=layout).train()
-            optimizer.zero_grad()
-            logits, auxiliary = network(x)
-            losses = [
-                torch.nn.functional.cross_entropy(y, targets, ignore_index=255)
-                for y in (logits, auxiliary)
-            ]
-            loss = losses[0] + 0.4 * losses[1]
-            loss.backward()
-            optimizer.step()
-            return float(loss)
-
-        return run
-
-    layouts = (torch.contiguous_format, torch.channels_last)
-    found = {n: theirs(layout) for n, layout in zip(THEIRS, layouts, strict=True)}
-    if only in (None, "keras-psp"):
-        model.compile()
-        found["keras-psp"] = lambda: float(model.train_on_batch(images, labels)[0])
-    return found
+    return run
 
 
-TASKS = {"inference": inference, "training": training}
+def _theirs(blocks, bottleneck, smp=False):
+    import torch_pspnet
+    from torch import nn
+
+    network = torch_pspnet.PSPNet(blocks, bottleneck, CLASSES)
+    if not smp:
+        return network
+
+    class Undilated(nn.Module):
+        """What that library calls PSPNet: two stages, pyramid, 1×1 and 3×3 convolution."""
+
+        def __init__(self):
+            super().__init__()
+            self.stem, self.stages = network.stem, network.stages[:2]
+            channels = 512 if bottleneck else 128
+            self.levels = torch_pspnet.PSPNet.make_levels(channels, (1, 2, 3, 6))
+            self.bottleneck = nn.Sequential(
+                *(nn.Conv2d(2 * channels, 512, 1, bias=False), nn.BatchNorm2d(512), nn.ReLU()),
+                *(nn.Dropout2d(0.2), nn.Conv2d(512, CLASSES, 3, padding=1)),
+            )
+
+        def forward(self, x, auxiliary=True):
+            size, x = x.shape[2:], self.stem(x / 255)
+            for stage in self.stages:
+                x = stage(x)
+            x = self.bottleneck(torch_pspnet.pyramid(x, self.levels))
+            options = {"mode": "bilinear", "align_corners": True}
+            return [nn.functional.interpolate(x, size=size, **options)]
+
+    return Undilated()
 
 
-def peak():
-    """MiB, the most that this process has had since it began (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+def prepare(weights, variant):
+    """Random weights, once for Keras and once for PyTorch, and what the latter must know."""
+    import torch
+    import torch_pspnet
+
+    import keras_psp
+    from keras_psp.models.resnet import RESNETS
+
+    model = keras_psp.PSPNet(variant, num_classes=CLASSES, backbone_weights=None)
+    row = RESNETS[variant]
+    about = {"blocks": row.blocks, "bottleneck": row.block == "bottleneck"}
+    network = _theirs(**about)
+    torch_pspnet.copy_weights(model, network)
+    model.save_weights(weights)
+    torch.save(network.state_dict(), Path(weights).with_suffix(".pt"))
+    return about
 
 
-def peak_memory(arguments, task, name):
-    """MiB that a contender adds, at its peak, to a process that has imported everything."""
-    command = [sys.executable, __file__, *arguments, "--alone", task, name]
-    return float(subprocess.check_output(command, text=True, stderr=subprocess.DEVNULL).split()[-1])
+def compare(task, args, folder, about):
+    """Measures every contender beside PyTorch's faster form, and prints a table."""
+    shape = (args.batch_size, *args.size, 3)
+    fixed = {
+        "task": task,
+        "variant": args.variant,
+        **about,
+        "shape": shape,
+        "weights": f"{folder}/network.weights.h5",
+        "outputs": f"{folder}/outputs.npy",
+    }
+
+    def enter(name):
+        options = (PEERS | OURS)[name]
+        backend = options.get("backend", "tensorflow")
+        modules = {"keras_psp": ["keras_psp", backend], "keras_hub": ["keras_hub", backend]}
+        spec = fixed | options | {"imports": modules.get(options["library"], ["torch"])}
+        one = contest.Contender(__file__, spec, backend)
+        if task == "inference" and options["library"] in ("keras_psp", "pytorch"):
+            found.append(np.load(fixed["outputs"]))
+            difference = np.abs(found[-1] - found[0]).max() / np.abs(found[0]).max()
+            print(f"  logits of {name} differ by {difference:.1e}", flush=True)
+            assert difference < 1e-4, name
+        return one
+
+    found = []
+    rows, results = {}, {}
+    with enter("PyTorch, contiguous") as one, enter("PyTorch, channels last") as other:
+        peers = dict(zip(PEERS, (one, other), strict=True))
+        seconds, memory = contest.turns([one, other], args.rounds)
+        medians = [statistics.median(times) for times in seconds]
+        best = list(PEERS)[medians.index(min(medians))]
+        for name, times, peak in zip(PEERS, seconds, memory, strict=True):
+            rows[name] = times, seconds[list(PEERS).index(best)], peak, peers[name].about
+        yardstick = peers.pop(best)
+        for rest in peers.values():
+            rest.__exit__()
+        names = [n for n in OURS if not (args.only and n not in args.only)]
+        for name in names:
+            if task == "training" and OURS[name].get("form"):
+                continue
+            with enter(name) as contender:
+                (theirs, ours), (_, peak) = contest.turns([yardstick, contender], args.rounds)
+                rows[name] = ours, theirs, peak, contender.about
+    titles = [task, "s/image", f"of {best}", "peak MiB", "imports MiB", "import s", "first step s"]
+    lines = [titles]
+    for name, (times, theirs, peak, about) in rows.items():
+        seconds = statistics.median(times) / args.batch_size
+        cells = [f"{seconds:.3f}", contest.ratio(times, theirs), f"{peak:.0f}"]
+        cells += [f"{about['imported_mib']:.0f}", f"{about['import_s']:.1f}"]
+        lines.append([name, *cells, f"{about['make_s']:.1f}"])
+        results[name] = {"seconds": times, "yardstick": theirs, "peak_mib": peak, **about}
+    contest.table(lines)
+    return {"best": best, "contenders": results}
 
 
 def main():
@@ -122,60 +226,19 @@ def main():
     parser.add_argument("--variant", default="resnet50_deep")
     parser.add_argument("--size", type=int, nargs=2, default=[241, 321], metavar=("H", "W"))
     parser.add_argument("--batch-size", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=list(OURS), help="beside PyTorch's")
     parser.add_argument("--json", help="file for all that was measured")
-    parser.add_argument("--alone", nargs=2, metavar=("TASK", "NAME"), help=argparse.SUPPRESS)
     args = parser.parse_args()
-    shape = (args.batch_size, *args.size, 3)
-    images = np.random.default_rng(0).uniform(0, 255, shape).astype("float32")
-
-    if args.alone:
-        task, name = args.alone
-        before = peak()
-        run = TASKS[task](args.variant, images, name)[name]
-        for _ in range(3):
-            run()
-        print(peak() - before)
-        return
-
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
-    versions = (
-        f"Keras {keras.__version__} on {keras.backend.backend()}, PyTorch {torch.__version__}"
-    )
-    print(f"{args.variant}, batches of {shape}; {machine}; {versions}")
-    arguments = ["--variant", args.variant, "--batch-size", str(args.batch_size)]
-    arguments += ["--size", *map(str, args.size)]
-    results = {"machine": machine, "versions": versions, "shape": shape, "variant": args.variant}
-    for task, make in TASKS.items():
-        contenders = make(args.variant, images)
-        first = {name: run() for name, run in contenders.items()}
-        if task == "inference":
-            expected = first[THEIRS[0]]
-            for name, logits in first.items():
-                difference = np.abs(logits - expected).max() / np.abs(expected).max()
-                print(f"  logits of {name} differ by {difference:.1e}")
-                assert difference < 1e-4, name
-        times = {name: [] for name in contenders}
-        for _ in range(args.rounds):
-            for name, run in contenders.items():
-                start = time.perf_counter()
-                run()
-                times[name].append((time.perf_counter() - start) / args.batch_size)
-        memory = {name: peak_memory(arguments, task, name) for name in contenders}
-        best = min(THEIRS, key=lambda name: statistics.median(times[name]))
-        print(f"{task:30}  s per image  of {best} (lowest … highest)  peak MiB")
-        for name, seconds in times.items():
-            ratios = [a / b for a, b in zip(seconds, times[best], strict=True)]
-            spread = f"{min(ratios):.2f} … {max(ratios):.2f}"
-            middle = statistics.median(ratios)
-            print(
-                f"  {name:28}  {statistics.median(seconds):11.3f}  {middle:.2f} ({spread})"
-                f"  {memory[name]:20.0f}"
-            )
-        results[task] = {"seconds_per_image": times, "peak_mib": memory, "best": best}
-    if args.json:
-        Path(args.json).write_text(json.dumps(results, indent=1))
+    print(f"{args.variant}, {args.size[0]}×{args.size[1]}, batches of {args.batch_size}")
+    print(contest.machine())
+    with tempfile.TemporaryDirectory() as folder:
+        about = prepare(f"{folder}/network.weights.h5", args.variant)
+        results = {task: compare(task, args, folder, about) for task in ("inference", "training")}
+    print("* another network, for context; KerasHub's sees sides rounded to multiples of 32.")
+    print("The first step includes that the network is made and compiled.")
+    contest.write_json(args.json, {"options": vars(args), **results})
 
 
-if __name__ == "__main__":
+if __name__ == "__main__" and not contest.serve(make):
     main()

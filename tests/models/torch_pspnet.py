@@ -63,7 +63,16 @@ class PSPNet(nn.Module):
                 channels = 4 * width if bottleneck else width
             self.stages.append(stage)
         self.bins = bins
-        self.levels = nn.ModuleList(
+        self.levels = self.make_levels(channels, bins)
+        self.head = self.make_head(2 * channels, channels // 4, num_classes)
+        self.auxiliary_head = self.make_head(channels // 2, channels // 8, num_classes)
+        # 0–255 RGB to what ImageNet networks in PyTorch see.
+        self.mean = torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1) * 255
+        self.deviation = torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1) * 255
+
+    @staticmethod
+    def make_levels(channels, bins):
+        return nn.ModuleList(
             nn.Sequential(
                 nn.AdaptiveAvgPool2d(b),
                 nn.Conv2d(channels, channels // len(bins), 1, bias=False),
@@ -72,11 +81,6 @@ class PSPNet(nn.Module):
             )
             for b in bins
         )
-        self.head = self.make_head(2 * channels, channels // 4, num_classes)
-        self.auxiliary_head = self.make_head(channels // 2, channels // 8, num_classes)
-        # 0–255 RGB to what ImageNet networks in PyTorch see.
-        self.mean = torch.tensor([0.485, 0.456, 0.406]).reshape(1, 3, 1, 1) * 255
-        self.deviation = torch.tensor([0.229, 0.224, 0.225]).reshape(1, 3, 1, 1) * 255
 
     @staticmethod
     def make_head(inputs, width, num_classes):
@@ -93,14 +97,18 @@ class PSPNet(nn.Module):
         x = self.stem((x - self.mean) / self.deviation)
         for stage in self.stages:
             early, x = x, stage(x)
-        levels = [
-            F.interpolate(level(x), size=x.shape[2:], mode="bilinear", align_corners=True)
-            for level in self.levels
-        ]
-        logits = [self.head(torch.cat([x, *levels], dim=1))]
+        logits = [self.head(pyramid(x, self.levels))]
         if auxiliary:
             logits.append(self.auxiliary_head(early))
         return [F.interpolate(y, size=size, mode="bilinear", align_corners=True) for y in logits]
+
+
+def pyramid(x, levels):
+    upsampled = [
+        F.interpolate(level(x), size=x.shape[2:], mode="bilinear", align_corners=True)
+        for level in levels
+    ]
+    return torch.cat([x, *upsampled], dim=1)
 
 
 def copy_weights(model, network):
