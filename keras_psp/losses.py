@@ -149,14 +149,13 @@ def _upsampled_total(small, size, align_corners, classes, weight):
 
         def add_strip(i, sums):
             total, wide = sums
-            w = weight_strips[i][..., None]
-            logits = ops.where(ops.not_equal(w, 0.0), strips[i], 0.0)
+            w, logits = weight_strips[i][..., None], strips[i]
             picked = ops.one_hot(class_strips[i], small.shape[-1], dtype="float32")
             top = ops.max(logits, axis=-1, keepdims=True)
             powers = ops.exp(logits - top)
             norm = ops.sum(powers, axis=-1, keepdims=True)
             loss = top + ops.log(norm) - ops.sum(picked * logits, axis=-1, keepdims=True)
-            gradient = w * (powers / norm - picked)
+            gradient = powers * (w / norm) - picked * w
             return total + ops.sum(w * loss), wide + strips.gathered(i, gradient)
 
         start = ops.zeros((), "float32"), ops.zeros_like(strips.wide)

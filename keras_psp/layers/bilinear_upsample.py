@@ -150,7 +150,8 @@ class Strips:
     def __init__(self, x, new_size, align_corners):
         batch, *self.size, self.channels = ops.shape(x)
         self.height, self.width = new_size
-        self.rows = _at_least_one(self.NUMBERS // (batch * self.width * self.channels))
+        rows = self.NUMBERS // (batch * self.width * self.channels)
+        self.rows = _largest(1, _smallest(rows, self.height))
         self.number = (self.height + self.rows - 1) // self.rows
         self.columns = interpolation_matrix(self.size[1], self.width, align_corners, x.dtype)
         rows = interpolation_matrix(self.size[0], self.height, align_corners, x.dtype)
@@ -190,8 +191,12 @@ class Strips:
         return ops.matmul(ops.transpose(self.columns), wide)
 
 
-def _at_least_one(number):
-    return max(number, 1) if isinstance(number, int) else ops.maximum(number, 1)
+def _smallest(*numbers):
+    return min(numbers) if all(isinstance(n, int) for n in numbers) else ops.minimum(*numbers)
+
+
+def _largest(*numbers):
+    return max(numbers) if all(isinstance(n, int) for n in numbers) else ops.maximum(*numbers)
 
 
 def upsampled_argmax(x, new_size, align_corners):

@@ -42,14 +42,14 @@ def make(spec):
     if spec["library"] == "keras_hub":  # which takes no other sizes
         size = [round(side / 32) * 32 for side in size]
     images = rng.uniform(0, 255, (batch, *size, channels)).astype("float32")
-    labels = rng.integers(0, CLASSES, images.shape[:3]).astype("int32")
+    labels = rng.integers(0, spec["classes"], images.shape[:3]).astype("int32")
     labels[:, :20] = 255
     if spec["library"] in ("pytorch", "smp"):
         run = _pytorch(spec, images, labels)
     else:
         run = _keras(spec, images, labels)
     outputs = run()
-    if spec["task"] == "inference":
+    if "outputs" in spec:
         np.save(spec["outputs"], outputs)
     return [run]
 
@@ -66,12 +66,13 @@ def _keras(spec, images, labels):
             [64], [7], [64, 128, 256, 512], [3, 4, 6, 3], [1, 2, 2, 2], "bottleneck_block"
         )
         backbone = keras_hub.models.DeepLabV3Backbone(encoder, "P5", 8, [6, 12, 18], "P2")
-        model = keras_hub.models.DeepLabV3ImageSegmenter(backbone, CLASSES)
+        model = keras_hub.models.DeepLabV3ImageSegmenter(backbone, spec["classes"])
         loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
         model.compile(keras.optimizers.SGD(0.01, 0.9), loss, metrics=[])
     else:
-        model = keras_psp.PSPNet(spec["variant"], num_classes=CLASSES, backbone_weights=None)
-        model.load_weights(spec["weights"])
+        model = keras_psp.PSPNet(spec["variant"], spec["classes"], backbone_weights=None)
+        if "weights" in spec:
+            model.load_weights(spec["weights"])
         model.compile()
         if spec.get("form"):
             model = keras_psp.inference_form(model)
@@ -83,8 +84,9 @@ def _keras(spec, images, labels):
 def _pytorch(spec, images, labels):
     import torch
 
-    network = _theirs(spec["blocks"], spec["bottleneck"], smp=spec["library"] == "smp")
-    if spec["library"] == "pytorch":
+    architecture = spec["blocks"], spec["bottleneck"], spec["classes"]
+    network = _theirs(*architecture, smp=spec["library"] == "smp")
+    if "weights" in spec and spec["library"] == "pytorch":
         network.load_state_dict(torch.load(Path(spec["weights"]).with_suffix(".pt")))
     layout = torch.channels_last if spec.get("channels_last") else torch.contiguous_format
     network.to(memory_format=layout)
@@ -115,11 +117,11 @@ def _pytorch(spec, images, labels):
     return run
 
 
-def _theirs(blocks, bottleneck, smp=False):
+def _theirs(blocks, bottleneck, classes, smp=False):
     import torch_pspnet
     from torch import nn
 
-    network = torch_pspnet.PSPNet(blocks, bottleneck, CLASSES)
+    network = torch_pspnet.PSPNet(blocks, bottleneck, classes)
     if not smp:
         return network
 
@@ -133,7 +135,7 @@ def _theirs(blocks, bottleneck, smp=False):
             self.levels = torch_pspnet.PSPNet.make_levels(channels, (1, 2, 3, 6))
             self.bottleneck = nn.Sequential(
                 *(nn.Conv2d(2 * channels, 512, 1, bias=False), nn.BatchNorm2d(512), nn.ReLU()),
-                *(nn.Dropout2d(0.2), nn.Conv2d(512, CLASSES, 3, padding=1)),
+                *(nn.Dropout2d(0.2), nn.Conv2d(512, classes, 3, padding=1)),
             )
 
         def forward(self, x, auxiliary=True):
@@ -147,22 +149,31 @@ def _theirs(blocks, bottleneck, smp=False):
     return Undilated()
 
 
-def prepare(weights, variant):
-    """Random weights, once for Keras and once for PyTorch, and what the latter must know."""
+def architecture(variant, classes=CLASSES):
+    """What a contender must know to make the network, without Keras where it is PyTorch's."""
+    from keras_psp.models.resnet import RESNETS
+
+    row = RESNETS[variant]
+    return {
+        "variant": variant,
+        "classes": classes,
+        "blocks": row.blocks,
+        "bottleneck": row.block == "bottleneck",
+    }
+
+
+def write_weights(weights, about):
+    """Random weights, once for Keras and once for PyTorch."""
     import torch
     import torch_pspnet
 
     import keras_psp
-    from keras_psp.models.resnet import RESNETS
 
-    model = keras_psp.PSPNet(variant, num_classes=CLASSES, backbone_weights=None)
-    row = RESNETS[variant]
-    about = {"blocks": row.blocks, "bottleneck": row.block == "bottleneck"}
-    network = _theirs(**about)
+    model = keras_psp.PSPNet(about["variant"], about["classes"], backbone_weights=None)
+    network = _theirs(about["blocks"], about["bottleneck"], about["classes"])
     torch_pspnet.copy_weights(model, network)
     model.save_weights(weights)
     torch.save(network.state_dict(), Path(weights).with_suffix(".pt"))
-    return about
 
 
 def compare(task, args, folder, about):
@@ -170,12 +181,12 @@ def compare(task, args, folder, about):
     shape = (args.batch_size, *args.size, 3)
     fixed = {
         "task": task,
-        "variant": args.variant,
         **about,
         "shape": shape,
         "weights": f"{folder}/network.weights.h5",
-        "outputs": f"{folder}/outputs.npy",
     }
+    if task == "inference":
+        fixed["outputs"] = f"{folder}/outputs.npy"
 
     def enter(name):
         options = (PEERS | OURS)[name]
@@ -183,7 +194,7 @@ def compare(task, args, folder, about):
         modules = {"keras_psp": ["keras_psp", backend], "keras_hub": ["keras_hub", backend]}
         spec = fixed | options | {"imports": modules.get(options["library"], ["torch"])}
         one = contest.Contender(__file__, spec, backend)
-        if task == "inference" and options["library"] in ("keras_psp", "pytorch"):
+        if "outputs" in fixed and options["library"] in ("keras_psp", "pytorch"):
             found.append(np.load(fixed["outputs"]))
             difference = np.abs(found[-1] - found[0]).max() / np.abs(found[0]).max()
             print(f"  logits of {name} differ by {difference:.1e}", flush=True)
@@ -233,7 +244,8 @@ def main():
     print(f"{args.variant}, {args.size[0]}×{args.size[1]}, batches of {args.batch_size}")
     print(contest.machine())
     with tempfile.TemporaryDirectory() as folder:
-        about = prepare(f"{folder}/network.weights.h5", args.variant)
+        about = architecture(args.variant)
+        write_weights(f"{folder}/network.weights.h5", about)
         results = {task: compare(task, args, folder, about) for task in ("inference", "training")}
     print("* another network, for context; KerasHub's sees sides rounded to multiples of 32.")
     print("The first step includes that the network is made and compiled.")
