@@ -107,13 +107,10 @@ class RandomView(keras.layers.RandomRotation):
             starts.append((corner + 0.5) / scale - length / 2)
             middles.append((length - 1) / 2)
         y, x = starts[0], side * starts[1]
-        zero = np_.zeros_like(scale)
-        matrix = (
-            *(side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]),
-            *(side * sin / scale, cos / scale, sin * x + cos * y + middles[0]),
-            *(zero, zero),
-        )
-        return {"rotation_matrix": np_.stack(matrix, axis=-1)}
+        return {
+            "rows": (side * sin / scale, cos / scale, sin * x + cos * y + middles[0]),
+            "columns": (side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]),
+        }
 
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
         images = self.backend.cast(images, self.compute_dtype)
@@ -132,20 +129,34 @@ class RandomView(keras.layers.RandomRotation):
         return self._view(segmentation_masks, transformation, "nearest")
 
     def _view(self, images: Any, transformation: Any, interpolation: str) -> Any:
-        # The affine map keeps the size of its input: make room first, cut afterwards.
-        _, height, width, _ = self.backend.shape(images)
-        room = [max(self.height - height, 0), max(self.width - width, 0)]
-        if any(room):
-            images = self.backend.numpy.pad(images, [[0, 0], [0, room[0]], [0, room[1]], [0, 0]])
-        images = self.backend.image.affine_transform(
-            images,
-            transformation["rotation_matrix"],
-            interpolation=interpolation,
-            fill_mode="constant",
-            fill_value=0.0,
-            data_format="channels_last",
-        )
-        return images[:, : self.height, : self.width]
+        # Keras' affine map computes as many pixels as come in, of which a view may be a few.
+        np_, cast = self.backend.numpy, self.backend.cast
+        batch, height, width, channels = self.backend.shape(images)
+        x = np_.arange(self.width, dtype="float32")
+        y = np_.arange(self.height, dtype="float32")[:, None]
+
+        def neighbours(axis: str, length: Any) -> list[tuple[Any, Any]]:
+            """Returns the numbers of the rows or columns next to each place, and their shares."""
+            along_x, along_y, start = (part[:, None, None] for part in transformation[axis])
+            place = along_x * x + along_y * y + start
+            low = np_.floor(place + (0.5 if interpolation == "nearest" else 0.0))
+            parts = [(low, 1.0 + low - place), (low + 1.0, place - low)]
+            if interpolation == "nearest":
+                parts = [(low, np_.ones_like(place))]
+            last = cast(length, "float32") - 1.0
+            return [
+                (cast(np_.clip(n, 0.0, last), "int32"), np_.where((n < 0) | (n > last), 0.0, share))
+                for n, share in parts
+            ]
+
+        pixels = np_.reshape(images, (batch * height * width, channels))
+        first = (np_.arange(batch, dtype="int32") * (height * width))[:, None, None]
+        columns, view = neighbours("columns", width), 0.0
+        for row, of_row in neighbours("rows", height):
+            for column, of_column in columns:
+                share = cast(of_row * of_column, images.dtype)[..., None]
+                view = view + share * np_.take(pixels, first + row * width + column, axis=0)
+        return view
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0], self.height, self.width, input_shape[-1])
@@ -173,20 +184,25 @@ class RandomBlur(keras.layers.RandomGaussianBlur):
         if not training or transformation is None:
             return images
         blurred = transformation["should_apply_blur"][:, None]
-        for axis, size in zip((1, 2), self.kernel_size, strict=True):
+        shape = self.backend.shape(images)
+        # With all channels in a row, one shift is a plain piece of memory.
+        for axis, size, step in zip((1, 2), self.kernel_size, (1, shape[3]), strict=True):
             sigma = transformation["blur_factor"][axis - 1]
             reach = size // 2
             offsets = np_.arange(-reach, reach + 1, dtype=self.compute_dtype)
             kernel = np_.exp(-0.5 * (offsets / sigma) ** 2)
             untouched = self.backend.cast(offsets == 0, self.compute_dtype)
-            kernel = np_.where(blurred, kernel / np_.sum(kernel), untouched)[..., None, None, None]
+            kernel = np_.where(blurred, kernel / np_.sum(kernel), untouched)[..., None, None]
             rim = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
             padded = np_.pad(images, rim, mode="reflect")
-            length, cut = self.backend.shape(images)[axis], [slice(None)] * 4
+            batch, rows, columns, channels = self.backend.shape(padded)
+            padded = np_.reshape(padded, (batch, rows, columns * channels))
+            length, cut = shape[axis] * step, [slice(None)] * 3
             images = 0.0
             for i in range(size):
-                cut[axis] = slice(i, i + length)
+                cut[axis] = slice(i * step, i * step + length)
                 images = images + kernel[:, i] * padded[tuple(cut)]
+            images = np_.reshape(images, shape)
         return images
 
 
@@ -344,8 +360,8 @@ class Augmentation:
             seed = next(self._calls)
         masks = tf.convert_to_tensor(batch["segmentation_masks"])
         images, codes = self._run(
-            tf.cast(batch["images"], tf.float32),
-            tf.cast(masks if masks.shape.rank == 4 else masks[..., None], tf.float32),
+            tf.convert_to_tensor(batch["images"]),
+            masks if masks.shape.rank == 4 else masks[..., None],
             tf.cast(seed, tf.int64),
         )
         codes = codes if masks.shape.rank == 4 else codes[..., 0]
@@ -363,9 +379,13 @@ class Augmentation:
             for number, layer in enumerate([*self.layers, crop]):
                 if layer is crop and (crop is None or images.shape[1:3] == self.output_size):
                     continue
-                seeds = _Seeds(tf.random.experimental.stateless_fold_in(key, number))
-                images, masks = _apply(layer, images, masks, seeds)
-            return tf.clip_by_value(images, 0.0, 255.0), masks
+                apply = functools.partial(_apply, layer)
+                if isinstance(layer, RandomView | RandomBlur) and tf.test.is_built_with_xla():
+                    # One pass over the pixels instead of twenty.
+                    apply = tf.function(apply, autograph=False, jit_compile=True)
+                seeds = tf.random.experimental.stateless_fold_in(key, number)
+                images, masks = apply(images, masks, seeds)
+            return tf.clip_by_value(tf.cast(images, tf.float32), 0.0, 255.0), masks
 
         return tf.function(run, autograph=False, reduce_retracing=True)
 
@@ -432,10 +452,12 @@ def _counting(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return [part for part in layer._flatten_layers() if getattr(part, "segmentation_classes", None)]
 
 
-def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) -> tuple[Any, Any]:
+def _apply(layer: keras.layers.Layer, images: Any, masks: Any, key: Any) -> tuple[Any, Any]:
     """Applies one layer to images and masks, inside a graph."""
     import tensorflow as tf
 
+    seeds = _Seeds(key)
+    images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
     (fill,) = _fills(layer)
     codes = tf.where(masks == VOID, fill, masks + (1 + fill))
     drawing = [part for part in layer._flatten_layers() if hasattr(part, "_get_seed_generator")]
@@ -473,7 +495,7 @@ def _flaw(layer: keras.layers.Layer, num_classes: int, size: tuple[int, int]) ->
             return "it warps images and masks differently (a fault of Keras, 3.15 at least)"
         if len(fills := _fills(layer)) > 1:
             return f"its layers have several fill_value: {', '.join(map(str, sorted(fills)))}"
-        run = tf.function(lambda: _apply(layer, images, masks, _Seeds([1, 2])), autograph=False)
+        run = tf.function(lambda: _apply(layer, images, masks, [1, 2]), autograph=False)
         images, masks = run()
     except Exception as error:
         return f"it fails on them: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
