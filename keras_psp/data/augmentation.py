@@ -113,12 +113,16 @@ class RandomView(keras.layers.RandomRotation):
         }
 
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
-        images = self.backend.cast(images, self.compute_dtype)
         if not training:
-            return images
-        # Outside of the picture is 0: so let 0 be the mean colour.
-        mean = self.backend.convert_to_tensor(MEAN_COLOUR, dtype=self.compute_dtype)
-        return self._view(images - mean, transformation, "bilinear") + mean
+            return self.backend.cast(images, self.compute_dtype)
+
+        def view(images: Any, transformation: Any) -> Any:
+            images = self.backend.cast(images, self.compute_dtype)
+            # Outside of the picture is 0: so let 0 be the mean colour.
+            mean = self.backend.convert_to_tensor(MEAN_COLOUR, dtype=self.compute_dtype)
+            return self._view(images - mean, transformation, "bilinear") + mean
+
+        return _compiled(view, self.backend)(images, transformation)
 
     # Keras' own interpolates masks as it does images, up to 3.13.
     def transform_segmentation_masks(
@@ -126,7 +130,8 @@ class RandomView(keras.layers.RandomRotation):
     ) -> Any:
         if not training:
             return segmentation_masks
-        return self._view(segmentation_masks, transformation, "nearest")
+        view = functools.partial(self._view, interpolation="nearest")
+        return _compiled(view, self.backend)(segmentation_masks, transformation)
 
     def _view(self, images: Any, transformation: Any, interpolation: str) -> Any:
         # Keras' affine map computes as many pixels as come in, of which a view may be a few.
@@ -179,31 +184,50 @@ class RandomBlur(keras.layers.RandomGaussianBlur):
     def transform_images(
         self, images: Any, transformation: Any = None, training: bool = True
     ) -> Any:
-        np_ = self.backend.numpy
         images = self.backend.cast(images, self.compute_dtype)
         if not training or transformation is None:
             return images
+        return _compiled(self._blur, self.backend)(images, transformation)
+
+    def _blur(self, images: Any, transformation: Any) -> Any:
+        np_ = self.backend.numpy
+        batch, *shape, channels = self.backend.shape(images)
         blurred = transformation["should_apply_blur"][:, None]
-        shape = self.backend.shape(images)
-        # With all channels in a row, one shift is a plain piece of memory.
-        for axis, size, step in zip((1, 2), self.kernel_size, (1, shape[3]), strict=True):
-            sigma = transformation["blur_factor"][axis - 1]
+        # With the channels in a row, a shift of the picture is one of memory.
+        for axis, (size, step) in enumerate(zip(self.kernel_size, (1, channels), strict=True)):
+            sigma = transformation["blur_factor"][axis]
             reach = size // 2
             offsets = np_.arange(-reach, reach + 1, dtype=self.compute_dtype)
             kernel = np_.exp(-0.5 * (offsets / sigma) ** 2)
             untouched = self.backend.cast(offsets == 0, self.compute_dtype)
             kernel = np_.where(blurred, kernel / np_.sum(kernel), untouched)[..., None, None]
-            rim = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+            rim = [(reach, reach) if a == axis else (0, 0) for a in (-1, 0, 1, 2)]
             padded = np_.pad(images, rim, mode="reflect")
-            batch, rows, columns, channels = self.backend.shape(padded)
+            _, rows, columns, _ = self.backend.shape(padded)
             padded = np_.reshape(padded, (batch, rows, columns * channels))
-            length, cut = shape[axis] * step, [slice(None)] * 3
+            lengths = shape[0], shape[1] * channels
             images = 0.0
             for i in range(size):
-                cut[axis] = slice(i * step, i * step + length)
+                cut = [slice(None)] * 3
+                cut[axis + 1] = slice(i * step, i * step + lengths[axis])
                 images = images + kernel[:, i] * padded[tuple(cut)]
-            images = np_.reshape(images, shape)
+            images = np_.reshape(images, (batch, *shape, channels))
         return images
+
+
+def _compiled(function: Callable, backend: Any) -> Callable:
+    """Lets XLA compute a function that is part of a TensorFlow graph, pass by pass over the pixels.
+
+    TensorFlow's own operations pass over them twenty times. Random numbers are not drawn in such
+    functions: XLA's are others.
+    """
+    if backend.name != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    if tf.executing_eagerly() or not tf.test.is_built_with_xla():
+        return function
+    return tf.function(function, autograph=False, jit_compile=True)
 
 
 # name -> the layers, given the height and the width that shall come out.
@@ -379,12 +403,8 @@ class Augmentation:
             for number, layer in enumerate([*self.layers, crop]):
                 if layer is crop and (crop is None or images.shape[1:3] == self.output_size):
                     continue
-                apply = functools.partial(_apply, layer)
-                if isinstance(layer, RandomView | RandomBlur) and tf.test.is_built_with_xla():
-                    # One pass over the pixels instead of twenty.
-                    apply = tf.function(apply, autograph=False, jit_compile=True)
-                seeds = tf.random.experimental.stateless_fold_in(key, number)
-                images, masks = apply(images, masks, seeds)
+                seeds = _Seeds(tf.random.experimental.stateless_fold_in(key, number))
+                images, masks = _apply(layer, images, masks, seeds)
             return tf.clip_by_value(tf.cast(images, tf.float32), 0.0, 255.0), masks
 
         return tf.function(run, autograph=False, reduce_retracing=True)
@@ -452,11 +472,10 @@ def _counting(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     return [part for part in layer._flatten_layers() if getattr(part, "segmentation_classes", None)]
 
 
-def _apply(layer: keras.layers.Layer, images: Any, masks: Any, key: Any) -> tuple[Any, Any]:
+def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) -> tuple[Any, Any]:
     """Applies one layer to images and masks, inside a graph."""
     import tensorflow as tf
 
-    seeds = _Seeds(key)
     images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
     (fill,) = _fills(layer)
     codes = tf.where(masks == VOID, fill, masks + (1 + fill))
@@ -495,7 +514,7 @@ def _flaw(layer: keras.layers.Layer, num_classes: int, size: tuple[int, int]) ->
             return "it warps images and masks differently (a fault of Keras, 3.15 at least)"
         if len(fills := _fills(layer)) > 1:
             return f"its layers have several fill_value: {', '.join(map(str, sorted(fills)))}"
-        run = tf.function(lambda: _apply(layer, images, masks, [1, 2]), autograph=False)
+        run = tf.function(lambda: _apply(layer, images, masks, _Seeds([1, 2])), autograph=False)
         images, masks = run()
     except Exception as error:
         return f"it fails on them: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
