@@ -3,7 +3,7 @@
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
 from keras_psp.layers.blocks import BasicBlock, DilatedBottleneck
-from keras_psp.layers.convolution import PaddedConv2D
+from keras_psp.layers.convolution import PaddedConv2D, PaddedMaxPooling2D
 from keras_psp.layers.dilated_pooling import DilatedAveragePooling2D, DilatedMaxPooling2D
 from keras_psp.layers.heads import SegmentationHead
 from keras_psp.layers.image_normalization import ImageNormalization
@@ -24,6 +24,7 @@ __all__ = [
     "InceptionModule",
     "LocalResponseNormalization",
     "PaddedConv2D",
+    "PaddedMaxPooling2D",
     "PyramidConv2D",
     "PyramidPooling",
     "SegmentationHead",

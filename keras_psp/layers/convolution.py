@@ -1,4 +1,6 @@
-"""The papers' convolution."""
+"""The papers' convolution, and the pooling of ResNet's stem."""
+
+import functools
 
 import keras
 from keras import ops
@@ -58,20 +60,120 @@ class PaddedConv2D(keras.layers.Conv2D):
                 f"Received: kernel_size={kernel_size}. Use 1, 3, 5, 7, …"
             )
 
-    def call(self, inputs):
-        if self.padding == "valid" and self.kernel_size != (1, 1):
-            sides = [
-                (rate * (side - 1) // 2,) * 2
-                for side, rate in zip(self.kernel_size, self.dilation_rate, strict=True)
-            ]
-            inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)])
-        return super().call(inputs)
+    def convolution_op(self, inputs, kernel):
+        padding = self.padding
+        if padding == "valid" and self.kernel_size != (1, 1):
+            rates = zip(self.kernel_size, self.dilation_rate, strict=True)
+            sides = [rate * (side - 1) // 2 for side, rate in rates]
+            inputs, padding = _padded_evenly(inputs, sides, self.strides)
+        if max(self.dilation_rate) > 1 and _dilates_directly(inputs.dtype):
+            # Keras would cut the map into one small map for each place within the dilation, filled
+            # up to equal sizes, and put the answers together again.
+            import tensorflow as tf
+
+            return tf.nn.conv2d(
+                inputs, kernel, self.strides, padding.upper(), dilations=self.dilation_rate
+            )
+        return ops.conv(
+            inputs, kernel, list(self.strides), padding, self.data_format, self.dilation_rate
+        )
 
     def compute_output_shape(self, input_shape):
         batch, *size, _ = input_shape
-        size = [None if n is None else -(-n // s) for n, s in zip(size, self.strides, strict=True)]
-        return (batch, *size, self.filters)
+        return (batch, *_strided(size, self.strides), self.filters)
 
     def get_config(self):
         config = super().get_config()
         return {k: v for k, v in config.items() if k not in ("padding", "data_format")}
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class PaddedMaxPooling2D(keras.layers.MaxPooling2D):
+    """Max pooling that pads by zeros, evenly on all sides, a map that holds nothing below zero.
+
+    What `PaddedConv2D` is for convolutions, behind a ReLU.
+
+    Args:
+        pool_size: Side of the square window, odd.
+        strides: Stride, the same in both directions.
+        **kwargs: What `keras.layers.MaxPooling2D` takes, except `padding` and `data_format`.
+
+    Input shape:
+        `(batch, height, width, channels)`, no number below 0.
+
+    Output shape:
+        `(batch, ceil(height / strides), ceil(width / strides), channels)`
+
+    Reference:
+        [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1, conv2_x.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    x = np.arange(16.0).reshape(1, 4, 4, 1)
+    pooled = keras_psp.layers.PaddedMaxPooling2D(3, 2)(x)
+    assert np.array_equal(pooled[0, :, :, 0], [[5, 7], [13, 15]])
+    ```
+    """
+
+    def __init__(self, pool_size: int, strides: int, **kwargs):
+        super().__init__(pool_size, strides, padding="valid", data_format="channels_last", **kwargs)
+
+    def call(self, inputs):
+        sides = [side // 2 for side in self.pool_size]
+        inputs, padding = _padded_evenly(inputs, sides, self.strides)
+        return ops.max_pool(inputs, self.pool_size, self.strides, padding, self.data_format)
+
+    def compute_output_shape(self, input_shape):
+        batch, *size, channels = input_shape
+        return (batch, *_strided(size, self.strides), channels)
+
+    def get_config(self):
+        config = super().get_config()
+        return {k: v for k, v in config.items() if k not in ("padding", "data_format")}
+
+
+def _strided(size, strides):
+    return [None if n is None else -(-n // s) for n, s in zip(size, strides, strict=True)]
+
+
+def _padded_evenly(x, sides, strides):
+    """The map with as many zeros on all sides, or itself where `"same"` pads it so; and how to go
+    on."""
+    size = x.shape[1:3]
+    if all(n is not None and n % s == 1 % s for n, s in zip(size, strides, strict=True)):
+        return x, "same"
+    return ops.pad(x, [(0, 0), *((side, side) for side in sides), (0, 0)]), "valid"
+
+
+@functools.cache
+def _dilates_directly(dtype) -> bool:
+    """Whether TensorFlow has dilated convolutions that can be trained, which CPUs have by oneDNN
+    only."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    with tf.init_scope():
+        ones = tf.ones((1, 3, 3, 1), dtype)
+        try:
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=ones,
+                filter_sizes=[3, 3, 1, 1],
+                out_backprop=ones,
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+                dilations=[1, 2, 2, 1],
+            )
+        except (
+            tf.errors.InvalidArgumentError,
+            tf.errors.UnimplementedError,
+            tf.errors.NotFoundError,
+        ):
+            return False
+    return True

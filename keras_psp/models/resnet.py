@@ -12,6 +12,7 @@ from keras_psp.layers import (
     DilatedBottleneck,
     ImageNormalization,
     PaddedConv2D,
+    PaddedMaxPooling2D,
 )
 from keras_psp.models.classifier import Classifier, add_end, checked_shape
 from keras_psp.models.weights import load_first_weights
@@ -228,9 +229,7 @@ def _stem(x, row: Variant):
         x = keras.layers.ReLU(name=f"stem_relu{i}")(x)
     if not row.pooled:
         return x
-    # Zeros are as good as −∞ around what a ReLU put out.
-    x = keras.layers.ZeroPadding2D(1, "channels_last", name="stem_pad")(x)
-    return keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name="stem_pool")(x)
+    return PaddedMaxPooling2D(3, 2, name="stem_pool")(x)
 
 
 def _block(row: Variant, filters, strides, dilation_rate, name):
