@@ -30,7 +30,7 @@ class RandomView(keras.layers.RandomRotation):
     As in the PSPNet authors' code, a scaled image that is larger than the crop is cut at a random
     place, and a smaller one comes to lie in the middle. Images are resampled bilinearly (half-pixel
     centres, no antialiasing), labels take the nearest pixel. Outside the picture the image has the
-    mean colour (RGB 124, 116, 104) and the mask 0, which `Augmentation` reads as void.
+    mean colour (RGB 124, 116, 104) and the mask 255, void.
 
     Args:
         height: Height of the view in pixels.
@@ -71,7 +71,11 @@ class RandomView(keras.layers.RandomRotation):
         **kwargs: Any,
     ):
         super().__init__(
-            factor=degrees / 360, fill_mode="constant", data_format="channels_last", **kwargs
+            factor=degrees / 360,
+            fill_mode="constant",
+            fill_value=float(VOID),
+            data_format="channels_last",
+            **kwargs,
         )
         self.height = height
         self.width = width
@@ -115,13 +119,9 @@ class RandomView(keras.layers.RandomRotation):
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
         if not training:
             return self.backend.cast(images, self.compute_dtype)
-
-        def view(images: Any, transformation: Any) -> Any:
-            images = self.backend.cast(images, self.compute_dtype)
-            # Outside of the picture is 0: so let 0 be the mean colour.
-            mean = self.backend.convert_to_tensor(MEAN_COLOUR, dtype=self.compute_dtype)
-            return self._view(images - mean, transformation, "bilinear") + mean
-
+        view = functools.partial(
+            self._view, outside=MEAN_COLOUR, dtype=self.compute_dtype, interpolation="bilinear"
+        )
         return _compiled(view, self.backend)(images, transformation)
 
     # Keras' own interpolates masks as it does images, up to 3.13.
@@ -130,10 +130,15 @@ class RandomView(keras.layers.RandomRotation):
     ) -> Any:
         if not training:
             return segmentation_masks
-        view = functools.partial(self._view, interpolation="nearest")
-        return _compiled(view, self.backend)(segmentation_masks, transformation)
+        view = functools.partial(
+            self._view, outside=[VOID], dtype="float32", interpolation="nearest"
+        )
+        masks = _compiled(view, self.backend)(segmentation_masks, transformation)
+        return self.backend.cast(masks, keras.backend.standardize_dtype(segmentation_masks.dtype))
 
-    def _view(self, images: Any, transformation: Any, interpolation: str) -> Any:
+    def _view(
+        self, images: Any, transformation: Any, outside: Any, dtype: str, interpolation: str
+    ) -> Any:
         # Keras' affine map computes as many pixels as come in, of which a view may be a few.
         np_, cast = self.backend.numpy, self.backend.cast
         batch, height, width, channels = self.backend.shape(images)
@@ -154,12 +159,14 @@ class RandomView(keras.layers.RandomRotation):
                 for n, share in parts
             ]
 
-        pixels = np_.reshape(images, (batch * height * width, channels))
+        # What is shared with the outside counts as 0: so let 0 be what is there.
+        outside = self.backend.convert_to_tensor(outside, dtype=dtype)
+        pixels = cast(np_.reshape(images, (batch * height * width, channels)), dtype) - outside
         first = (np_.arange(batch, dtype="int32") * (height * width))[:, None, None]
-        columns, view = neighbours("columns", width), 0.0
+        columns, view = neighbours("columns", width), outside
         for row, of_row in neighbours("rows", height):
             for column, of_column in columns:
-                share = cast(of_row * of_column, images.dtype)[..., None]
+                share = cast(of_row * of_column, dtype)[..., None]
                 view = view + share * np_.take(pixels, first + row * width + column, axis=0)
         return view
 
@@ -320,7 +327,8 @@ class Augmentation:
 
     A class travels through a layer as `1 + class + fill_value`, and void as `fill_value`, which is
     what the layer gives to all that it moves in from outside the picture (0 where it has no such
-    argument): so whatever comes in is void, and is never mistaken for a class. KerasCV's layers are
+    argument): so whatever comes in is void, and is never mistaken for a class. Where `fill_value`
+    is 255, labels travel as they are. KerasCV's layers are
     given one of their `segmentation_classes` more than they have, for void.
 
     Args:
@@ -478,7 +486,8 @@ def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) ->
 
     images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
     (fill,) = _fills(layer)
-    codes = tf.where(masks == VOID, fill, masks + (1 + fill))
+    # A layer that fills with void itself can have the labels as they are.
+    codes = masks if fill == VOID else tf.where(masks == VOID, fill, masks + (1 + fill))
     drawing = [part for part in layer._flatten_layers() if hasattr(part, "_get_seed_generator")]
     for part in drawing:
         part.__dict__["_get_seed_generator"] = lambda backend=None: seeds
@@ -492,7 +501,9 @@ def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) ->
         for part in _counting(layer):
             part.segmentation_classes -= 1
     images, codes = (tf.cast(result[key], tf.float32) for key in ("images", "segmentation_masks"))
-    return images, tf.where(codes == fill, float(VOID), codes - (1 + fill))
+    if fill != VOID:
+        codes = tf.where(codes == fill, float(VOID), codes - (1 + fill))
+    return images, codes
 
 
 def _flaw(layer: keras.layers.Layer, num_classes: int, size: tuple[int, int]) -> str:

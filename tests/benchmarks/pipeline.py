@@ -207,10 +207,10 @@ def table_of_loaders(args, batch_size=4):
         print(f"{title:52} (lowest … highest)  ours / it (lowest … highest)  it / network")
         for name, values in named.items():
             ratios = [a / b for a, b in zip(named["keras-psp"], values, strict=True)]
-            middle = statistics.median(values)
+            middle, ratio = statistics.median(values), statistics.median(ratios)
+            spread, spread_of_ratios = (f"{min(v):.3g} … {max(v):.3g}" for v in (values, ratios))
             print(
-                f"  {name:42}  {middle:6.0f} {f'({min(values):.0f} … {max(values):.0f})':18}"
-                f"  {statistics.median(ratios):9.2f} {f'({min(ratios):.2f} … {max(ratios):.2f})':18}"
+                f"  {name:42}  {middle:6.0f} ({spread:15})  {ratio:9.2f} ({spread_of_ratios:15})"
                 f"  {middle / network:12.0f}"
             )
     return {
