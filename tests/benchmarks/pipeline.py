@@ -208,9 +208,9 @@ def table_of_loaders(args, batch_size=4):
         for name, values in named.items():
             ratios = [a / b for a, b in zip(named["keras-psp"], values, strict=True)]
             middle, ratio = statistics.median(values), statistics.median(ratios)
-            spread, spread_of_ratios = (f"{min(v):.3g} … {max(v):.3g}" for v in (values, ratios))
+            spread, spread_of_ratios = (f"({min(v):.3g} … {max(v):.3g})" for v in (values, ratios))
             print(
-                f"  {name:42}  {middle:6.0f} ({spread:15})  {ratio:9.2f} ({spread_of_ratios:15})"
+                f"  {name:42}  {middle:6.0f} {spread:18}  {ratio:9.2f} {spread_of_ratios:18}"
                 f"  {middle / network:12.0f}"
             )
     return {
