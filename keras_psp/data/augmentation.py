@@ -30,7 +30,7 @@ class RandomView(keras.layers.RandomRotation):
     As in the PSPNet authors' code, a scaled image that is larger than the crop is cut at a random
     place, and a smaller one comes to lie in the middle. Images are resampled bilinearly (half-pixel
     centres, no antialiasing), labels take the nearest pixel. Outside the picture the image has the
-    mean colour (RGB 124, 116, 104) and the mask 0, which `Augmentation` reads as void.
+    mean colour (RGB 124, 116, 104) and the mask 255, void.
 
     Args:
         height: Height of the view in pixels.
@@ -71,7 +71,11 @@ class RandomView(keras.layers.RandomRotation):
         **kwargs: Any,
     ):
         super().__init__(
-            factor=degrees / 360, fill_mode="constant", data_format="channels_last", **kwargs
+            factor=degrees / 360,
+            fill_mode="constant",
+            fill_value=float(VOID),
+            data_format="channels_last",
+            **kwargs,
         )
         self.height = height
         self.width = width
@@ -107,21 +111,18 @@ class RandomView(keras.layers.RandomRotation):
             starts.append((corner + 0.5) / scale - length / 2)
             middles.append((length - 1) / 2)
         y, x = starts[0], side * starts[1]
-        zero = np_.zeros_like(scale)
-        matrix = (
-            *(side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]),
-            *(side * sin / scale, cos / scale, sin * x + cos * y + middles[0]),
-            *(zero, zero),
-        )
-        return {"rotation_matrix": np_.stack(matrix, axis=-1)}
+        return {
+            "rows": (side * sin / scale, cos / scale, sin * x + cos * y + middles[0]),
+            "columns": (side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]),
+        }
 
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
-        images = self.backend.cast(images, self.compute_dtype)
         if not training:
-            return images
-        # Outside of the picture is 0: so let 0 be the mean colour.
-        mean = self.backend.convert_to_tensor(MEAN_COLOUR, dtype=self.compute_dtype)
-        return self._view(images - mean, transformation, "bilinear") + mean
+            return self.backend.cast(images, self.compute_dtype)
+        view = functools.partial(
+            self._view, outside=MEAN_COLOUR, dtype=self.compute_dtype, interpolation="bilinear"
+        )
+        return _compiled(view, self.backend)(images, transformation)
 
     # Keras' own interpolates masks as it does images, up to 3.13.
     def transform_segmentation_masks(
@@ -129,23 +130,45 @@ class RandomView(keras.layers.RandomRotation):
     ) -> Any:
         if not training:
             return segmentation_masks
-        return self._view(segmentation_masks, transformation, "nearest")
-
-    def _view(self, images: Any, transformation: Any, interpolation: str) -> Any:
-        # The affine map keeps the size of its input: make room first, cut afterwards.
-        _, height, width, _ = self.backend.shape(images)
-        room = [max(self.height - height, 0), max(self.width - width, 0)]
-        if any(room):
-            images = self.backend.numpy.pad(images, [[0, 0], [0, room[0]], [0, room[1]], [0, 0]])
-        images = self.backend.image.affine_transform(
-            images,
-            transformation["rotation_matrix"],
-            interpolation=interpolation,
-            fill_mode="constant",
-            fill_value=0.0,
-            data_format="channels_last",
+        view = functools.partial(
+            self._view, outside=[VOID], dtype="float32", interpolation="nearest"
         )
-        return images[:, : self.height, : self.width]
+        masks = _compiled(view, self.backend)(segmentation_masks, transformation)
+        return self.backend.cast(masks, keras.backend.standardize_dtype(segmentation_masks.dtype))
+
+    def _view(
+        self, images: Any, transformation: Any, outside: Any, dtype: str, interpolation: str
+    ) -> Any:
+        # Keras' affine map computes as many pixels as come in, of which a view may be a few.
+        np_, cast = self.backend.numpy, self.backend.cast
+        batch, height, width, channels = self.backend.shape(images)
+        x = np_.arange(self.width, dtype="float32")
+        y = np_.arange(self.height, dtype="float32")[:, None]
+
+        def neighbours(axis: str, length: Any) -> list[tuple[Any, Any]]:
+            """Returns the numbers of the rows or columns next to each place, and their shares."""
+            along_x, along_y, start = (part[:, None, None] for part in transformation[axis])
+            place = along_x * x + along_y * y + start
+            low = np_.floor(place + (0.5 if interpolation == "nearest" else 0.0))
+            parts = [(low, 1.0 + low - place), (low + 1.0, place - low)]
+            if interpolation == "nearest":
+                parts = [(low, np_.ones_like(place))]
+            last = cast(length, "float32") - 1.0
+            return [
+                (cast(np_.clip(n, 0.0, last), "int32"), np_.where((n < 0) | (n > last), 0.0, share))
+                for n, share in parts
+            ]
+
+        # What is shared with the outside counts as 0: so let 0 be what is there.
+        outside = self.backend.convert_to_tensor(outside, dtype=dtype)
+        pixels = cast(np_.reshape(images, (batch * height * width, channels)), dtype) - outside
+        first = (np_.arange(batch, dtype="int32") * (height * width))[:, None, None]
+        columns, view = neighbours("columns", width), outside
+        for row, of_row in neighbours("rows", height):
+            for column, of_column in columns:
+                share = cast(of_row * of_column, dtype)[..., None]
+                view = view + share * np_.take(pixels, first + row * width + column, axis=0)
+        return view
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         return (input_shape[0], self.height, self.width, input_shape[-1])
@@ -168,26 +191,50 @@ class RandomBlur(keras.layers.RandomGaussianBlur):
     def transform_images(
         self, images: Any, transformation: Any = None, training: bool = True
     ) -> Any:
-        np_ = self.backend.numpy
         images = self.backend.cast(images, self.compute_dtype)
         if not training or transformation is None:
             return images
+        return _compiled(self._blur, self.backend)(images, transformation)
+
+    def _blur(self, images: Any, transformation: Any) -> Any:
+        np_ = self.backend.numpy
+        batch, *shape, channels = self.backend.shape(images)
         blurred = transformation["should_apply_blur"][:, None]
-        for axis, size in zip((1, 2), self.kernel_size, strict=True):
-            sigma = transformation["blur_factor"][axis - 1]
+        # With the channels in a row, a shift of the picture is one of memory.
+        for axis, (size, step) in enumerate(zip(self.kernel_size, (1, channels), strict=True)):
+            sigma = transformation["blur_factor"][axis]
             reach = size // 2
             offsets = np_.arange(-reach, reach + 1, dtype=self.compute_dtype)
             kernel = np_.exp(-0.5 * (offsets / sigma) ** 2)
             untouched = self.backend.cast(offsets == 0, self.compute_dtype)
-            kernel = np_.where(blurred, kernel / np_.sum(kernel), untouched)[..., None, None, None]
-            rim = [(reach, reach) if a == axis else (0, 0) for a in range(4)]
+            kernel = np_.where(blurred, kernel / np_.sum(kernel), untouched)[..., None, None]
+            rim = [(reach, reach) if a == axis else (0, 0) for a in (-1, 0, 1, 2)]
             padded = np_.pad(images, rim, mode="reflect")
-            length, cut = self.backend.shape(images)[axis], [slice(None)] * 4
+            _, rows, columns, _ = self.backend.shape(padded)
+            padded = np_.reshape(padded, (batch, rows, columns * channels))
+            lengths = shape[0], shape[1] * channels
             images = 0.0
             for i in range(size):
-                cut[axis] = slice(i, i + length)
+                cut = [slice(None)] * 3
+                cut[axis + 1] = slice(i * step, i * step + lengths[axis])
                 images = images + kernel[:, i] * padded[tuple(cut)]
+            images = np_.reshape(images, (batch, *shape, channels))
         return images
+
+
+def _compiled(function: Callable, backend: Any) -> Callable:
+    """Lets XLA compute a function that is part of a TensorFlow graph, pass by pass over the pixels.
+
+    TensorFlow's own operations pass over them twenty times. Random numbers are not drawn in such
+    functions: XLA's are others.
+    """
+    if backend.name != "tensorflow":
+        return function
+    import tensorflow as tf
+
+    if tf.executing_eagerly() or not tf.test.is_built_with_xla():
+        return function
+    return tf.function(function, autograph=False, jit_compile=True)
 
 
 # name -> the layers, given the height and the width that shall come out.
@@ -280,7 +327,8 @@ class Augmentation:
 
     A class travels through a layer as `1 + class + fill_value`, and void as `fill_value`, which is
     what the layer gives to all that it moves in from outside the picture (0 where it has no such
-    argument): so whatever comes in is void, and is never mistaken for a class. KerasCV's layers are
+    argument): so whatever comes in is void, and is never mistaken for a class. Where `fill_value`
+    is 255, labels travel as they are. KerasCV's layers are
     given one of their `segmentation_classes` more than they have, for void.
 
     Args:
@@ -344,8 +392,8 @@ class Augmentation:
             seed = next(self._calls)
         masks = tf.convert_to_tensor(batch["segmentation_masks"])
         images, codes = self._run(
-            tf.cast(batch["images"], tf.float32),
-            tf.cast(masks if masks.shape.rank == 4 else masks[..., None], tf.float32),
+            tf.convert_to_tensor(batch["images"]),
+            masks if masks.shape.rank == 4 else masks[..., None],
             tf.cast(seed, tf.int64),
         )
         codes = codes if masks.shape.rank == 4 else codes[..., 0]
@@ -365,7 +413,7 @@ class Augmentation:
                     continue
                 seeds = _Seeds(tf.random.experimental.stateless_fold_in(key, number))
                 images, masks = _apply(layer, images, masks, seeds)
-            return tf.clip_by_value(images, 0.0, 255.0), masks
+            return tf.clip_by_value(tf.cast(images, tf.float32), 0.0, 255.0), masks
 
         return tf.function(run, autograph=False, reduce_retracing=True)
 
@@ -436,8 +484,10 @@ def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) ->
     """Applies one layer to images and masks, inside a graph."""
     import tensorflow as tf
 
+    images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
     (fill,) = _fills(layer)
-    codes = tf.where(masks == VOID, fill, masks + (1 + fill))
+    # A layer that fills with void itself can have the labels as they are.
+    codes = masks if fill == VOID else tf.where(masks == VOID, fill, masks + (1 + fill))
     drawing = [part for part in layer._flatten_layers() if hasattr(part, "_get_seed_generator")]
     for part in drawing:
         part.__dict__["_get_seed_generator"] = lambda backend=None: seeds
@@ -451,7 +501,9 @@ def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) ->
         for part in _counting(layer):
             part.segmentation_classes -= 1
     images, codes = (tf.cast(result[key], tf.float32) for key in ("images", "segmentation_masks"))
-    return images, tf.where(codes == fill, float(VOID), codes - (1 + fill))
+    if fill != VOID:
+        codes = tf.where(codes == fill, float(VOID), codes - (1 + fill))
+    return images, codes
 
 
 def _flaw(layer: keras.layers.Layer, num_classes: int, size: tuple[int, int]) -> str:

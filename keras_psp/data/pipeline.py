@@ -138,8 +138,7 @@ def make_dataset(
 
     if augment is None:
         dataset = dataset.map(lambda x, y: (_middle(x, output_size), _middle(y, output_size)))
-    dataset = dataset.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.int32)), AUTOTUNE)
-    if augment is not None:
+    else:
         from keras_psp.data import augmentation
 
         dataset = augmentation.get(
@@ -151,6 +150,7 @@ def make_dataset(
             input_size=size,
         ).map(dataset, passes)
 
+    dataset = dataset.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.int32)), AUTOTUNE)
     dataset = dataset.prefetch(AUTOTUNE)
     # As keras.utils.image_dataset_from_directory has it; datasets made from this one lack them.
     dataset.class_names = list(classes.names)

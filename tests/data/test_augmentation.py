@@ -168,6 +168,30 @@ def test_a_small_view_lies_in_the_middle_and_outside_is_void_and_mean():
     np.testing.assert_allclose(new_images[:, far], mean, atol=1e-3)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
+def test_a_view_on_its_own_fills_masks_with_void(dtype):
+    view = augmentation.RandomView(4, 6, scale=(1.0, 1.0), mirrored=0.0)
+    batch = {
+        "images": np.zeros((1, 2, 2, 3)),
+        "segmentation_masks": np.full((1, 2, 2, 1), 7, dtype),
+    }
+    masks = keras.ops.convert_to_numpy(view(batch, training=True)["segmentation_masks"])
+    expected = np.full((4, 6), VOID)
+    expected[1:3, 2:4] = 7
+    np.testing.assert_array_equal(masks[0, ..., 0], expected)
+    assert masks.dtype == dtype
+
+
+@pytest.mark.parametrize("preset", ["authors", "course"])
+def test_views_do_not_depend_on_xla(preset, monkeypatch):
+    images, labels = blocks()
+    with_xla = run(augmentation.get(preset, (80, 112)), images, labels)
+    monkeypatch.setattr(tf.test, "is_built_with_xla", lambda: False)
+    without = run(augmentation.get(preset, (80, 112)), images, labels)
+    np.testing.assert_allclose(with_xla[0], without[0], atol=0.05)
+    assert (with_xla[1] == without[1]).mean() > 0.9999  # Half-way between two pixels may differ.
+
+
 def test_angle_of_a_rotation():
     # A line through the middle, at up to 30 degrees after the rotation.
     images, labels = np.zeros((64, 81, 81, 3)), np.zeros((64, 81, 81), "int32")
