@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from keras_psp import PSPNet
+from keras_psp.layers.bilinear_upsample import Strips
 from keras_psp.losses import SparseCategoricalCrossentropy
+from keras_psp.metrics import PixelAccuracy
 from keras_psp.models import SimpleSegmentationNet
 
 numpy = keras.ops.convert_to_numpy
@@ -111,6 +113,56 @@ def test_fit_adds_the_auxiliary_loss_and_evaluate_does_not(make, image, rng):
     history = model.fit(x, y, verbose=0).history
     np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-5)
     assert set(evaluated) == set(history)
+
+
+def test_scores_of_ours_are_the_same_beside_one_of_keras(make, image, rng):
+    # One of Keras' needs logits at the image's size; ours alone do not.
+    model = make(dropout=0.0)
+    x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
+    results = []
+    for others in ([], [keras.metrics.SparseCategoricalAccuracy(name="accuracy")]):
+        model.compile(metrics=[PixelAccuracy(5), *others])
+        results.append(model.evaluate(x, y, verbose=0, return_dict=True))
+    accuracy = results[1].pop("accuracy")
+    assert results[0] == pytest.approx(results[1], rel=1e-6)
+    assert accuracy == pytest.approx(results[0]["pixel_accuracy"], rel=1e-6)
+
+
+def test_who_computes_a_loss_of_his_own_gets_logits_of_the_images_size(tiny_backbone, image):
+    shapes = []
+
+    class Own(PSPNet):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            shapes.append({name: tuple(logits.shape) for name, logits in y_pred.items()})
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    model = Own(tiny_backbone, num_classes=5)
+    model.compile(run_eagerly=keras.backend.backend() != "jax")
+    model.train_on_batch(image(33, 40, batch=2), np.zeros((2, 33, 40), int))
+    assert shapes[-1] == {"logits": (2, 33, 40, 5), "auxiliary": (2, 33, 40, 5)}
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph of TensorFlow")
+def test_a_step_has_no_logits_at_the_images_size(make, monkeypatch):
+    import tensorflow as tf
+
+    monkeypatch.setattr(Strips, "NUMBERS", 2 * 41 * 5 * 8)  # eight rows
+    model = make()
+    model.compile()
+    shapes = [tf.TensorSpec((2, 33, 41, 3)), tf.TensorSpec((2, 33, 41), tf.int32)]
+
+    def tensors(graph):
+        for operation in graph.get_operations():
+            yield from operation.outputs
+        for function in graph._functions.values():
+            yield from (x for node in function.graph.get_operations() for x in node.outputs)
+
+    for step in (model.train_step, model.test_step):
+        graph = tf.function(step, autograph=False).get_concrete_function(shapes).graph
+        found = {tuple(x.shape) for x in tensors(graph) if x.shape.is_fully_defined()}
+        assert (2, 33, 41) in found  # a number for each pixel
+        assert (2, 8, 41, 5) in found  # a strip
+        assert not [shape for shape in found if np.prod(shape) == 2 * 33 * 41 * 5], step
 
 
 def test_trains_by_itself_and_goes_on_from_a_file(make, image, rng, tmp_path):
