@@ -63,28 +63,34 @@ def make_batch(args, number):
     return images, rng.integers(0, CLASSES, (number, *args.size)).astype("int32")
 
 
+def batch_norms(model):
+    import keras
+
+    layers = model._flatten_layers()
+    return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def widest(model):
+    return max(batch_norms(model), key=lambda norm: norm.moving_mean.shape[0])
+
+
 def facts(model):
     """What the replicas have to agree on in every step."""
-    import keras
 
     def bytes_of(variables):
         return 4 * sum(math.prod(v.shape) for v in variables)
 
-    norms = [
-        layer
-        for layer in model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization)
-    ]
+    norms = batch_norms(model)
     return {
         "gradient_bytes": bytes_of(model.trainable_variables),
         "batch_norms": len(norms),
         # Mean and variance forwards, their gradients backwards.
-        "statistics_bytes": 2 * bytes_of(v for n in norms for v in (n.moving_mean, n.moving_variance)),
+        "statistics_bytes": 4 * bytes_of(norm.moving_mean for norm in norms),
     }
 
 
 def mirrored(args):
-    """Functions that take a step and give the loss, and that all-reduce; and facts."""
+    """Name → function that takes a step and gives the loss, or that all-reduces; and facts."""
     import tensorflow as tf
 
     kind = "GPU" if args.gpus else "CPU"
@@ -99,16 +105,21 @@ def mirrored(args):
     batches = iter(strategy.experimental_distribute_dataset(data))
     model.make_train_function()
 
-    @tf.function
-    def reduce():
+    def all_reduce(variables):
         def on_replica():
-            likes = [v.value + 0.0 for v in model.trainable_variables]  # as many as gradients
+            likes = [variable.value + 0.0 for variable in variables]
             sums = tf.distribute.get_replica_context().all_reduce("SUM", likes)
             return tf.add_n([tf.reshape(s, [-1])[0] for s in sums])  # all of them are needed
 
-        return strategy.reduce("SUM", strategy.run(on_replica), axis=None)
+        run = tf.function(lambda: strategy.reduce("SUM", strategy.run(on_replica), axis=None))
+        return lambda: float(run())
 
-    return lambda: float(model.train_function(batches)["loss"]), lambda: float(reduce()), facts(model)
+    orders = {
+        "step": lambda: float(model.train_function(batches)["loss"]),
+        "gradients": all_reduce(model.trainable_variables),
+        "statistics": all_reduce([widest(model).moving_mean]),
+    }
+    return orders, facts(model)
 
 
 def with_jax(args):
@@ -157,12 +168,18 @@ def with_jax(args):
         jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(*axes))
         for axes in ((), ("batch",))
     )
-    size = found["gradient_bytes"] // 4
-    gradients = jax.jit(
-        lambda: jax.numpy.zeros((args.replicas, size), "float32"), out_shardings=one_each
-    )()
-    total = jax.jit(lambda x: x.sum(0), out_shardings=everywhere)
-    return take_step, lambda: total(gradients).block_until_ready(), found
+
+    def all_reduce(size):
+        zeros = jax.jit(lambda: jax.numpy.zeros((args.replicas, size)), out_shardings=one_each)()
+        total = jax.jit(lambda x: x.sum(0), out_shardings=everywhere)
+        return lambda: total(zeros).block_until_ready()
+
+    orders = {
+        "step": take_step,
+        "gradients": all_reduce(found["gradient_bytes"] // 4),
+        "statistics": all_reduce(widest(model).moving_mean.shape[0]),
+    }
+    return orders, found
 
 
 def collectives(program):
@@ -183,10 +200,10 @@ def work(args):
     os.dup2(2, 1)  # What libraries print is for nobody.
     if args.core is not None:
         os.sched_setaffinity(0, {args.core})
-    step, reduce, found = (mirrored if args.kind == "mirrored" else with_jax)(args)
-    orders = {"step": step, "reduce": reduce}
-    found["losses"] = [step() for _ in range(2)]
-    reduce()
+    orders, found = (mirrored if args.kind == "mirrored" else with_jax)(args)
+    found["losses"] = [orders["step"]() for _ in range(2)]
+    for order in orders.values():
+        order()
     print(json.dumps(found), file=answers, flush=True)
     for order in sys.stdin:
         name, times = order.split()
@@ -294,7 +311,8 @@ def measure(kind, replicas, gpus, args, options):
                 "batch": contender.batch,
                 "units": contender.units,
                 "seconds": list(seconds),
-                "reduce_seconds": contender.seconds("reduce", args.steps),
+                "gradients_seconds": contender.seconds("gradients", 5),
+                "statistics_seconds": contender.seconds("statistics", 50),
                 **found,
             }
             for contender, seconds, found in zip(
@@ -318,17 +336,19 @@ def efficiency(several, one):
 def show(rows):
     first = rows[0]
     for row in rows:
-        columns = [f"{row['kind']:10}{row['replicas']:>4} × {row['batch'] // row['replicas']:<3}"]
-        columns.append(f"{statistics.median(row['seconds']):8.3f}")
+        columns = [f"{row['kind']:10}{row['replicas']:3} × {row['batch'] // row['replicas']:<3}"]
+        columns.append(f"{statistics.median(row['seconds']):7.3f}")
         if row["replicas"] > 1:
             whole = next(r for r in rows if r["replicas"] == 1 and r["batch"] == row["batch"])
             for one in (whole, first):
                 columns.append("{:.2f} ({:.2f} … {:.2f})".format(*efficiency(row, one)))
-            columns.append(f"{1000 * row['reduce_seconds']:10.1f}")
+            for what in ("gradients_seconds", "statistics_seconds"):
+                columns.append(f"{1000 * row[what]:9.2f}")
         print("  ".join(columns), flush=True)
     last = rows[-1]
     text = f"{'':10}{last['gradient_bytes'] / 1e6:.1f} MB of gradients"
-    text += f", {last['statistics_bytes'] / 1e6:.2f} MB of statistics of {last['batch_norms']} batch norms"
+    text += f", {last['statistics_bytes'] / 1e6:.2f} MB of statistics"
+    text += f" of {last['batch_norms']} batch norms"
     if "all_reduces" in last:
         text += f"; {last['all_reduces']} all-reduces of {last['all_reduced_bytes'] / 1e6:.1f} MB"
     print(text, flush=True)
@@ -370,8 +390,10 @@ def main():
     machine = f"{platform.machine()}, {place}, {time.strftime('%Y-%m-%d')}"
     size = "×".join(map(str, args.size))
     print(f"PSPNet-{args.variant}, {size}, float32; {machine}")
-    heads = ("replicas × images  s per step", "efficiency, same batch", "same for each")
-    print(f"{heads[0]}  {heads[1]:22}{heads[2]:19}  all-reduce, ms")
+    print(f"{'':19}    s per  {'efficiency at the':38}  all-reduce of gradients,")
+    print(
+        f"{'':5}replicas × each    step  {'same batch':18}  {'same for each':18}  one statistic, ms"
+    )
     options = ["--variant", args.variant, "--size", *map(str, args.size)]
     results = {"machine": machine, "size": args.size, "variant": args.variant, "rows": []}
     failed = results["failed"] = {}

@@ -60,5 +60,5 @@ def test_what_cannot_be_shared(batch_size, num_shards, index, message):
 
 def test_only_pairs_are_sharded():
     data = tf.data.Dataset.from_tensors(np.zeros((4, 2, 2, 3)))
-    with pytest.raises(ValueError, match="consists of .images, labels.. Received: elements of"):
+    with pytest.raises(ValueError, match=r"consists of \(images, labels\)\. Received: elements of"):
         shard_batches(data, 4)
