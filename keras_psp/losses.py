@@ -7,6 +7,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.classes import VOID
+from keras_psp.layers.bilinear_upsample import Strips
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -68,26 +69,69 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         logits = ops.cast(y_pred, "float32")
         labels = label_map(y_true, logits)
-        num_classes = logits.shape[-1]
+        classes, weight, mean = self._pixels(labels, logits.shape[-1], sample_weight)
+        # Logits of void pixels may be infinite, and so would their gradients be.
+        logits = ops.where(ops.not_equal(weight, 0.0)[..., None], logits, 0.0)
+        # One pass over the logits each: log Σ exp, and the logit of the true class.
+        picked = ops.one_hot(classes, logits.shape[-1], dtype="float32")
+        loss = ops.logsumexp(logits, axis=-1) - ops.sum(picked * logits, axis=-1)
+        return mean(ops.sum(loss * weight))
+
+    def of_upsampled(self, y_true, y_pred, size, align_corners=True, sample_weight=None):
+        """The loss of logits that are yet to be upsampled to the labels' size.
+
+        It is that of `BilinearUpsample(size, align_corners=align_corners)(y_pred)`, and so is its
+        gradient, but logits of that size never exist. Both come from one pass over strips of
+        sixteen rows: the gradient with respect to a pixel's logits, softmax − one-hot, is at hand
+        where its loss is, and upsampling, which is linear, takes it back to the small map.
+
+        Args:
+            y_true: As in a call.
+            y_pred: Logits `(batch, height, width, num_classes)` of any size.
+            size: `(height, width)` of the labels.
+            align_corners: See `keras_psp.layers.BilinearUpsample`.
+            sample_weight: As in a call.
+
+        Returns:
+            As a call does, to be differentiated once.
+
+        Example:
+
+        ```python
+        import numpy as np
+        import keras_psp
+
+        loss = keras_psp.losses.SparseCategoricalCrossentropy()
+        small, labels = np.random.normal(size=(1, 3, 4, 11)), np.ones((1, 17, 25), int)
+        large = keras_psp.layers.BilinearUpsample(size=(17, 25))(small)
+        assert np.isclose(loss.of_upsampled(labels, small, (17, 25)), loss(labels, large))
+        ```
+        """
+        small = ops.cast(y_pred, "float32")
+        labels = label_map(y_true, keras.KerasTensor((None, *size)))
+        classes, weight, mean = self._pixels(labels, small.shape[-1], sample_weight)
+        total = _upsampled_total(small, size, align_corners, classes, weight)
+        return mean(total)
+
+    def _pixels(self, labels, num_classes, sample_weight):
+        """The class and the weight of every pixel, and what makes the mean of a weighted sum."""
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(
                 "There must be one weight per class. "
                 f"Received: {len(self.class_weights)} class_weights for {num_classes} classes."
             )
         classes, valid, in_range = valid_labels(labels, num_classes, self.ignore_class)
-        # Logits of void pixels may be infinite, and so would their gradients be.
-        logits = ops.where(valid[..., None], logits, 0.0)
-        # One pass over the logits each: log Σ exp, and the logit of the true class.
-        picked = ops.one_hot(classes, num_classes, dtype="float32")
-        loss = ops.logsumexp(logits, axis=-1) - ops.sum(picked * logits, axis=-1)
         weight = ops.cast(valid, "float32")
         count = ops.sum(weight)
         if self.class_weights is not None:
             weight = weight * ops.take(ops.array(self.class_weights, "float32"), classes)
         if sample_weight is not None:
             weight = weight * weight_map(sample_weight)
-        loss = _mean_over_replicas(ops.sum(loss * weight), count)
-        return ops.where(in_range, loss, float("nan"))
+
+        def mean(total):
+            return ops.where(in_range, _mean_over_replicas(total, count), float("nan"))
+
+        return classes, weight, mean
 
     def get_config(self):
         return {
@@ -95,6 +139,37 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
             "ignore_class": self.ignore_class,
             "class_weights": self.class_weights,
         }
+
+
+def _upsampled_total(small, size, align_corners, classes, weight):
+    @ops.custom_gradient
+    def total_and_gradient(small):
+        strips = Strips(small, size, align_corners)
+        class_strips, weight_strips = strips.cut(classes), strips.cut(weight)
+
+        def add_strip(i, sums):
+            total, wide = sums
+            w = weight_strips[i][..., None]
+            logits = ops.where(ops.not_equal(w, 0.0), strips[i], 0.0)
+            picked = ops.one_hot(class_strips[i], small.shape[-1], dtype="float32")
+            top = ops.max(logits, axis=-1, keepdims=True)
+            powers = ops.exp(logits - top)
+            norm = ops.sum(powers, axis=-1, keepdims=True)
+            loss = top + ops.log(norm) - ops.sum(picked * logits, axis=-1, keepdims=True)
+            gradient = w * (powers / norm - picked)
+            return total + ops.sum(w * loss), wide + strips.gathered(i, gradient)
+
+        start = ops.zeros((), "float32"), ops.zeros_like(strips.wide)
+        total, wide = ops.fori_loop(0, strips.number, add_strip, start)
+        gradient = strips.gradient(wide)
+
+        def scaled(*args, upstream=None):
+            # PyTorch names what it gives; the others give nothing else.
+            return gradient * (args[0] if upstream is None else upstream)
+
+        return total, scaled
+
+    return total_and_gradient(small)
 
 
 def label_map(labels, predictions):

@@ -14,7 +14,9 @@ from keras_psp.naming import check_name
 _CARRY = 2**16
 
 
-class _ConfusionMatrixMetric(keras.metrics.Metric):
+class ConfusionMatrixMetric(keras.metrics.Metric):
+    """What all the scores have in common: the counts that they are made of."""
+
     default_name: str
 
     def __init__(
@@ -117,7 +119,7 @@ def _count(index, bins: int):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class MeanIoU(_ConfusionMatrixMetric):
+class MeanIoU(ConfusionMatrixMetric):
     """Mean over the classes of intersection over union, of all pixels of a split together.
 
     Args:
@@ -157,7 +159,7 @@ class MeanIoU(_ConfusionMatrixMetric):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class MeanAccuracy(_ConfusionMatrixMetric):
+class MeanAccuracy(ConfusionMatrixMetric):
     """Mean over the classes of the share of a class' pixels that was found.
 
     Args:
@@ -187,7 +189,7 @@ class MeanAccuracy(_ConfusionMatrixMetric):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class PixelAccuracy(_ConfusionMatrixMetric):
+class PixelAccuracy(ConfusionMatrixMetric):
     """Share of the labelled pixels that were classified right.
 
     Args:
@@ -217,7 +219,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class SegmentationScores(_ConfusionMatrixMetric):
+class SegmentationScores(ConfusionMatrixMetric):
     """Mean IoU, mean accuracy and pixel accuracy at the cost of one of them.
 
     Args:

@@ -119,7 +119,11 @@ class SGD(keras.optimizers.SGD):
         # gradient keeps the rate of its own step, which differs where the rate changes.
         index = self._get_variable_index(variable)
         rate = ops.multiply(ops.cast(learning_rate, variable.dtype), self._factors[index])
-        step = ops.add(ops.cast(gradient, variable.dtype), ops.multiply(variable, self.l2))
+        gradient = ops.cast(gradient, variable.dtype)
+        if self.momentum and keras.backend.backend() == "tensorflow":
+            self._fused_update(gradient, variable, self.momentums[index].value, rate)
+            return
+        step = ops.add(gradient, ops.multiply(variable, self.l2))
         if self.momentum:
             gathered = ops.add(ops.multiply(self.momentums[index], self.momentum), step)
             self.assign(self.momentums[index], gathered)
@@ -127,6 +131,22 @@ class SGD(keras.optimizers.SGD):
                 gathered = ops.add(step, ops.multiply(gathered, self.momentum))
             step = gathered
         self.assign_sub(variable, ops.multiply(rate, step))
+
+    def _fused_update(self, gradient, variable, gathered, rate):
+        # The same in one pass over memory, and without copies as large as the weights: of what does
+        # not wait for the gradient, TensorFlow would make one when the step begins, and keep it.
+        import tensorflow as tf
+
+        with tf.control_dependencies([gradient]):
+            step = gradient + self.l2 * tf.convert_to_tensor(variable)
+        tf.raw_ops.ResourceApplyMomentum(
+            var=variable.handle,
+            accum=gathered.handle,
+            lr=rate,
+            grad=step,
+            momentum=tf.cast(self.momentum, step.dtype),
+            use_nesterov=self.nesterov,
+        )
 
     def get_config(self):
         return {**super().get_config(), "l2": self.l2, "multipliers": self.multipliers}

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_psp.layers import BilinearUpsample
+from keras_psp.layers.bilinear_upsample import Strips
 from keras_psp.losses import SparseCategoricalCrossentropy
 
 LOG2, LOG3 = np.log(2.0), np.log(3.0)
@@ -34,6 +36,31 @@ def loss_and_gradient(loss, labels, logits, **kwargs):
         value.backward()
         gradient = x.grad
     return float(keras.ops.convert_to_numpy(value)), keras.ops.convert_to_numpy(gradient)
+
+
+@pytest.mark.parametrize("size", [(37, 29), (16, 9), (5, 3), (1, 1)])
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("weighted", [False, True])
+def test_of_logits_yet_to_be_upsampled(rng, monkeypatch, size, align_corners, weighted):
+    monkeypatch.setattr(Strips, "NUMBERS", 1000)
+    small = rng.normal(0, 3, (2, 5, 4, 7)).astype("float32")
+    labels = rng.integers(0, 7, (2, *size))
+    labels[rng.random(labels.shape) < 0.3] = 255
+    weights = rng.uniform(0.1, 5, 7).tolist() if weighted else None
+    pixels = {"sample_weight": rng.uniform(0, 2, labels.shape)} if weighted else {}
+    loss = SparseCategoricalCrossentropy(class_weights=weights)
+    upsample = BilinearUpsample(size, align_corners=align_corners)
+    expected, slope = loss_and_gradient(
+        lambda y, x, **pixels: loss(y, upsample(x), **pixels), labels, small, **pixels
+    )
+    value, gradient = loss_and_gradient(
+        lambda y, x, **pixels: loss.of_upsampled(y, x, size, align_corners, **pixels),
+        labels,
+        small,
+        **pixels,
+    )
+    assert value == pytest.approx(expected, rel=1e-5, abs=1e-6)
+    np.testing.assert_allclose(gradient, slope, rtol=1e-4, atol=1e-6)
 
 
 # PyTorch looks for a GPU before its first gradient.

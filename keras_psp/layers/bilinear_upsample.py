@@ -125,17 +125,81 @@ def resize_bilinear(x, size, new_size, align_corners):
     """`(batch, *size, channels)` to `(batch, *new_size, channels)`, by two matrix products."""
     rows = interpolation_matrix(size[0], new_size[0], align_corners, x.dtype)
     columns = interpolation_matrix(size[1], new_size[1], align_corners, x.dtype)
-    return separable_map(x, rows, columns, size, new_size)
-
-
-def separable_map(x, rows, columns, size, new_size):
-    """Applies `rows` (new height, height) and `columns` (new width, width) to every channel."""
     # Columns first: it multiplies the fewer rows, and what is left is one large product.
     channels = x.shape[-1]
     x = ops.matmul(columns, x)
     x = ops.reshape(x, (-1, size[0], new_size[1] * channels))
     x = ops.matmul(rows, x)
-    return ops.reshape(x, (-1, new_size[0], new_size[1], channels))
+    return ops.reshape(x, (-1, *new_size, channels))
+
+
+class Strips:
+    """A map upsampled some rows at a time, for what needs none of them twice.
+
+    At the image's size the logits of many classes are the largest tensor of all. A loss or the best
+    class is one number for each pixel, and asks for a strip of them at a time.
+
+    Args:
+        x: The map, `(batch, height, width, channels)`.
+        new_size: `(new height, new width)`.
+        align_corners: See `BilinearUpsample`.
+    """
+
+    NUMBERS = 2**22  # in a strip, about
+
+    def __init__(self, x, new_size, align_corners):
+        batch, *self.size, self.channels = ops.shape(x)
+        self.height, self.width = new_size
+        self.rows = _at_least_one(self.NUMBERS // (batch * self.width * self.channels))
+        self.number = (self.height + self.rows - 1) // self.rows
+        self.columns = interpolation_matrix(self.size[1], self.width, align_corners, x.dtype)
+        rows = interpolation_matrix(self.size[0], self.height, align_corners, x.dtype)
+        rows = ops.pad(rows, ((0, self.number * self.rows - self.height), (0, 0)))
+        self.strips_rows = ops.reshape(rows, (self.number, self.rows, self.size[0]))
+        # As wide as the output already, but no higher than the input.
+        self.wide = self._flat(ops.matmul(self.columns, x), self.size[0])
+
+    def _flat(self, x, height):
+        return ops.reshape(x, (-1, height, self.width * self.channels))
+
+    def __getitem__(self, i):
+        """Strip `i`: `(batch, rows, new width, channels)`; below the last row there are zeros."""
+        strip = ops.matmul(self.strips_rows[i], self.wide)
+        return ops.reshape(strip, (-1, self.rows, self.width, self.channels))
+
+    def cut(self, pixels):
+        """Numbers `(batch, new height, new width)` in such strips: `(number, batch, rows, …)`."""
+        below = self.number * self.rows - self.height
+        pixels = ops.pad(pixels, ((0, 0), (0, below), (0, 0)))
+        pixels = ops.reshape(pixels, (-1, self.number, self.rows, self.width))
+        return ops.transpose(pixels, (1, 0, 2, 3))
+
+    def join(self, strips):
+        """What `cut` has cut."""
+        pixels = ops.transpose(strips, (1, 0, 2, 3))
+        pixels = ops.reshape(pixels, (-1, self.number * self.rows, self.width))
+        return pixels[:, : self.height]
+
+    def gathered(self, i, gradient):
+        """What the gradient of strip `i` adds to that of `wide`."""
+        return ops.matmul(ops.transpose(self.strips_rows[i]), self._flat(gradient, self.rows))
+
+    def gradient(self, wide):
+        """The gradient of the map, given that of `wide`."""
+        wide = ops.reshape(wide, (-1, self.size[0], self.width, self.channels))
+        return ops.matmul(ops.transpose(self.columns), wide)
+
+
+def _at_least_one(number):
+    return max(number, 1) if isinstance(number, int) else ops.maximum(number, 1)
+
+
+def upsampled_argmax(x, new_size, align_corners):
+    """The largest channel at each place of the map upsampled: int32 `(batch, *new_size)`."""
+    strips = Strips(x, new_size, align_corners)
+    return strips.join(
+        ops.map(lambda i: ops.argmax(strips[i], axis=-1), ops.arange(strips.number, dtype="int32"))
+    )
 
 
 def interpolation_matrix(size, new_size, align_corners, dtype):

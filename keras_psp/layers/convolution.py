@@ -1,5 +1,7 @@
 """The papers' convolution."""
 
+import functools
+
 import keras
 from keras import ops
 
@@ -67,6 +69,17 @@ class PaddedConv2D(keras.layers.Conv2D):
             inputs = ops.pad(inputs, [(0, 0), *sides, (0, 0)])
         return super().call(inputs)
 
+    def convolution_op(self, inputs, kernel):
+        if max(self.dilation_rate) == 1 or not _dilates_directly(inputs.dtype):
+            return super().convolution_op(inputs, kernel)
+        # Keras would cut the map into one small map for each place within the dilation, filled up
+        # to equal sizes, and put the answers together again.
+        import tensorflow as tf
+
+        return tf.nn.conv2d(
+            inputs, kernel, self.strides, self.padding.upper(), dilations=self.dilation_rate
+        )
+
     def compute_output_shape(self, input_shape):
         batch, *size, _ = input_shape
         size = [None if n is None else -(-n // s) for n, s in zip(size, self.strides, strict=True)]
@@ -75,3 +88,33 @@ class PaddedConv2D(keras.layers.Conv2D):
     def get_config(self):
         config = super().get_config()
         return {k: v for k, v in config.items() if k not in ("padding", "data_format")}
+
+
+@functools.cache
+def _dilates_directly(dtype) -> bool:
+    """Whether TensorFlow has dilated convolutions that can be trained, which CPUs have by oneDNN
+    only."""
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        return True
+    with tf.init_scope():
+        ones = tf.ones((1, 3, 3, 1), dtype)
+        try:
+            tf.raw_ops.Conv2DBackpropFilter(
+                input=ones,
+                filter_sizes=[3, 3, 1, 1],
+                out_backprop=ones,
+                strides=[1, 1, 1, 1],
+                padding="SAME",
+                dilations=[1, 2, 2, 1],
+            )
+        except (
+            tf.errors.InvalidArgumentError,
+            tf.errors.UnimplementedError,
+            tf.errors.NotFoundError,
+        ):
+            return False
+    return True

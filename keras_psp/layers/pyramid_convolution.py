@@ -1,5 +1,7 @@
 """The convolution behind the pyramid, without the pyramid at full size."""
 
+import itertools
+
 import keras
 from keras import ops
 
@@ -71,14 +73,12 @@ class PyramidConv2D(keras.layers.Conv2D):
         if not isinstance(inputs, (list, tuple)):
             return super().call(inputs)
         features, *levels = inputs
-        kernel = ops.cast(self.kernel, features.dtype)
-        end = features.shape[-1]
-        outputs = ops.conv(
-            features, kernel[:, :, :end], padding="same", data_format="channels_last"
-        )
-        for level in levels:
-            begin, end = end, end + level.shape[-1]
-            outputs += self._convolve_upsampled(level, kernel[:, :, begin:end], features)
+        # Split, not sliced: the gradient of each slice would be as large as the whole kernel.
+        ends = itertools.accumulate(x.shape[-1] for x in inputs[:-1])
+        kernel, *kernels = ops.split(ops.cast(self.kernel, features.dtype), list(ends), axis=2)
+        outputs = ops.conv(features, kernel, padding="same", data_format="channels_last")
+        for level, kernel in zip(levels, kernels, strict=True):
+            outputs += self._convolve_upsampled(level, kernel, features)
         if self.use_bias:
             outputs += ops.cast(self.bias, outputs.dtype)
         return self.activation(outputs)

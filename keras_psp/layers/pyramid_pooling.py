@@ -1,12 +1,13 @@
 """Pyramid pooling, the module that PSPNet is named after."""
 
+import itertools
 from collections.abc import Sequence
 
 import keras
 from keras import ops
 
 from keras_psp.layers.batch_normalization import BatchNormalization
-from keras_psp.layers.bilinear_upsample import BilinearUpsample, separable_map
+from keras_psp.layers.bilinear_upsample import BilinearUpsample
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -18,14 +19,14 @@ class AdaptiveAveragePooling2D(keras.layers.Layer):
     works.
 
     Args:
-        bins: Cells a side.
+        bins: Cells a side; or several such numbers, for which the map is read once.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, bins, bins, channels)`
+        `(batch, bins, bins, channels)`; a list of these where there are several `bins`.
 
     Example:
 
@@ -39,15 +40,21 @@ class AdaptiveAveragePooling2D(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, bins: int, **kwargs):
+    def __init__(self, bins: int | Sequence[int], **kwargs):
         super().__init__(**kwargs)
-        self.bins = bins
+        self.bins = bins if isinstance(bins, int) else tuple(bins)
 
     def call(self, inputs):
-        return adaptive_average_pool(inputs, tuple(ops.shape(inputs)[1:3]), self.bins)
+        size = tuple(ops.shape(inputs)[1:3])
+        if isinstance(self.bins, int):
+            return adaptive_average_pool(inputs, size, [self.bins])[0]
+        return adaptive_average_pool(inputs, size, self.bins)
 
     def compute_output_shape(self, input_shape):
-        return (input_shape[0], self.bins, self.bins, input_shape[-1])
+        batch, _, _, channels = input_shape
+        if isinstance(self.bins, int):
+            return (batch, self.bins, self.bins, channels)
+        return [(batch, b, b, channels) for b in self.bins]
 
     def get_config(self):
         return {**super().get_config(), "bins": self.bins}
@@ -124,10 +131,7 @@ class PyramidPooling(keras.layers.Layer):
         self.align_corners = align_corners
         self.upsample = upsample
         policy = {"dtype": self.dtype_policy}
-        self.pools = [
-            AdaptiveAveragePooling2D(b, name=f"level{i}_pool", **policy)
-            for i, b in enumerate(self.bins, 1)
-        ]
+        self.pool = AdaptiveAveragePooling2D(self.bins, name="pool", **policy)
         self.upsampling = BilinearUpsample(align_corners=align_corners, name="upsampling", **policy)
         self.batch_normalizations = [
             BatchNormalization(momentum, epsilon, name=f"level{i}_bn", **policy)
@@ -148,10 +152,10 @@ class PyramidPooling(keras.layers.Layer):
             )
             for i, _ in enumerate(self.bins, 1)
         ]
-        batch, _, _, channels = input_shape
-        for pool, conv, bn in self._levels():
-            conv.build((batch, pool.bins, pool.bins, channels))
-            bn.build((batch, pool.bins, pool.bins, filters))
+        pooled = self.pool.compute_output_shape(input_shape)
+        for shape, conv, bn in self._levels(pooled):
+            conv.build(shape)
+            bn.build((*shape[:-1], filters))
         self.built = True
 
     def _filters(self, input_shape) -> int:
@@ -164,8 +168,8 @@ class PyramidPooling(keras.layers.Layer):
             )
         return filters
 
-    def _levels(self):
-        return zip(self.pools, self.convolutions, self.batch_normalizations, strict=True)
+    def _levels(self, pooled):
+        return zip(pooled, self.convolutions, self.batch_normalizations, strict=True)
 
     def call(self, inputs, training=None):
         levels = self.pooled(inputs, training)
@@ -177,7 +181,8 @@ class PyramidPooling(keras.layers.Layer):
     def pooled(self, inputs, training=None):
         """What the levels say before it is upsampled: a list of `(batch, b, b, filters)`."""
         return [
-            ops.relu(bn(conv(pool(inputs)), training=training)) for pool, conv, bn in self._levels()
+            ops.relu(bn(conv(x), training=training))
+            for x, conv, bn in self._levels(self.pool(inputs))
         ]
 
     def compute_output_shape(self, input_shape):
@@ -200,10 +205,22 @@ class PyramidPooling(keras.layers.Layer):
 
 
 def adaptive_average_pool(x, size, bins):
-    """Averages `(batch, *size, channels)` over bins×bins overlapping cells."""
-    rows = pooling_matrix(size[0], bins, x.dtype)
-    columns = pooling_matrix(size[1], bins, x.dtype)
-    return separable_map(x, rows, columns, size, (bins, bins))
+    """Averages `(batch, *size, channels)` over b×b overlapping cells, for each `b` of `bins`."""
+    channels = x.shape[-1]
+    columns = ops.concatenate([pooling_matrix(size[1], b, x.dtype) for b in bins])
+    strips = _split(ops.matmul(columns, x), bins)
+    pooled = []
+    for b, strip in zip(bins, strips, strict=True):
+        strip = ops.reshape(strip, (-1, size[0], b * channels))
+        strip = ops.matmul(pooling_matrix(size[0], b, x.dtype), strip)
+        pooled.append(ops.reshape(strip, (-1, b, b, channels)))
+    return pooled
+
+
+def _split(x, sizes):
+    # TensorFlow does not split into a single part.
+    ends = list(itertools.accumulate(sizes))[:-1]
+    return ops.split(x, ends, axis=2) if ends else [x]
 
 
 def pooling_matrix(size, bins, dtype):

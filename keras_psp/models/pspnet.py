@@ -115,7 +115,9 @@ class PSPNet(SegmentationModel):
         upsample = BilinearUpsample(align_corners=align_corners, name="upsample", dtype="float32")
 
         image = keras.Input(input_shape, name="image")
-        logits = _segment(image, backbone, pyramid_pooling, head, upsample)
+        logits = upsample(
+            _small_logits(image, backbone, pyramid_pooling, head)["logits"], like=image
+        )
         super().__init__(inputs=image, outputs=logits, name=name)
         self.autocast = False
         self.backbone = backbone
@@ -133,15 +135,10 @@ class PSPNet(SegmentationModel):
         self._remember(source, backbone, weights, fresh_head)
 
     def call(self, inputs, training=None, mask=None):
-        return _segment(
-            inputs,
-            self.backbone,
-            self.pyramid_pooling,
-            self.head,
-            self.upsample,
-            self.auxiliary_head if training else None,
-            training,
-        )
+        parts = self.backbone, self.pyramid_pooling, self.head
+        auxiliary_head = self.auxiliary_head if training else None
+        small = _small_logits(inputs, *parts, auxiliary_head, training)
+        return self._upsampled(small, like=inputs)
 
     def get_config(self):
         return {
@@ -154,11 +151,10 @@ class PSPNet(SegmentationModel):
         }
 
 
-def _segment(image, backbone, pyramid_pooling, head, upsample, auxiliary_head=None, training=None):
+def _small_logits(image, backbone, pyramid_pooling, head, auxiliary_head=None, training=None):
     early, late = backbone(image, training=training)
     features = pyramid_pooling(late, training=training) if pyramid_pooling else late
-    logits = upsample(head(features, training=training), like=image)
-    if auxiliary_head is None:
-        return logits
-    auxiliary = upsample(auxiliary_head(early, training=training), like=image)
-    return {"logits": logits, "auxiliary": auxiliary}
+    logits = {"logits": head(features, training=training)}
+    if auxiliary_head is not None:
+        logits["auxiliary"] = auxiliary_head(early, training=training)
+    return logits

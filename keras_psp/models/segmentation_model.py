@@ -1,17 +1,22 @@
 """What every segmentation model of the package does in `compile` and `fit`."""
 
 import contextlib
+import contextvars
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_psp.layers.bilinear_upsample import upsampled_argmax
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
-from keras_psp.metrics import SegmentationScores
+from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
 from keras_psp.models.classifier import keep_layers
 from keras_psp.models.weights import load_weights
 from keras_psp.optimizers import SGD, PolynomialDecay
+
+# The model that is in a step of its own, whose loss upsamples by itself.
+_IN_STEP: contextvars.ContextVar = contextvars.ContextVar("in_step", default=None)
 
 
 class SegmentationModel(keras.Model):
@@ -28,6 +33,7 @@ class SegmentationModel(keras.Model):
     initial_weights: str
     _class_weights: tuple[float, ...] | None = None
     _compiled_by_fit = False
+    _upsamples_in_loss = _scores_class_maps = False
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
@@ -68,6 +74,15 @@ class SegmentationModel(keras.Model):
             if metrics == "recipe":
                 metrics = [SegmentationScores(self.num_classes)]
             super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
+        self._upsamples_in_loss = (
+            type(loss) is SparseCategoricalCrossentropy and kwargs.get("loss_weights") is None
+        )
+        self._scores_class_maps = all(
+            isinstance(metric, ConfusionMatrixMetric)
+            and type(metric).update_state is ConfusionMatrixMetric.update_state
+            for metric in keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])
+            if metric is not None
+        )
 
     def compile_from_config(self, config):
         # What Keras does itself, but not for a model with a `compile` of its own.
@@ -218,6 +233,36 @@ class SegmentationModel(keras.Model):
         model.initial_weights = initial_weights
         return model
 
+    def _upsampled(self, small: dict, like) -> Any:
+        """The outputs of `call`, given those at the features' size.
+
+        In a step with our own loss they stay at that size, as the loss and the scores need no
+        logits for each pixel, but a number: see `SparseCategoricalCrossentropy.of_upsampled`.
+        """
+        if _IN_STEP.get() is self:
+            return {f"small_{name}": logits for name, logits in small.items()}
+        large = {name: self.upsample(logits, like=like) for name, logits in small.items()}
+        return large if len(large) > 1 else large["logits"]
+
+    def train_step(self, *args):
+        with self._step():
+            return super().train_step(*args)
+
+    def test_step(self, *args):
+        with self._step():
+            return super().test_step(*args)
+
+    @contextlib.contextmanager
+    def _step(self):
+        # What a subclass computes by itself, it computes from logits of the image's size.
+        ours = SegmentationModel.compute_loss, SegmentationModel.compute_metrics
+        whole = (type(self).compute_loss, type(self).compute_metrics) != ours
+        token = _IN_STEP.set(self if self._upsamples_in_loss and not whole else None)
+        try:
+            yield
+        finally:
+            _IN_STEP.reset(token)
+
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         if training and self._class_weights is not None:
             # Labels that are no class get some weight here; the loss is what sorts them out.
@@ -228,14 +273,27 @@ class SegmentationModel(keras.Model):
             sample_weight = weight
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
+        if "small_logits" in y_pred:
+            options = tuple(ops.shape(x)[1:3]), self.upsample.align_corners, sample_weight
+            losses = {n: self.loss.of_upsampled(y, z, *options) for n, z in y_pred.items()}
+            loss = losses["small_logits"] + sum(self.losses)
+            return loss + self.auxiliary_weight * losses.get("small_auxiliary", 0.0)
         loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
         # Not `compute_loss` again: what layers add to the loss (regularisers) counts once.
         auxiliary = self._compile_loss(y, y_pred["auxiliary"], sample_weight)
         return loss + self.auxiliary_weight * auxiliary
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
-        return super().compute_metrics(x, y, logits, sample_weight)
+        if isinstance(y_pred, dict) and "small_logits" in y_pred:
+            logits = y_pred["small_logits"]
+            if self._scores_class_maps:
+                size = tuple(ops.shape(x)[1:3])
+                y_pred = upsampled_argmax(logits, size, self.upsample.align_corners)
+            else:
+                y_pred = self.upsample(logits, like=x)
+        elif isinstance(y_pred, dict):
+            y_pred = y_pred["logits"]
+        return super().compute_metrics(x, y, y_pred, sample_weight)
 
 
 class _BeginSchedule(keras.callbacks.Callback):

@@ -81,5 +81,10 @@ class SimpleSegmentationNet(SegmentationModel):
         super().__init__(inputs=image, outputs=logits, name=name)
         self.autocast = False
         self.backbone = backbone
+        self.upsample = upsample
         self.num_classes = num_classes
         self._remember(source, backbone, weights, fresh_head)
+
+    def call(self, inputs, training=None, mask=None):
+        _, features = self.backbone(inputs, training=training)
+        return self._upsampled({"logits": self.get_layer("head")(features)}, like=inputs)

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from keras_psp.layers import BilinearUpsample
+from keras_psp.layers.bilinear_upsample import Strips, upsampled_argmax
 
 SIZES = [
     ((5, 7), (10, 14)),
@@ -35,6 +36,23 @@ def test_equals_pytorch(rng, size, new_size, align_corners):
     np.testing.assert_allclose(upsample(x, size=new_size, **options), expected, atol=1e-5)
     like = np.zeros((2, *new_size, 1), "float32")
     np.testing.assert_allclose(upsample(x, like, **options), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("align_corners", [True, False])
+@pytest.mark.parametrize("numbers", [1, 500, 10**6])  # in a strip: a row, some, all of the map
+def test_strips_are_the_map_upsampled(rng, monkeypatch, align_corners, numbers):
+    monkeypatch.setattr(Strips, "NUMBERS", numbers)
+    x = rng.normal(size=(2, 4, 5, 3)).astype("float32")
+    large = upsample(x, size=(19, 23), align_corners=align_corners)
+    strips = Strips(keras.ops.convert_to_tensor(x), (19, 23), align_corners)
+    assert strips.number == {1: 19, 500: 7, 10**6: 1}[numbers]
+    rows = [keras.ops.convert_to_numpy(strips[i]) for i in range(strips.number)]
+    np.testing.assert_allclose(np.concatenate(rows, axis=1)[:, :19], large, atol=1e-6)
+    best = upsampled_argmax(keras.ops.convert_to_tensor(x), (19, 23), align_corners)
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(best), large.argmax(axis=-1))
+    pixels = rng.integers(0, 9, (2, 19, 23))
+    again = strips.join(strips.cut(keras.ops.convert_to_tensor(pixels)))
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(again), pixels)
 
 
 @pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch's, on its first gradient

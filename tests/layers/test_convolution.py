@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import PaddedConv2D
+from keras_psp.layers import PaddedConv2D, convolution
 
 
 @pytest.mark.parametrize("size", [(8, 8), (9, 12)])
@@ -27,6 +27,32 @@ def test_equals_pytorch(rng, size, kernel, strides, dilation):
         dilation=dilation,
     )
     np.testing.assert_allclose(outputs, expected.numpy().transpose(0, 2, 3, 1), atol=1e-5)
+
+
+@pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch's, on its first gradient
+@pytest.mark.parametrize("dilation", [2, 4])
+@pytest.mark.parametrize("direct", [True, False])
+def test_gradients_of_dilation_equal_pytorchs(rng, monkeypatch, dilation, direct):
+    torch = pytest.importorskip("torch")
+    if not direct:  # As where TensorFlow was built without oneDNN.
+        monkeypatch.setattr(convolution, "_dilates_directly", lambda dtype: False)
+    x, y = (rng.normal(size=(2, 9, 12, n)).astype("float32") for n in (3, 5))
+    image = keras.Input((None, None, 3))
+    first = keras.layers.Conv2D(4, 1, use_bias=False)
+    second = PaddedConv2D(5, 3, dilation_rate=dilation, use_bias=False)
+    model = keras.Model(image, second(first(image)))
+    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    model.train_on_batch(x, y)
+    found = [b - a for b, a in zip(before, model.get_weights(), strict=True)]
+
+    kernels = [torch.tensor(k.transpose(3, 2, 0, 1).copy()).requires_grad_() for k in before]
+    images, targets = (torch.tensor(array.transpose(0, 3, 1, 2)).cpu() for array in (x, y))
+    hidden = torch.nn.functional.conv2d(images, kernels[0])
+    outputs = torch.nn.functional.conv2d(hidden, kernels[1], padding=dilation, dilation=dilation)
+    torch.nn.functional.mse_loss(outputs, targets).backward()
+    for ours, theirs in zip(found, kernels, strict=True):
+        np.testing.assert_allclose(ours, theirs.grad.numpy().transpose(2, 3, 1, 0), atol=1e-5)
 
 
 @pytest.mark.parametrize("strides, dilation", [(2, 1), (1, 2)])

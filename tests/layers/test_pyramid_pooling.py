@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import PyramidPooling
+from keras_psp.layers import AdaptiveAveragePooling2D, PyramidPooling
 from keras_psp.layers.pyramid_pooling import adaptive_average_pool
 
 # Rows of digits, and what the course expects of the 3×3 level on them.
@@ -26,14 +26,25 @@ def test_adaptive_pooling_equals_pytorchs(rng, size, bins):
     x = rng.normal(size=(2, *size, 3)).astype("float32")
     images = torch.tensor(x.transpose(0, 3, 1, 2)).cpu()
     expected = torch.nn.functional.adaptive_avg_pool2d(images, bins).numpy().transpose(0, 2, 3, 1)
-    pooled = adaptive_average_pool(keras.ops.convert_to_tensor(x), size, bins)
+    (pooled,) = adaptive_average_pool(keras.ops.convert_to_tensor(x), size, [bins])
     np.testing.assert_allclose(keras.ops.convert_to_numpy(pooled), expected, atol=1e-5)
+
+
+def test_several_pyramids_read_the_map_once(rng):
+    x = rng.normal(size=(2, 7, 9, 3)).astype("float32")
+    several = AdaptiveAveragePooling2D([1, 4, 2])
+    assert several.compute_output_shape(x.shape) == [(2, b, b, 3) for b in (1, 4, 2)]
+    for b, pooled in zip((1, 4, 2), several(x), strict=True):
+        alone = AdaptiveAveragePooling2D(b)(x)
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(pooled), keras.ops.convert_to_numpy(alone), atol=1e-6
+        )
 
 
 def test_cells_of_26_are_those_of_the_paper():
     # 3 bins are [0,9) [8,18) [17,26): ramps average to the middle of their cells.
     ramp = keras.ops.convert_to_tensor(np.arange(26, dtype="float32").reshape(1, 1, 26, 1))
-    pooled = adaptive_average_pool(ramp, (1, 26), 3)
+    (pooled,) = adaptive_average_pool(ramp, (1, 26), [3])
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(pooled)[0, 0, :, 0], [4.0, 12.5, 21.0], rtol=1e-6
     )
