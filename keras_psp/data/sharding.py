@@ -20,11 +20,12 @@ def shard_batches(
     `keras.distribution.DataParallel(auto_shard_dataset=False)`; Keras' own sharding makes a dataset
     of unknown length, of which the schedule of the learning rate and a second epoch know nothing.
 
-    JAX needs batches that its devices can share equally. A batch with fewer frames than
-    `batch_size` is therefore filled up with black frames that are void all over. These count in
-    no score and in no loss of a batch, but batch normalisation would learn from them: of data to
-    train with, an incomplete batch should be dropped, as `load_camvid("train")` does by itself.
-    (The `val_loss` of an epoch weighs such a batch as if it were full.)
+    JAX needs batches that its devices can share equally, and TensorFlow's `MirroredStrategy` at
+    least an image for each. A batch with fewer frames than `batch_size` is therefore filled up with
+    black frames that are void all over. These count in no score and in no loss of a batch, but
+    batch normalisation would learn from them: of data to train with, an incomplete batch should be
+    dropped, as `load_camvid("train")` does by itself. (The `val_loss` of an epoch weighs such a
+    batch as if it were full.)
 
     Every process still makes whole batches, of which it throws away what is not its own. See
     [Data for many processes](../distributed.md#data-for-many-processes) for when that is too slow.

@@ -229,7 +229,7 @@ class Contender:
         # What an efficiency is for each of: GPUs, or cores where every process has its own.
         self.units = replicas if gpus or kind == "processes" else 1
         with socket.create_server(("127.0.0.1", 0)) as free:
-            address = "127.0.0.1:{}".format(free.getsockname()[1])
+            address = f"127.0.0.1:{free.getsockname()[1]}"
         command = [sys.executable, __file__, *options, "--worker", "--kind", kind]
         command += ["--replicas", str(replicas), "--batch", str(batch), "--gpus", str(gpus)]
         command += ["--address", address, "--processes", str(processes)]
@@ -248,7 +248,7 @@ class Contender:
                 own += ["--core", str(cores[process])]
             if kind == "processes" and gpus:
                 environment["JAX_LOCAL_DEVICE_IDS"] = str(process)
-            self.logs.append(tempfile.TemporaryFile("w+"))
+            self.logs.append(tempfile.TemporaryFile("w+"))  # noqa: SIM115
             pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.logs[-1]}
             self.processes.append(
                 subprocess.Popen([*command, *own], env=environment, text=True, **pipes)
