@@ -3,6 +3,7 @@
 one has begun another can end."""
 
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -38,6 +39,11 @@ def finish(*processes):
             process.kill()
             process.wait()
     assert codes == [0] * len(processes)
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return free.getsockname()[1]
 
 
 def assert_same(result, expected):
@@ -111,8 +117,7 @@ def test_two_devices_on_jax(tmp_path, one):
 @pytest.mark.slow
 def test_two_processes_on_jax(tmp_path, one):
     pytest.importorskip("jax")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     two = tmp_path / "two.npz"
     finish(*(start(two, "jax-processes", port, process, **GLOO) for process in range(2)))
     assert_same(two, one)
@@ -120,3 +125,45 @@ def test_two_processes_on_jax(tmp_path, one):
     folder = Path(f"{two}.run")
     assert (folder / "checkpoint.weights.h5").exists()
     assert len((folder / "history.csv").read_text().splitlines()) == 2
+
+
+SMALLER = {
+    'load_camvid(["train", "val"], image_size=(240, 320)': (
+        'load_street_scenes(["train", "val"], image_size=(24, 32), num_images=5'
+    ),
+    "8 * len(": "1 * len(",
+    'backbone="resnet50"': 'backbone="resnet18", backbone_weights=None, output_stride=32',
+    "epochs=50": "epochs=2",
+}
+
+
+@pytest.mark.slow
+def test_the_program_of_the_site_on_two_processes_of_slurm(tmp_path):
+    pytest.importorskip("jax")
+    page = (Path(__file__).parents[1] / "docs" / "distributed.md").read_text()
+    (program,) = re.findall(r"^```py\n(import os\n.*?)^```", page, re.MULTILINE | re.DOTALL)
+    for large, small in SMALLER.items():
+        assert large in program
+        program = program.replace(large, small)
+    (tmp_path / "train.py").write_text(program)
+    slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
+    environment = os.environ | GLOO | slurm | {"JAX_COORDINATOR_PORT": str(free_port())}
+    processes = []
+    for number in ("0", "1"):
+        own = {"KERAS_BACKEND": "jax", "SLURM_PROCID": number, "SLURM_LOCALID": number}
+        with open(tmp_path / f"{number}.log", "w") as log:
+            processes.append(
+                subprocess.Popen(
+                    [sys.executable, "train.py"], cwd=tmp_path, env=environment | own, stdout=log
+                )
+            )
+    finish(*processes)
+    rows = read_table(tmp_path / "runs" / "camvid" / "history.csv")
+    assert [row["epoch"] for row in rows] == ["0", "1"]
+    # Each has scored all pixels of all frames.
+    first, second = (
+        re.findall(r"step - (loss: .*)", (tmp_path / f"{number}.log").read_text())
+        for number in range(2)
+    )
+    assert len(first) == 2
+    assert first == second

@@ -1,4 +1,5 @@
-"""Whatever the documentation shows runs: examples of docstrings, README and site, and tutorials."""
+"""Whatever the documentation shows runs: examples of docstrings, README and site, and tutorials.
+What it says that an example prints, that prints it."""
 
 import ast
 import importlib.util
@@ -25,7 +26,8 @@ SMALLER = {
 
 
 def examples():
-    """Every ```python block, as code with empty lines before it, so that errors name its line."""
+    """Every ```python block, as code with empty lines before it, so that errors name its line; and
+    what is in a ```text block right below it."""
     for file in PAGES:
         yield from blocks(file.read_text(), str(file.relative_to(ROOT)), 1)
     for file in sorted((ROOT / "keras_psp").rglob("*.py")):
@@ -39,10 +41,12 @@ def examples():
 
 
 def blocks(text, name, first_line):
-    for match in re.finditer(r"^( *)```python\n(.*?)^\1```", text, re.MULTILINE | re.DOTALL):
+    pattern = r"^( *)```python\n(.*?)^\1```(?:\n\n\1```text\n(.*?)^\1```)?"
+    for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
         line = first_line + text.count("\n", 0, match.start(2))
         code = "\n" * (line - 1) + textwrap.dedent(match[2])
-        yield pytest.param(name, code, id=f"{name}:{line}")
+        printed = None if match[3] is None else textwrap.dedent(match[3])
+        yield pytest.param(name, code, printed, id=f"{name}:{line}")
 
 
 def different(found):
@@ -66,13 +70,15 @@ def small_camvid(tmp_path_factory):
 
 
 @pytest.mark.filterwarnings("ignore:.*random:UserWarning")  # backbones without the network
-@pytest.mark.parametrize("name, code", different(examples()))
-def test_example_runs(name, code, small_camvid, tmp_path, monkeypatch):
+@pytest.mark.parametrize("name, code, printed", different(examples()))
+def test_example_runs(name, code, printed, small_camvid, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("KERAS_PSP_DATA", str(small_camvid))
     for large, small in SMALLER.items():
         code = code.replace(large, small)
     exec(compile(code, ROOT / name, "exec"), {"__name__": "example"})
+    if printed is not None:
+        assert capsys.readouterr().out == printed
 
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))

@@ -5,3 +5,4 @@ from keras_psp.data.checking import DataReport as DataReport
 from keras_psp.data.checking import check_data as check_data
 from keras_psp.data.folder import load_folder as load_folder
 from keras_psp.data.merging import merge_classes as merge_classes
+from keras_psp.data.sharding import shard_batches as shard_batches

@@ -316,7 +316,14 @@ def get(
     if augment is None:
         layers = []
     elif isinstance(augment, str):
-        layers = PRESETS[check_name("augmentation preset", augment, PRESETS)](*output_size)
+        preset = PRESETS[check_name("augmentation preset", augment, PRESETS)]
+        policy = keras.config.dtype_policy()
+        # Half precision is for networks; of colours it would lose the last bits.
+        keras.config.set_dtype_policy("float32")
+        try:
+            layers = preset(*output_size)
+        finally:
+            keras.config.set_dtype_policy(policy)
     else:
         layers = list(augment) if isinstance(augment, Sequence) else [augment]
     return Augmentation(layers, seed, output_size if crop else None, num_classes, input_size)

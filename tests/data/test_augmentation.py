@@ -316,6 +316,24 @@ def test_types_and_ranges(dtype):
     assert {254, VOID} <= set(np.unique(new_labels))
 
 
+@pytest.mark.parametrize("preset", augmentation.PRESETS)
+def test_networks_in_half_precision_get_the_same_views(preset):
+    batch = {
+        "images": np.random.default_rng(0).uniform(0, 255, (2, 20, 30, 3)).astype("float32"),
+        "segmentation_masks": np.full((2, 20, 30), 3),
+    }
+    views = []
+    for policy in ("float32", "mixed_float16"):
+        before = keras.config.dtype_policy()
+        keras.config.set_dtype_policy(policy)
+        try:
+            augment = augmentation.get(preset, (16, 24), seed=1, input_size=(20, 30))
+            views.append(augment(batch, seed=5)["images"])
+        finally:
+            keras.config.set_dtype_policy(before)
+    np.testing.assert_array_equal(*views)
+
+
 def test_none_changes_nothing():
     images, labels = blocks()
     new_images, new_labels = run(augmentation.get(None), images, labels)

@@ -1,0 +1,114 @@
+"""Several processes train together: which part of every batch is whose."""
+
+from typing import Any
+
+import keras
+
+from keras_psp.classes import VOID
+
+ATTRIBUTES = ("class_names", "class_colors", "sample_names", "shuffled", "passes")
+
+
+def shard_batches(
+    data: Any, batch_size: int, *, num_shards: int | None = None, index: int | None = None
+) -> Any:
+    """Leaves of every batch the part that is this process' own.
+
+    What the processes of a training by `keras.distribution` on JAX take together is then what one
+    process takes from `data`: the same frames in the same order and with the same views, so that
+    losses and scores are the same, too. For
+    `keras.distribution.DataParallel(auto_shard_dataset=False)`; Keras' own sharding makes a dataset
+    of unknown length, of which the schedule of the learning rate and a second epoch know nothing.
+
+    JAX needs batches that its devices can share equally, and TensorFlow's `MirroredStrategy` at
+    least an image for each. A batch with fewer frames than `batch_size` is therefore filled up with
+    black frames that are void all over. These count in no score and in no loss of a batch, but
+    batch normalisation would learn from them: of data to train with, an incomplete batch should be
+    dropped, as `load_camvid("train")` does by itself. (The `val_loss` of an epoch weighs such a
+    batch as if it were full.)
+
+    Every process still makes whole batches, of which it throws away what is not its own. See
+    [Data for many processes](../distributed.md#data-for-many-processes) for when that is too slow.
+
+    Args:
+        data: A dataset of `(images, labels)`, or a list of them: what `load_camvid` and its like
+            return, the same in every process.
+        batch_size: Frames in a whole batch of `data`, that is, on all devices of all processes.
+        num_shards: Number of processes; `None` is that of `keras.distribution`, 1 where there is
+            none.
+        index: Number of this process; likewise.
+
+    Returns:
+        A `tf.data.Dataset` of the same length, whose batches have `batch_size / num_shards` frames
+        each, or a list of them. It keeps the attributes of those of `load_camvid`.
+
+    Raises:
+        ValueError: If the processes cannot share a batch equally, if there is no process of that
+            number, if the data has batches of another size, or if it does not consist of pairs.
+
+    Example:
+
+    ```python
+    import keras_psp
+
+    data = keras_psp.load_street_scenes("val", image_size=(24, 32), batch_size=4, num_images=6)
+    second = keras_psp.data.shard_batches(data, 4, num_shards=2, index=1)
+    assert [images.shape[0] for images, _ in data] == [4, 2]
+    assert [images.shape[0] for images, _ in second] == [2, 2]
+    assert all((labels == 255).numpy().all() for _, labels in second.skip(1))  # filled up
+    ```
+    """
+    if isinstance(data, list | tuple):
+        return [shard_batches(d, batch_size, num_shards=num_shards, index=index) for d in data]
+    if num_shards is None or index is None:
+        num_shards, index = _processes()
+    _check(data, batch_size, num_shards, index)
+    share = batch_size // num_shards
+
+    import tensorflow as tf
+
+    def own(part, fill):
+        missing = batch_size - tf.shape(part)[0]
+        part = tf.pad(part, [[0, missing], *[[0, 0]] * (part.shape.rank - 1)], constant_values=fill)
+        return tf.ensure_shape(part[index * share :][:share], (share, *part.shape[1:]))
+
+    sharded = data.map(lambda images, labels: (own(images, 0), own(labels, VOID)))
+    sharded = sharded.prefetch(tf.data.AUTOTUNE)
+    for attribute in ATTRIBUTES:
+        if hasattr(data, attribute):
+            setattr(sharded, attribute, getattr(data, attribute))
+    return sharded
+
+
+def _processes() -> tuple[int, int]:
+    """How many processes train together, and the number of this one."""
+    if keras.backend.backend() != "jax":
+        return 1, 0
+    import jax
+
+    return jax.process_count(), jax.process_index()
+
+
+def _check(data: Any, batch_size: int, num_shards: int, index: int) -> None:
+    if not 0 <= index < num_shards:
+        raise ValueError(
+            f"Processes are numbered from 0. Received: index={index}, num_shards={num_shards}. "
+            f"Pass 0 to {num_shards - 1}."
+        )
+    if batch_size < 1 or batch_size % num_shards:
+        raise ValueError(
+            "Processes must share a batch equally. "
+            f"Received: batch_size={batch_size}, {num_shards} processes. Make it a multiple."
+        )
+    spec = data.element_spec
+    if not isinstance(spec, tuple) or len(spec) != 2:
+        raise ValueError(
+            "Data to shard consists of (images, labels). "
+            f"Received: elements of {spec}. Leave the rest out, or shard the data by hand."
+        )
+    if spec[0].shape.rank != 4 or spec[0].shape[0] not in (None, batch_size):
+        raise ValueError(
+            "Data is sharded batch by batch. Received: "
+            f"batch_size={batch_size}, images of shape {tuple(spec[0].shape)}. Pass the batch size "
+            "that the data was loaded with."
+        )
