@@ -107,6 +107,7 @@ def train(args: argparse.Namespace) -> int:
         backbone_weights=None if args.backbone_weights == "none" else args.backbone_weights,
         weights=args.weights,
         output_stride=args.output_stride,
+        recompute=args.recompute,
     )
     start = "random" if model.initial_weights.startswith("random") else "trained"
     for name, default in zip(("learning_rate", "head_multiplier"), RATES[start], strict=True):
@@ -393,6 +394,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--weights", metavar="FILE", help=help)
     help = "stride of the features: 8 (the paper's), 16 or 32 (default: %(default)s)"
     add("--output-stride", type=int, default=16, help=help)
+    help = "compute a ResNet's blocks again on the way back instead of keeping them"
+    add("--recompute", action="store_true", help=help)
     add("--image-size", **_SIZE, help=f"pixels of the images ({_default('image_size')})")
     add("--crop-size", **_SIZE, help="pixels of what is cut out for training (default: all)")
     add("--augment", help=f"{', '.join(PRESETS)}, none ({_default('augment')})")

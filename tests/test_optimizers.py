@@ -211,3 +211,32 @@ def test_gradients_gathered_over_batches():
     for _ in range(2):
         model.fit(images, labels, batch_size=2, epochs=2, verbose=0, callbacks=[rates])
         np.testing.assert_allclose(rates.rates, poly(0.01, 8), rtol=1e-5)
+
+
+def test_gradients_of_small_batches_add_up_to_a_large_one():
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 5)).astype("float32"), rng.normal(size=(16, 3)).astype("float32")
+    start, ends = None, []
+    for steps in (None, 4):
+        image = keras.Input((5,))
+        features = keras.layers.Dense(4, name="backbone")(image)
+        model = keras.Model(image, keras.layers.Dense(3, name="head")(features))
+        start = start or model.get_weights()
+        model.set_weights(start)
+        model.compile(SGD(0.05, l2=0.01, gradient_accumulation_steps=steps), "mse")
+        model.fit(x, y, batch_size=8 // (steps or 1), epochs=3, shuffle=False, verbose=0)
+        ends.append(model.get_weights())
+    for large, small in zip(*ends, strict=True):
+        np.testing.assert_allclose(small, large, rtol=1e-5, atol=1e-6)
+
+
+def test_the_rate_ends_at_zero_where_gradients_add_up():
+    images, labels = data(8)
+    model = Tiny()
+    model.compile(SGD(gradient_accumulation_steps=2))
+    rates = []
+    end = keras.callbacks.LambdaCallback(
+        on_train_end=lambda logs: rates.append(float(model.optimizer.learning_rate))
+    )
+    model.fit(images, labels, batch_size=2, epochs=2, callbacks=end, verbose=0)
+    assert rates == [0.0]

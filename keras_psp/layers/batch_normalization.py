@@ -45,21 +45,34 @@ class BatchNormalization(keras.layers.BatchNormalization):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
-        if (
-            keras.backend.backend() == "tensorflow"
-            and training
-            and self.trainable
-            and mask is None
-            and len(inputs.shape) == 4
-            and self.axis in (-1, 3)
-            and self.scale
-            and self.center
-            and _replicas() == 1
-        ):
-            return self._fused_call(inputs)
-        return super().call(inputs, training=training, mask=mask)
+        if not (training and self.trainable) or mask is not None:
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance = self.normalized(inputs)
+        self.keep(mean, variance)
+        return outputs
 
-    def _fused_call(self, inputs):
+    def normalized(self, inputs):
+        """The outputs in training, and the batch's mean and variance, which `keep` is to get."""
+        fused = self.axis in (-1, 3) and self.scale and self.center and _replicas() == 1
+        if keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4 and fused:
+            return self._fused(inputs)
+        # In half precision the sums would overflow.
+        x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
+        mean, variance = self._moments(x, None)
+        gamma, beta = (
+            ops.cast(variable, x.dtype) if given else None
+            for variable, given in ((self.gamma, self.scale), (self.beta, self.center))
+        )
+        x = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
+        return ops.cast(x, self.compute_dtype), mean, variance
+
+    def keep(self, mean, variance):
+        """Moves the moving statistics towards those of a batch."""
+        keep = self.momentum
+        self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
+        self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
+
+    def _fused(self, inputs):
         # One pass over memory forwards and one backwards, where the composed form takes a dozen.
         import tensorflow as tf
 
@@ -75,11 +88,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=True,
         )
         # The operation returns the unbiased variance; Keras keeps the biased one.
-        variance = variance * (count - 1.0) / count
-        keep = self.momentum
-        self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
-        self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
-        return outputs
+        return outputs, mean, variance * (count - 1.0) / count
 
     def _moments(self, inputs, mask):
         if _replicas() == 1 or mask is not None:

@@ -10,8 +10,12 @@ from keras_psp.layers.convolution import PaddedConv2D
 from keras_psp.naming import check_name
 
 
-class _Block(keras.layers.Layer):
+class Block(keras.layers.Layer):
     """A chain of convolutions, each with batch normalisation and ReLU, and a shortcut around it."""
+
+    # Whether training computes what is in the block again, backwards, instead of keeping it. The
+    # model says so, whose option it is.
+    recompute = False
 
     def __init__(
         self, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
@@ -66,15 +70,39 @@ class _Block(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=None):
+        if not (training and self.recompute):
+            return self._chained(inputs, lambda bn, x: bn(x, training=training))
+
+        def pure(inputs):
+            # What is computed twice must change nothing: the statistics are kept outside.
+            statistics: list[Any] = []
+
+            def normalize(bn, x):
+                if not bn.trainable:
+                    return bn(x)
+                x, mean, variance = bn.normalized(x)
+                statistics.extend((mean, variance))
+                return x
+
+            return self._chained(inputs, normalize), *statistics
+
+        outputs, *statistics = _recomputed(pure, inputs)
+        normalizations = [*self.batch_normalizations, self.shortcut_bn]
+        trained = [bn for bn in normalizations if bn is not None and bn.trainable]
+        for i, bn in enumerate(trained):
+            bn.keep(*statistics[2 * i : 2 * i + 2])
+        return outputs
+
+    def _chained(self, inputs, normalize):
         x = inputs
         for i, (conv, bn) in enumerate(
             zip(self.convolutions, self.batch_normalizations, strict=True)
         ):
-            x = bn(conv(ops.relu(x) if i else x), training=training)
+            x = normalize(bn, conv(ops.relu(x) if i else x))
         if not self.residual:
             return ops.relu(x)
         if self.shortcut_conv is not None:
-            inputs = self.shortcut_bn(self.shortcut_conv(inputs), training=training)
+            inputs = normalize(self.shortcut_bn, self.shortcut_conv(inputs))
         elif self.shortcut == "A":
             inputs = inputs[:, :: self.strides, :: self.strides]
             new = x.shape[-1] - inputs.shape[-1]
@@ -100,7 +128,7 @@ class _Block(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class BasicBlock(_Block):
+class BasicBlock(Block):
     """Two 3×3 convolutions and a shortcut: the block of ResNet-18 and -34.
 
     The shortcut is the identity where the input has the output's shape.
@@ -165,7 +193,7 @@ class BasicBlock(_Block):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class DilatedBottleneck(_Block):
+class DilatedBottleneck(Block):
     """1×1, 3×3, 1×1 convolutions and a shortcut: the block of ResNet-50 and deeper.
 
     With `dilation_rate` above 1 the 3×3 looks further out without the map getting smaller, which
@@ -235,3 +263,26 @@ class DilatedBottleneck(_Block):
 
     def get_config(self):
         return {**super().get_config(), "stride_on": self.stride_on}
+
+
+def _recomputed(function, x):
+    """What the function gives, of which only `x` is kept for the backward pass."""
+    backend = keras.backend.backend()
+    if backend == "tensorflow":
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is not None and context.num_replicas_in_sync > 1:
+            raise ValueError(
+                "TensorFlow cannot compute again what replicas exchange in between. "
+                f"Received: recompute=True under {context.num_replicas_in_sync} replicas. Use "
+                "keras.distribution on the JAX backend, or a smaller batch."
+            )
+        return tf.recompute_grad(function)(x)
+    if backend == "jax":
+        import jax
+
+        return jax.checkpoint(function)(x)
+    import torch.utils.checkpoint
+
+    return torch.utils.checkpoint.checkpoint(function, x, use_reentrant=False)

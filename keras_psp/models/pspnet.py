@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import keras
 
 from keras_psp.layers import BilinearUpsample, PyramidPooling, SegmentationHead
+from keras_psp.layers.blocks import Block
 from keras_psp.models.backbones import build_backbone
 from keras_psp.models.segmentation_model import SegmentationModel
 
@@ -45,6 +46,8 @@ class PSPNet(SegmentationModel):
         align_corners: How the pyramid and the logits are upsampled, see `BilinearUpsample`: with
             aligned corners (the paper's way), or with half-pixel centres (most of
             mmsegmentation's).
+        recompute: Whether training keeps of a ResNet's blocks only what goes into them, and
+            computes the rest again on the way back: @@SAVES@@.
         input_shape: `(height, width, 3)`, either of which may be `None`: any size.
         name: Name of the model.
 
@@ -55,13 +58,14 @@ class PSPNet(SegmentationModel):
         `(batch, height, width, num_classes)`: logits, float32.
 
     Raises:
-        ValueError: If there is no such backbone, it cannot be brought to the output stride, or the
-            weights are another architecture's.
+        ValueError: If there is no such backbone, it cannot be brought to the output stride, the
+            weights are another architecture's, or it has no blocks to `recompute`.
 
     Reference:
         [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), figure 3, and the authors' PyTorch
         code for the details. The widths of the heads are a quarter of their features' channels,
         which for ResNet-50 and deeper gives the authors' 512 and 256.
+        [Chen et al., 2016](https://arxiv.org/abs/1604.06174) for `recompute`.
 
     Example:
 
@@ -88,6 +92,7 @@ class PSPNet(SegmentationModel):
         dropout: float = 0.1,
         auxiliary_weight: float = 0.4,
         align_corners: bool = True,
+        recompute: bool = False,
         input_shape: Sequence[int | None] = (None, None, 3),
         name: str = "pspnet",
     ):
@@ -98,6 +103,8 @@ class PSPNet(SegmentationModel):
             source, weights=backbone_weights, output_stride=output_stride, input_shape=input_shape
         )
         early, late = (features.shape[-1] for features in backbone.outputs)
+        if recompute:
+            _recompute(backbone)
 
         pyramid_pooling = None
         if bins:
@@ -132,6 +139,7 @@ class PSPNet(SegmentationModel):
         self.dropout = dropout
         self.auxiliary_weight = auxiliary_weight
         self.align_corners = align_corners
+        self.recompute = recompute
         self._remember(source, backbone, weights, fresh_head)
 
     def call(self, inputs, training=None, mask=None):
@@ -148,7 +156,20 @@ class PSPNet(SegmentationModel):
             "dropout": self.dropout,
             "auxiliary_weight": self.auxiliary_weight,
             "align_corners": self.align_corners,
+            "recompute": self.recompute,
         }
+
+
+def _recompute(backbone):
+    blocks = [layer for layer in backbone.layers if isinstance(layer, Block)]
+    if not blocks:
+        raise ValueError(
+            "What is computed again are the blocks of this package's ResNets. "
+            f"Received: recompute=True, backbone={backbone.name} without such blocks. Take a "
+            'ResNet such as "resnet50", or smaller batches.'
+        )
+    for block in blocks:
+        block.recompute = True
 
 
 def _small_logits(image, backbone, pyramid_pooling, head, auxiliary_head=None, training=None):

@@ -11,6 +11,7 @@ from keras_psp.layers.bilinear_upsample import Strips
 from keras_psp.losses import SparseCategoricalCrossentropy
 from keras_psp.metrics import PixelAccuracy
 from keras_psp.models import SimpleSegmentationNet
+from keras_psp.optimizers import SGD
 
 numpy = keras.ops.convert_to_numpy
 
@@ -140,6 +141,38 @@ def test_who_computes_a_loss_of_his_own_gets_logits_of_the_images_size(tiny_back
     model.compile(run_eagerly=keras.backend.backend() != "jax")
     model.train_on_batch(image(33, 40, batch=2), np.zeros((2, 33, 40), int))
     assert shapes[-1] == {"logits": (2, 33, 40, 5), "auxiliary": (2, 33, 40, 5)}
+
+
+@pytest.mark.parametrize("policy, digits", [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
+def test_what_is_computed_again_is_the_same(image, rng, policy, digits):
+    x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
+    keras.config.set_dtype_policy(policy)
+    try:
+        models = [
+            PSPNet("resnet18", 5, backbone_weights=None, dropout=0.0, recompute=recompute)
+            for recompute in (False, True)
+        ]
+    finally:
+        keras.config.set_dtype_policy("float32")
+    models[1].set_weights(models[0].get_weights())
+    before, losses = models[0].get_weights(), []
+    for model in models:
+        model.backbone.get_layer("stage2_block1").batch_normalizations[0].trainable = False
+        model.compile(SGD(0.01))
+        losses.append([float(model.train_on_batch(x, y)[0]) for _ in range(2)])
+    assert losses[1] == pytest.approx(losses[0], rel=digits)
+    # The weights' steps, and those of the moving statistics, which are to move once in a step.
+    for start, kept, again in zip(before, *(m.get_weights() for m in models), strict=True):
+        steps = kept - start, again - start
+        np.testing.assert_allclose(*steps, rtol=digits, atol=digits * np.abs(steps[0]).max() + 1e-6)
+    assert PSPNet.from_config(models[1].get_config()).recompute
+
+
+def test_only_blocks_can_be_computed_again(tiny_backbone):
+    with pytest.raises(
+        ValueError, match=r"blocks of this package.*Received: recompute=True.*ResNet"
+    ):
+        PSPNet(tiny_backbone, recompute=True)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph of TensorFlow")
