@@ -145,7 +145,7 @@ class Strips:
         align_corners: See `BilinearUpsample`.
     """
 
-    NUMBERS = 2**21  # in a strip, about
+    NUMBERS = 2**20  # in a strip, about
 
     def __init__(self, x, new_size, align_corners):
         batch, *self.size, self.channels = ops.shape(x)
