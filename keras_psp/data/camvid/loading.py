@@ -4,7 +4,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from keras_psp.classes import CAMVID, CAMVID_MERGINGS, LabelValues
+from keras_psp.data.camvid import release
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, SPLITS, camvid_coding, find_camvid
 from keras_psp.data.pipeline import load_splits
 from keras_psp.data.samples import LabelCoding, Sample
@@ -89,6 +92,9 @@ def load_camvid(
     for name in [split] if isinstance(split, str) else split:
         check_name("split", name, SPLITS)
     folder = data_dir or os.environ.get(FOLDER_VARIABLE)
+    if not folder and keras.backend.backend() != "tensorflow":
+        release.check_merging(merging)
+        folder = release.download()
 
     def find(name: str) -> tuple[list[Sample], LabelCoding]:
         if not folder:
