@@ -66,10 +66,13 @@ def load_camvid(
             where bilinear resizing starts to skip pixels. `False` is the course's convention.
 
     Returns:
-        A `tf.data.Dataset` of (image, label), or a list of them for a list of splits. Images are
-        float32 `(batch, height, width, 3)`, RGB 0–255; labels int32 `(batch, height, width)`, 0–10
-        in the order of `keras_psp.classes.CAMVID_CLASSES`, 255 void. `len()` is the number of
-        batches; `class_names`, `class_colors` and `sample_names` are attributes.
+        Batches of (image, label), or a list of such data for a list of splits: a `tf.data.Dataset`
+        on the TensorFlow backend, `keras_psp.data.Batches` (a `keras.utils.PyDataset`, which needs
+        no TensorFlow) on the others, with the same order and the same views. Images are float32
+        `(batch, height, width, 3)`, RGB 0–255; labels int32 `(batch, height, width)`, 0–10 in the
+        order of `keras_psp.classes.CAMVID_CLASSES`, 255 void. `len()` is the number of batches;
+        `class_names`, `class_colors` and `sample_names` are attributes. `fit` of this package's
+        models sets the epoch, on which order and views depend; elsewhere `set_epoch(number)` does.
 
     Raises:
         ValueError: If there is no such split or option, if the folder has none of the layouts, or
