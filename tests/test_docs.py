@@ -135,7 +135,7 @@ def commands():
         text = file.read_text()
         shell = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         for code in [*shell, *re.findall(r"`([^`\n]+)`", text)]:
-            yield from re.findall(r"^(?:.*&& )?keras-psp (.+)", code, re.MULTILINE)
+            yield from re.findall(r"^(?:.*&& )?keras-psp (\w.+)", code, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
