@@ -53,13 +53,15 @@ and for a trained one, which is the paper's case."""
 
 
 def answer_at_once() -> None:
-    """Answers the console script where that takes no Keras: `--help`, `--version`, wrong usage.
+    """Answers what is asked of the console script, where that takes no Keras, and ends the process.
 
-    The script imports its function, and with it the whole package, since Keras finds no class of a
-    saved model that was not imported. So this is called by the package, before it imports the rest;
-    it ends the process, or does nothing. In other programs it does nothing either.
+    That is `--help`, `--version` and wrong usage. The script imports its function, and thereby the
+    whole package, which cannot wait until something of it is used: of a saved model, Keras finds
+    only classes that were imported. So the package calls this before it imports the rest. With any
+    other arguments, and in other programs, it does nothing.
     """
-    if Path(sys.argv[0]).name in ("keras-psp", "keras-psp.exe"):
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    if program in ("keras-psp", "keras-psp.exe"):
         parse()
 
 
