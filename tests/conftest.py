@@ -1,5 +1,8 @@
 """What several tests need: real CamVid where it is at hand, and tiny data sets made on the spot."""
 
+# As users do: before Keras, which imports TensorFlow.
+import keras_psp  # noqa: F401  # isort: skip
+
 import gc
 import runpy
 from pathlib import Path

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_psp import onednn
 from keras_psp.layers.bilinear_upsample import upsampled_argmax
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
@@ -128,6 +129,7 @@ class SegmentationModel(keras.Model):
                 layers became trainable after `compile`, or under a strategy that Keras 3 cannot
                 train with.
         """
+        onednn.say_if_off()
         _check_strategy(self)
         for data in (x, kwargs.get("validation_data")):
             _check_classes(data, self.num_classes)
