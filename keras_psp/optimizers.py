@@ -20,8 +20,11 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     How long a run is only `fit` knows. A segmentation model of this package fills in
     `total_steps` where it is `None` when its `fit` begins, also with an optimiser of Keras:
     `keras.optimizers.AdamW(keras_psp.optimizers.PolynomialDecay(1e-3))`. Outside of such a run,
-    as in `train_on_batch`, the rate is `base`. `compile` makes the length a variable of the
-    optimiser, so that every `fit` uses the same compiled step.
+    as in `train_on_batch`, the rate is `base`.
+
+    `compile` makes the length a variable of the optimiser, so that every `fit` uses the same
+    compiled step. A file that is written during a run holds it, too, and counts until the next
+    `fit` or `train_on_batch`.
 
     Args:
         base: Learning rate of the first step.
@@ -68,9 +71,10 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
             return self
         if run is None and optimizer.built:
             raise ValueError(
-                "The length of a run comes before what `build` adds to an optimizer's variables, "
-                f"whose order is that of a file. Received: optimizer={optimizer.name}, which is "
-                "built. Make another one with this schedule, and compile before you build it."
+                "The length of the run becomes a variable of the optimizer before those that "
+                "`build` adds, for files keep them in this order. "
+                f"Received: optimizer={optimizer.name}, which is built. "
+                "Make another one with this schedule, and compile before you build it."
             )
         # A copy, because a schedule may be given to several optimisers.
         schedule = copy.copy(self)

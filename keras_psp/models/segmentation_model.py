@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from keras_psp import onednn
@@ -64,7 +63,8 @@ class SegmentationModel(keras.Model):
             **kwargs: What `keras.Model.compile` takes.
 
         Raises:
-            ValueError: Under a strategy that Keras 3 cannot train with.
+            ValueError: Under a strategy that Keras 3 cannot train with, or if `fit` is to fill in
+                the schedule of an optimizer that was built before it was compiled.
         """
         _check_strategy(self)
         self._compiled_by_fit = False
@@ -337,7 +337,8 @@ class _ClassWeights:
 
     def __init__(self, num_classes: int):
         self.variable = keras.Variable(
-            np.ones(num_classes),
+            "ones",
+            shape=(num_classes,),
             dtype="float32",
             trainable=False,
             aggregation="only_first_replica",
