@@ -156,9 +156,11 @@ def main():
     step = statistics.median(call[0] for call in meter.calls["training steps"])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024  # In KiB on Linux.
     print(f"\n{contest.machine()}\nkeras-psp train {' '.join(options)}".rstrip())
-    table = [["part", "calls", "s", "share", "first call, s", "user, s", "system, s", "page faults"]]
+    titles = ["part", "calls", "s", "share", "first call, s", "user, s", "system, s"]
+    table = [[*titles, "page faults"]]
     for name, row in sorted(rows.items(), key=lambda item: -item[1]["seconds"]):
-        cells = [str(row["calls"]), f"{row['seconds']:.1f}", f"{row['seconds'] / total['seconds']:.1%}"]
+        share = row["seconds"] / total["seconds"]
+        cells = [str(row["calls"]), f"{row['seconds']:.1f}", f"{share:.1%}"]
         cells += [f"{row['first_call']:.2f}", f"{row['user']:.1f}", f"{row['system']:.1f}"]
         table.append([name, *cells, f"{row['faults']:,.0f}"])
     cells = [f"{total['seconds']:.1f}", "", "", f"{total['user']:.1f}", f"{total['system']:.1f}"]
