@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from keras_psp.layers.bilinear_upsample import interpolation_matrix
+from keras_psp.layers.convolution import convolve
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -76,7 +77,7 @@ class PyramidConv2D(keras.layers.Conv2D):
         # Split, not sliced: the gradient of each slice would be as large as the whole kernel.
         ends = itertools.accumulate(x.shape[-1] for x in inputs[:-1])
         kernel, *kernels = ops.split(ops.cast(self.kernel, features.dtype), list(ends), axis=2)
-        outputs = ops.conv(features, kernel, padding="same", data_format="channels_last")
+        outputs = convolve(features, kernel)
         for level, kernel in zip(levels, kernels, strict=True):
             outputs += self._convolve_upsampled(level, kernel, features)
         if self.use_bias:

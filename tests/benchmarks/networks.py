@@ -74,7 +74,12 @@ def _keras(spec, images, labels):
     else:
         if spec.get("half"):
             keras.config.set_dtype_policy("mixed_bfloat16")
-        model = keras_psp.PSPNet(spec["variant"], spec["classes"], backbone_weights=None)
+        model = keras_psp.PSPNet(
+            spec["variant"],
+            spec["classes"],
+            backbone_weights=None,
+            output_stride=spec.get("output_stride", 8),
+        )
         if "weights" in spec:
             model.load_weights(spec["weights"])
         model.compile()

@@ -1,26 +1,32 @@
 """Does the network ever wait for its data, and would a PyTorch DataLoader bring it sooner?
 
     python tests/benchmarks/pipeline.py path/of/CamVid --json pipeline.json
+    python tests/benchmarks/pipeline.py path/of/CamVid --only waiting views files --backends jax
 
-The first table has, for several settings, what the pipeline makes (the first epoch and the second),
-what the network takes from a batch that lies ready, and what it takes from the pipeline. Where all
-work is done by the same cores, the best that both can reach together is
-1 / (1 / pipeline + 1 / network): the last column says how much of that is reached. On a GPU, it
-should be near the network's own rate.
+`waiting`: training steps fed by `load_camvid` beside steps on a batch that lies ready as arrays,
+each in a process of its own, in turns. Where all work is done by the same cores, what the loader
+takes is missing in the steps. On a GPU, it should not be.
 
-The second table has the PSPNet authors' augmentation in our pipeline and in a DataLoader, there
-with OpenCV as in their code (written out from its description), beside what training
-PSPNet-ResNet-50 takes on the same cores. The DataLoader reads its files in every epoch, as the
-authors do, or has decoded frames in memory, as ours; with 0, 1 and 2 workers. One pass of each in
-turns, so that what else the machine does strikes all of them; ratios are taken within a round.
+`views`: how many views of 360×480 the loader makes a second, for each core, on each backend: it is
+a `tf.data.Dataset` on TensorFlow and a `keras.utils.PyDataset` on the others.
+
+`files`: the same of images of 1024×2048 that are read from their files in every epoch, as where a
+split does not fit into memory. They are drawn on the spot.
+
+`loaders`: the PSPNet authors' augmentation in our pipeline and in a DataLoader, there with OpenCV
+as in their code (written out from its description), beside what training PSPNet-ResNet-50 takes on
+the same cores. The DataLoader reads its files in every epoch, as the authors do, or has decoded
+frames in memory, as ours; with 0, 1 and 2 workers. One pass of each in turns, so that what else the
+machine does strikes all of them; ratios are taken within a round.
 """
 
 import argparse
-import json
+import contextlib
+import itertools
 import os
-import platform
 import random
 import statistics
+import tempfile
 import time
 from pathlib import Path
 
@@ -28,18 +34,24 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import keras_psp
 
+import contest
 import cv2
-import keras
+import feeding
 import torch
+from PIL import Image
 
+from keras_psp.classes import CAMVID
+from keras_psp.data.street_scenes import street_scene
+
+BACKENDS = ("tensorflow", "jax", "torch")
 SETTINGS = [
-    {"image_size": (180, 240), "augment": None},
-    {"image_size": (180, 240), "augment": "flip"},
-    {"image_size": (180, 240), "augment": "authors"},
-    {"image_size": (360, 480), "augment": "scratch", "crop_size": (240, 320)},
+    {"image_size": (120, 160), "batch_size": 4, "augment": "flip"},  # as `keras-psp train` has it
+    {"image_size": (180, 240), "batch_size": 8, "augment": "authors"},
+    {"image_size": (360, 480), "batch_size": 8, "augment": "scratch", "crop_size": (240, 320)},
 ]
+LARGE, CROP = (1024, 2048), (473, 473)
 SOURCES = [(360, 480), (240, 320)]
-"""Sizes of the frames of which the second table's views are taken."""
+"""Sizes of the frames of which the views of `loaders` are taken."""
 
 VIEW = (240, 320)
 WORKERS = (0, 1, 2)
@@ -122,15 +134,6 @@ def loader(folder, size, in_memory, workers, batch_size):
     return batches
 
 
-class Stopwatch(keras.callbacks.Callback):
-    """Times an epoch without its first step, in which the network may still be compiled."""
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.end = time.perf_counter()
-        if batch == 0:
-            self.start = self.end
-
-
 def pipeline_rate(data, batch_size):
     start = time.perf_counter()
     steps = sum(1 for _ in data)
@@ -138,33 +141,104 @@ def pipeline_rate(data, batch_size):
 
 
 def network_rate(model, data, batch_size, steps):
-    watch = Stopwatch()
-    model.fit(data, steps_per_epoch=steps, callbacks=[watch], verbose=0)
-    return (steps - 1) * batch_size / (watch.end - watch.start)
+    return steps * batch_size / feeding.fed(model, data, steps)()["seconds"]
 
 
 def table_of_waiting(args):
-    names = ["epoch 1", "epoch 2", "network", "both", "of the best possible"]
-    print("images per second".ljust(36), *(f"{name:>10}" for name in names))
+    about = {"imports": ["keras_psp"], "loader": "load_camvid", "steps": args.steps}
+    about |= {"backbone": args.backbone}
+    lines = [["images a second", "backend", "steps on arrays", "steps fed by the loader", "ratio"]]
     results = {}
-    for setting in SETTINGS:
-        start = time.perf_counter()
-        data = keras_psp.load_camvid(
-            "train", batch_size=args.batch_size, data_dir=args.camvid, seed=1, **setting
-        )
-        loading = time.perf_counter() - start
-        first, second = (pipeline_rate(data, args.batch_size) for _ in range(2))
-        model = keras_psp.PSPNet(args.backbone, backbone_weights=None, output_stride=16)
-        model.compile(metrics=None)
-        ready = data.take(1).cache().repeat()
-        alone = network_rate(model, ready, args.batch_size, args.steps)
-        fed = network_rate(model, data.repeat(), args.batch_size, args.steps)
-        best = 1 / (1 / second + 1 / alone)
-        size = "x".join(map(str, setting.get("crop_size", setting["image_size"])))
-        name = f"{size}, {setting['augment'] or 'not augmented'} (loaded in {loading:.1f} s)"
-        rates = (first, second, alone, fed)
-        print(f"{name:36}", *(f"{rate:10.1f}" for rate in rates), f"{fed / best:9.0%}", flush=True)
-        results[name] = dict(zip(names, (*rates, fed / best), strict=True))
+    for backend, setting in itertools.product(args.backends, SETTINGS):
+        size = setting.get("crop_size", setting["image_size"])
+        spec = {**about, "size": size, "batch_size": setting["batch_size"]}
+        spec["options"] = {**setting, "split": "train", "data_dir": args.camvid}
+        with contextlib.ExitStack() as stack:
+            contenders = [
+                stack.enter_context(
+                    contest.Contender(feeding.__file__, {**spec, "work": work}, backend)
+                )
+                for work in ("steps on arrays", "steps fed by the loader")
+            ]
+            for one in contenders:
+                one.step()  # What is slow but once is over.
+            seconds, _ = contest.turns(contenders, args.rounds)
+        images = args.steps * setting["batch_size"]
+        rates = [f"{images / statistics.median(each):.1f}" for each in seconds]
+        name = f"{size[0]}×{size[1]}, batches of {setting['batch_size']}, {setting['augment']}"
+        lines.append([name, backend, *rates, contest.ratio(*seconds)])
+        print("  ".join(lines[-1]), flush=True)
+        results[f"{name}, {backend}"] = seconds
+    contest.table(lines)
+    return results
+
+
+def table_of_views(args):
+    views = {
+        f"360×480, {augment}": {
+            "loader": "load_camvid",
+            "options": {
+                "split": "train",
+                "image_size": (360, 480),
+                "augment": augment,
+                "data_dir": args.camvid,
+            },
+        }
+        for augment in ("flip", "authors", "scratch")
+    }
+    return compare_reading(args, views)
+
+
+def table_of_files(args):
+    with tempfile.TemporaryDirectory() as folder:
+        draw_split(Path(folder), args.images)
+        options = {"folder": folder, "split": "train", "image_size": LARGE, "cache": False}
+        files = {
+            f"{LARGE[0]}×{LARGE[1]} from files, {augment}, crops of {CROP[0]}×{CROP[1]}": {
+                "loader": "load_folder",
+                "options": {**options, "augment": augment, "crop_size": CROP},
+            }
+            for augment in ("flip", "authors")
+        }
+        return compare_reading(args, files)
+
+
+def draw_split(folder, count):
+    for name in ("images", "labels"):
+        (folder / "train" / name).mkdir(parents=True)
+    (folder / "classes.txt").write_text("\n".join(CAMVID.names))
+    for number in range(count):
+        for name, pixels in zip(("images", "labels"), street_scene(number, LARGE), strict=True):
+            file = folder / "train" / name / f"{number}.png"
+            Image.fromarray(pixels).save(file, compress_level=1)
+
+
+def compare_reading(args, rows):
+    """A pass over each of these by each backend's loader in turns, beside TensorFlow's."""
+    backends = list(dict.fromkeys(["tensorflow", *args.backends]))
+    titles = ["images", "backend", "a second and core", "a second of processor time"]
+    lines = [[*titles, "of tf.data's (lowest … highest)"]]
+    results = {}
+    for name, row in rows.items():
+        spec = {"imports": ["keras_psp"], "work": "reading", "batch_size": 4, **row}
+        with contextlib.ExitStack() as stack:
+            contenders = [
+                stack.enter_context(contest.Contender(feeding.__file__, spec, backend))
+                for backend in backends
+            ]
+            rounds = [[one.step() for one in contenders] for _ in range(args.rounds)]
+        results[name] = dict(zip(backends, zip(*rounds, strict=True), strict=True))
+        for backend, answers in results[name].items():
+            passes = [answer["seconds"] for answer in answers]
+            busy = [answer["processor_s"] for answer in answers]
+            images = answers[0]["images"]
+            rates = [images / statistics.median(taken) for taken in (passes, busy)]
+            beside = [answer["seconds"] for answer in results[name]["tensorflow"]]
+            cells = [f"{rates[0] / os.cpu_count():.1f}", f"{rates[1]:.1f}"]
+            cells.append(contest.ratio(beside, passes))
+            lines.append([name, backend, *cells])
+            print("  ".join(lines[-1]), flush=True)
+    contest.table(lines)
     return results
 
 
@@ -219,32 +293,29 @@ def table_of_loaders(args, batch_size=4):
     }
 
 
-TABLES = {"loaders": table_of_loaders, "waiting": table_of_waiting}
+TABLES = {
+    "loaders": table_of_loaders,
+    "waiting": table_of_waiting,
+    "views": table_of_views,
+    "files": table_of_files,
+}
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("camvid", help="folder of CamVid, as SegNet's authors released it")
-    parser.add_argument("--only", choices=TABLES, help="one of the two tables")
-    parser.add_argument("--backbone", default="resnet18", help="network of the first table")
-    parser.add_argument("--batch-size", type=int, default=8, help="of the first table")
-    parser.add_argument("--steps", type=int, default=12, help="steps of the network to time")
-    parser.add_argument("--rounds", type=int, default=5, help="passes of each over the split")
+    parser.add_argument("--only", nargs="+", choices=TABLES, default=list(TABLES))
+    parser.add_argument("--backends", nargs="+", choices=BACKENDS, default=list(BACKENDS))
+    parser.add_argument("--backbone", default="resnet18", help="network that waits")
+    parser.add_argument("--steps", type=int, default=12, help="steps in a round of waiting")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of each table")
+    parser.add_argument("--images", type=int, default=24, help="number of large images")
     parser.add_argument("--network-steps", type=int, default=5, help="steps of ResNet-50 to time")
     parser.add_argument("--json", help="file for all that was measured")
     args = parser.parse_args()
-
-    machine = f"{platform.machine()}, {os.cpu_count()} cores, {time.strftime('%Y-%m-%d')}"
-    versions = (
-        f"Keras {keras.__version__} on {keras.backend.backend()}, PyTorch {torch.__version__}, "
-        f"OpenCV {cv2.__version__}"
-    )
-    print(f"{machine}; {versions}")
-    results = {"machine": machine, "versions": versions}
-    for name in [args.only] if args.only else TABLES:
-        results[name] = TABLES[name](args)
-    if args.json:
-        Path(args.json).write_text(json.dumps(results, indent=1))
+    print(contest.machine())
+    results = {name: TABLES[name](args) for name in args.only}
+    contest.write_json(args.json, results)
 
 
 if __name__ == "__main__":

@@ -44,9 +44,9 @@ def test_pooling_equals_pytorchs(rng, size, window, strides):
 
 
 @pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch's, on its first gradient
-@pytest.mark.parametrize("dilation", [2, 4])
+@pytest.mark.parametrize("dilation", [1, 2, 4])
 @pytest.mark.parametrize("direct", [True, False])
-def test_gradients_of_dilation_equal_pytorchs(rng, monkeypatch, dilation, direct):
+def test_gradients_equal_pytorchs(rng, monkeypatch, dilation, direct):
     torch = pytest.importorskip("torch")
     if not direct:  # As where TensorFlow was built without oneDNN.
         monkeypatch.setattr(convolution, "_dilates_directly", lambda dtype: False)
