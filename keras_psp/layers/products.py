@@ -1,6 +1,8 @@
 """Convolutions as matrix products, which is how TensorFlow learns fastest on a CPU."""
 
+import contextvars
 import functools
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,6 +12,10 @@ from keras import ops
 _INPUTS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], "float32")
 _TAPS = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], "float32") / 2
 _OUTPUTS = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], "float32")
+
+# Whether a model predicts. Its graph is not for others then, as an exported one is, for which a
+# convolution should look like one.
+PREDICTING: contextvars.ContextVar = contextvars.ContextVar("predicting", default=False)
 
 
 def convolve(x, kernel, dilation_rate: int):
@@ -57,11 +63,13 @@ def _learns_on_cpu() -> bool:
 
 
 def _pays(size, channels, filters, dilation_rate) -> bool:
-    """Whether a third of the multiplications is saved, those for the tiles included."""
+    """Whether three tenths of the multiplications are saved, tiles and kernel included."""
     (height, width), (rows, columns) = size, (len(_tiles(n, dilation_rate)) for n in size)
     direct = 9 * height * width * channels * filters
     tiles = 4 * rows * width * (height + 4 * columns) * (channels + filters)
-    return 16 * rows * columns * channels * filters + tiles < direct * 2 / 3
+    # The kernel's sixteen numbers come at the speed of memory, as if each took 32.
+    numbers = 16 * (rows * columns + 32) * channels * filters
+    return numbers + tiles < 0.7 * direct
 
 
 def _tiles(size, dilation_rate) -> list[int]:
@@ -91,57 +99,68 @@ def _winograd(x, kernel, dilation_rate):
     filters = kernel.shape[-1]
     rows_in, rows_out = _matrices(height, dilation_rate)
     columns_in, columns_out = _matrices(width, dilation_rate)
-    taps = np.einsum("it,ju->jitu", _TAPS, _TAPS).reshape(4, 4, 9)
+    taps = np.einsum("it,ju->ijtu", _TAPS, _TAPS).reshape(4, 4, 9)
 
-    def along_rows(matrices, x):
-        """(batch, height, width, n) to (4, batch · tiles, width, n)."""
+    def along_rows(matrix, x):
+        """(batch, height, width, n) to (batch · tiles, width, n)."""
         n = x.shape[-1]
-        x = tf.matmul(matrices[:, None], tf.reshape(x, (1, -1, height, width * n)))
-        return tf.reshape(x, (4, -1, width, n))
+        x = tf.matmul(matrix, tf.reshape(x, (-1, height, width * n)))
+        return tf.reshape(x, (-1, width, n))
 
     def along_columns(matrix, x):
-        """(4, batch · tiles, width, n) to (4, batch · tiles · tiles, n)."""
-        return tf.reshape(tf.matmul(matrix, x), (4, -1, x.shape[-1]))
+        """(batch · tiles, width, n) to (batch · tiles · tiles, n)."""
+        return tf.reshape(tf.matmul(matrix, x), (-1, x.shape[-1]))
 
     def back_along_columns(matrix, x):
-        x = tf.reshape(x, (4, -1, len(matrix), x.shape[-1]))
+        x = tf.reshape(x, (-1, len(matrix), x.shape[-1]))
         return tf.matmul(matrix, x, transpose_a=True)
 
-    def back_along_rows(matrices, x):
+    def back_along_rows(matrix, x):
         n = x.shape[-1]
-        x = tf.reshape(x, (4, -1, matrices.shape[1], width * n))
-        x = tf.add_n([tf.matmul(matrices[i], x[i], transpose_a=True) for i in range(4)])
-        return tf.reshape(x, (-1, height, width, n))
+        x = tf.reshape(x, (-1, len(matrix), width * n))
+        return tf.reshape(tf.matmul(matrix, x, transpose_a=True), (-1, height, width, n))
 
     def transformed(kernel, i):
         kernel = tf.matmul(taps[i], tf.reshape(kernel, (9, channels * filters)))
-        return tf.reshape(kernel, (4, channels, filters))
+        return tf.unstack(tf.reshape(kernel, (4, channels, filters)))
 
-    # One of four columns of a tile at a time, as all of them would take four times x's memory; and
-    # nothing is kept for the gradient, which is quicker computed again.
+    # One of a tile's sixteen numbers after the other, as all of them would take four times the
+    # memory; and nothing is kept for the gradients, which is quicker computed again.
+    after = tf.control_dependencies
+
     @tf.custom_gradient
     def convolved(x, kernel):
-        tall, y = along_rows(rows_in, x), tf.constant(0.0)
+        y = tf.constant(0.0)
         for i in range(4):
-            with tf.control_dependencies([y] if i else []):
-                products = tf.matmul(along_columns(columns_in[i], tall), transformed(kernel, i))
-                y += back_along_columns(columns_out[i], products)
+            with after([y]):
+                tall, weights = along_rows(rows_in[i], x), transformed(kernel, i)
+            row = tf.constant(0.0)
+            for j in range(4):
+                with after([row]):
+                    given = along_columns(columns_in[j], tall)
+                    row += back_along_columns(columns_out[j], tf.matmul(given, weights[j]))
+            y += back_along_rows(rows_out[i], row)
 
         def gradients(dy):
-            tall, tall_dy = along_rows(rows_in, x), along_rows(rows_out, dy)
             dx = dkernel = tf.constant(0.0)
             for i in range(4):
-                with tf.control_dependencies([dx, dkernel] if i else []):
-                    given = along_columns(columns_in[i], tall)
-                    wanted = along_columns(columns_out[i], tall_dy)
-                    both = tf.matmul(given, wanted, transpose_a=True)
-                    dkernel += tf.matmul(
-                        taps[i], tf.reshape(both, (4, channels * filters)), transpose_a=True
-                    )
-                    both = tf.matmul(wanted, transformed(kernel, i), transpose_b=True)
-                    dx += back_along_columns(columns_in[i], both)
-            return back_along_rows(rows_in, dx), tf.reshape(dkernel, kernel.shape)
+                with after([dx, dkernel]):
+                    tall, tall_dy = along_rows(rows_in[i], x), along_rows(rows_out[i], dy)
+                    weights = transformed(kernel, i)
+                row = tf.constant(0.0)
+                products: Any = []
+                for j in range(4):
+                    with after([row, *products]):
+                        given = along_columns(columns_in[j], tall)
+                        wanted = along_columns(columns_out[j], tall_dy)
+                        products.append(tf.matmul(given, wanted, transpose_a=True))
+                        wanted = tf.matmul(wanted, weights[j], transpose_b=True)
+                        row += back_along_columns(columns_in[j], wanted)
+                products = tf.reshape(tf.stack(products), (4, channels * filters))
+                dkernel += tf.matmul(taps[i], products, transpose_a=True)
+                dx += back_along_rows(rows_in[i], row)
+            return dx, tf.reshape(dkernel, kernel.shape)
 
-        return back_along_rows(rows_out, y), gradients
+        return y, gradients
 
     return convolved(x, kernel)

@@ -78,7 +78,9 @@ class PyramidConv2D(keras.layers.Conv2D):
             ends = itertools.accumulate(x.shape[-1] for x in inputs[:-1])
             kernels = ops.split(kernels[0], list(ends), axis=2)
         kernel, *kernels = kernels
-        outputs = products.convolve(features, kernel, 1) if training else None
+        outputs = None
+        if training or products.PREDICTING.get():
+            outputs = products.convolve(features, kernel, 1)
         if outputs is None:
             outputs = ops.conv(features, kernel, padding="same", data_format="channels_last")
         for level, kernel in zip(levels, kernels, strict=True):

@@ -81,10 +81,11 @@ def test_a_layer_learns_as_keras_own_does(rng, size):
         ((31, 41), 1024, 256, 1, True),
         ((31, 41), 512, 512, 4, True),
         ((31, 41), 128, 128, 1, False),  # Few channels: making the tiles costs too much,
-        ((270, 360), 2048, 512, 1, False),  # as it does on a large map.
+        ((270, 360), 2048, 512, 1, False),  # as it does on a large map,
+        ((9, 13), 512, 512, 4, False),  # and the kernel's numbers on a small one.
     ],
 )
-def test_large_convolutions_save_a_third(size, channels, filters, dilation, faster):
+def test_large_convolutions_save_multiplications(size, channels, filters, dilation, faster):
     assert products._pays(size, channels, filters, dilation) == faster
 
 
