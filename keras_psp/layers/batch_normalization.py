@@ -45,17 +45,22 @@ class BatchNormalization(keras.layers.BatchNormalization):
         super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
 
     def call(self, inputs, training=None, mask=None):
-        if not (training and self.trainable) or mask is not None:
-            return super().call(inputs, training=training, mask=mask)
-        outputs, mean, variance = self.normalized(inputs)
-        self.keep(mean, variance)
-        return outputs
+        if training and self.trainable and mask is None:
+            outputs, mean, variance = self.normalized(inputs)
+            self.keep(mean, variance)
+            return outputs
+        if self._is_one_operation(inputs) and mask is None:
+            return self._fused(inputs, self.moving_mean, self.moving_variance)[0]
+        return super().call(inputs, training=training, mask=mask)
 
     def normalized(self, inputs):
         """The outputs in training, and the batch's mean and variance, which `keep` is to get."""
-        fused = self.axis in (-1, 3) and self.scale and self.center and _replicas() == 1
-        if keras.backend.backend() == "tensorflow" and len(inputs.shape) == 4 and fused:
-            return self._fused(inputs)
+        if self._is_one_operation(inputs) and _replicas() == 1:
+            outputs, mean, variance, *_ = self._fused(inputs)
+            shape = ops.shape(inputs)
+            count = ops.cast(shape[0] * shape[1] * shape[2], "float32")
+            # The operation returns the unbiased variance; Keras keeps the biased one.
+            return outputs, mean, variance * (count - 1.0) / count
         # In half precision the sums would overflow.
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         mean, variance = self._moments(x, None)
@@ -72,23 +77,24 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
         self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
 
-    def _fused(self, inputs):
-        # One pass over memory forwards and one backwards, where the composed form takes a dozen.
+    def _is_one_operation(self, inputs):
+        last = self.axis in (-1, 3) and len(inputs.shape) == 4
+        return keras.backend.backend() == "tensorflow" and last and self.scale and self.center
+
+    def _fused(self, inputs, mean=None, variance=None):
+        # In training, one pass over memory forwards and one backwards, where the composed form
+        # takes a dozen; given mean and variance, a part of the convolution before it.
         import tensorflow as tf
 
-        shape = ops.shape(inputs)
-        count = ops.cast(shape[0] * shape[1] * shape[2], "float32")
-        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        return tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=tf.convert_to_tensor(self.gamma),
             offset=tf.convert_to_tensor(self.beta),
-            mean=tf.zeros([0]),
-            variance=tf.zeros([0]),
+            mean=tf.zeros([0]) if mean is None else tf.convert_to_tensor(mean),
+            variance=tf.zeros([0]) if variance is None else tf.convert_to_tensor(variance),
             epsilon=self.epsilon,
-            is_training=True,
+            is_training=mean is None,
         )
-        # The operation returns the unbiased variance; Keras keeps the biased one.
-        return outputs, mean, variance * (count - 1.0) / count
 
     def _moments(self, inputs, mask):
         if _replicas() == 1 or mask is not None:

@@ -6,6 +6,8 @@ import itertools
 import keras
 from keras import ops
 
+from keras_psp.layers import products
+
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PaddedConv2D(keras.layers.Conv2D):
@@ -60,6 +62,14 @@ class PaddedConv2D(keras.layers.Conv2D):
                 "Even padding needs an odd kernel. "
                 f"Received: kernel_size={kernel_size}. Use 1, 3, 5, 7, …"
             )
+
+    def call(self, inputs, training=None):
+        if training and set(self.strides) == {1} and self.groups == 1:
+            outputs = products.convolve(inputs, self.kernel, self.dilation_rate[0])
+            if outputs is not None:
+                outputs = outputs + self.bias if self.use_bias else outputs
+                return self.activation(outputs)
+        return super().call(inputs)
 
     def convolution_op(self, inputs, kernel):
         padding = self.padding

@@ -5,6 +5,7 @@ import itertools
 import keras
 from keras import ops
 
+from keras_psp.layers import products
 from keras_psp.layers.bilinear_upsample import interpolation_matrix
 from keras_psp.layers.convolution import convolve
 
@@ -70,14 +71,19 @@ class PyramidConv2D(keras.layers.Conv2D):
         super().build((*features[:-1], features[-1] + sum(level[-1] for level in levels)))
         self.input_spec = None
 
-    def call(self, inputs):
-        if not isinstance(inputs, (list, tuple)):
-            return super().call(inputs)
-        features, *levels = inputs
-        # Split, not sliced: the gradient of each slice would be as large as the whole kernel.
-        ends = itertools.accumulate(x.shape[-1] for x in inputs[:-1])
-        kernel, *kernels = ops.split(ops.cast(self.kernel, features.dtype), list(ends), axis=2)
-        outputs = convolve(features, kernel)
+    def call(self, inputs, training=None):
+        features, *levels = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        kernels = [ops.cast(self.kernel, features.dtype)]
+        if levels:
+            # Split, not sliced: the gradient of each slice would be as large as the whole kernel.
+            ends = itertools.accumulate(x.shape[-1] for x in inputs[:-1])
+            kernels = ops.split(kernels[0], list(ends), axis=2)
+        kernel, *kernels = kernels
+        outputs = None
+        if training or products.PREDICTING.get():
+            outputs = products.convolve(features, kernel, 1)
+        if outputs is None:
+            outputs = convolve(features, kernel)
         for level, kernel in zip(levels, kernels, strict=True):
             outputs += self._convolve_upsampled(level, kernel, features)
         if self.use_bias:

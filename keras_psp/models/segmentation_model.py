@@ -10,6 +10,7 @@ from keras import ops
 
 from keras_psp import onednn
 from keras_psp.layers.bilinear_upsample import upsampled_argmax
+from keras_psp.layers.products import PREDICTING
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
 from keras_psp.models.classifier import keep_layers
@@ -289,6 +290,13 @@ class SegmentationModel(keras.Model):
     def test_step(self, *args):
         with self._step():
             return super().test_step(*args)
+
+    def predict_step(self, *args):
+        token = PREDICTING.set(True)
+        try:
+            return super().predict_step(*args)
+        finally:
+            PREDICTING.reset(token)
 
     @contextlib.contextmanager
     def _step(self):

@@ -1,0 +1,166 @@
+"""Convolutions as matrix products, which is how TensorFlow learns fastest on a CPU."""
+
+import contextvars
+import functools
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+# Winograd's F(2, 3): of four neighbours, of a kernel's three taps, and of two outputs.
+_INPUTS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], "float32")
+_TAPS = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], "float32") / 2
+_OUTPUTS = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], "float32")
+
+# Whether a model predicts. Its graph is not for others then, as an exported one is, for which a
+# convolution should look like one.
+PREDICTING: contextvars.ContextVar = contextvars.ContextVar("predicting", default=False)
+
+
+def convolve(x, kernel, dilation_rate: int):
+    """A convolution with stride 1 and padding `"same"`, or `None` where another way is faster.
+
+    A 1×1 convolution is a matrix product, whose gradients take less time than the convolution's. A
+    3×3 convolution of many channels takes four products for each output instead of nine in
+    Winograd's form: for tiles of 2×2 outputs, the 4×4 inputs and the kernel become sixteen numbers
+    each, which are multiplied, and their products become the outputs. All three are linear, along
+    one axis after the other, so that each is a small matrix product, too; its matrix knows tiles,
+    padding and dilation.
+
+    Args:
+        x: Tensor `(batch, height, width, channels)`.
+        kernel: Tensor `(side, side, channels, filters)`.
+        dilation_rate: Dilation, the same in both directions.
+
+    Returns:
+        Tensor `(batch, height, width, filters)`, but for rounding that of the convolution; or
+        `None`.
+
+    Reference:
+        [Lavin and Gray, 2016](https://arxiv.org/abs/1509.09308), section 4.
+    """
+    if not _learns_on_cpu() or keras.backend.standardize_dtype(x.dtype) != "float32":
+        return None
+    kernel = ops.convert_to_tensor(kernel)
+    *side, channels, filters = kernel.shape
+    if side == [1, 1]:
+        products = ops.matmul(ops.reshape(x, (-1, channels)), kernel[0, 0])
+        return ops.reshape(products, (-1, *ops.shape(x)[1:3], filters))
+    size = x.shape[1:3]
+    if side == [3, 3] and None not in size and _pays(size, channels, filters, dilation_rate):
+        return _winograd(x, kernel, dilation_rate)
+    return None
+
+
+@functools.cache
+def _learns_on_cpu() -> bool:
+    if keras.backend.backend() != "tensorflow":
+        return False
+    import tensorflow as tf
+
+    return not tf.config.list_physical_devices("GPU")
+
+
+def _pays(size, channels, filters, dilation_rate) -> bool:
+    """Whether three tenths of the multiplications are saved, tiles and kernel included."""
+    (height, width), (rows, columns) = size, (len(_tiles(n, dilation_rate)) for n in size)
+    direct = 9 * height * width * channels * filters
+    tiles = 4 * rows * width * (height + 4 * columns) * (channels + filters)
+    # The kernel's sixteen numbers come at the speed of memory, as if each took 32.
+    numbers = 16 * (rows * columns + 32) * channels * filters
+    return numbers + tiles < 0.7 * direct
+
+
+def _tiles(size, dilation_rate) -> list[int]:
+    """Where the two outputs of each tile begin along an axis; they lie a dilation apart."""
+    step = 2 * dilation_rate
+    return [i for first in range(dilation_rate) for i in range(first, size, step)]
+
+
+def _matrices(size, dilation_rate):
+    """Of what tiles make of inputs, and of outputs' gradients: both (4, tiles, size)."""
+    tiles = _tiles(size, dilation_rate)
+    matrices = []
+    for transform, first in (_INPUTS, -1), (_OUTPUTS, 0):
+        matrix = np.zeros((4, len(tiles), size), "float32")
+        for i, column in enumerate(transform.T, first):
+            for tile, place in enumerate(tiles):
+                if 0 <= place + i * dilation_rate < size:  # Beyond the ends there are zeros.
+                    matrix[:, tile, place + i * dilation_rate] = column
+        matrices.append(matrix)
+    return matrices
+
+
+def _winograd(x, kernel, dilation_rate):
+    import tensorflow as tf
+
+    _, height, width, channels = x.shape
+    filters = kernel.shape[-1]
+    rows_in, rows_out = _matrices(height, dilation_rate)
+    columns_in, columns_out = _matrices(width, dilation_rate)
+    taps = np.einsum("it,ju->ijtu", _TAPS, _TAPS).reshape(4, 4, 9)
+
+    def along_rows(matrix, x):
+        """(batch, height, width, n) to (batch · tiles, width, n)."""
+        n = x.shape[-1]
+        x = tf.matmul(matrix, tf.reshape(x, (-1, height, width * n)))
+        return tf.reshape(x, (-1, width, n))
+
+    def along_columns(matrix, x):
+        """(batch · tiles, width, n) to (batch · tiles · tiles, n)."""
+        return tf.reshape(tf.matmul(matrix, x), (-1, x.shape[-1]))
+
+    def back_along_columns(matrix, x):
+        x = tf.reshape(x, (-1, len(matrix), x.shape[-1]))
+        return tf.matmul(matrix, x, transpose_a=True)
+
+    def back_along_rows(matrix, x):
+        n = x.shape[-1]
+        x = tf.reshape(x, (-1, len(matrix), width * n))
+        return tf.reshape(tf.matmul(matrix, x, transpose_a=True), (-1, height, width, n))
+
+    def transformed(kernel, i):
+        kernel = tf.matmul(taps[i], tf.reshape(kernel, (9, channels * filters)))
+        return tf.unstack(tf.reshape(kernel, (4, channels, filters)))
+
+    # One of a tile's sixteen numbers after the other, as all of them would take four times the
+    # memory; and nothing is kept for the gradients, which is quicker computed again.
+    after = tf.control_dependencies
+
+    @tf.custom_gradient
+    def convolved(x, kernel):
+        y = tf.constant(0.0)
+        for i in range(4):
+            with after([y]):
+                tall, weights = along_rows(rows_in[i], x), transformed(kernel, i)
+            row = tf.constant(0.0)
+            for j in range(4):
+                with after([row]):
+                    given = along_columns(columns_in[j], tall)
+                    row += back_along_columns(columns_out[j], tf.matmul(given, weights[j]))
+            y += back_along_rows(rows_out[i], row)
+
+        def gradients(dy):
+            dx = dkernel = tf.constant(0.0)
+            for i in range(4):
+                with after([dx, dkernel]):
+                    tall, tall_dy = along_rows(rows_in[i], x), along_rows(rows_out[i], dy)
+                    weights = transformed(kernel, i)
+                row = tf.constant(0.0)
+                products: Any = []
+                for j in range(4):
+                    with after([row, *products]):
+                        given = along_columns(columns_in[j], tall)
+                        wanted = along_columns(columns_out[j], tall_dy)
+                        products.append(tf.matmul(given, wanted, transpose_a=True))
+                        wanted = tf.matmul(wanted, weights[j], transpose_b=True)
+                        row += back_along_columns(columns_in[j], wanted)
+                products = tf.reshape(tf.stack(products), (4, channels * filters))
+                dkernel += tf.matmul(taps[i], products, transpose_a=True)
+                dx += back_along_rows(rows_in[i], row)
+            return dx, tf.reshape(dkernel, kernel.shape)
+
+        return y, gradients
+
+    return convolved(x, kernel)
