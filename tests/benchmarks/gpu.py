@@ -113,9 +113,12 @@ def peak_of(device):
 
 
 def largest_batch(batch, peak, memory, most):
-    """The largest batch that should fit, by doubling, if one of `batch` takes `peak` of memory."""
-    while 2 * batch <= most and (not memory or 2 * peak <= 0.95 * memory):
-        batch, peak = 2 * batch, 2 * peak
+    """The largest batch that should fit, by doubling, if one of `batch` takes `peak` of memory.
+
+    Where nobody knows the memory, it is `most`.
+    """
+    while 2 * batch <= most and (memory is None or 2 * peak <= 0.95 * memory):
+        batch, peak = 2 * batch, memory and 2 * peak
     return batch
 
 
@@ -149,7 +152,7 @@ class Program:
     def run(self):
         self.say(f"{self.results['machine']}; on {self.backend}")
         # Without a device nothing else is worth its time.
-        with self.process("look", self.left(self.args.only[0])) as one:
+        with self.process("look", self.left(self.args.only[-1])) as one:
             self.device = self.results["device"] = one.step()
         if self.device["platform"] != self.args.device:
             raise SystemExit(
