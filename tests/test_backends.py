@@ -14,12 +14,15 @@ from pathlib import Path
 import keras
 import pytest
 
+from keras_psp import street_scene
+
 ROOT = Path(__file__).parents[1]
 # All of the losses and scores, the contract of layers of each kind, what was worked out by hand,
 # PSPNet from training to a file and on the lecture's classifiers, segmenting, scoring, classifying.
 TESTS = [
     "tests/test_losses.py",
     "tests/test_metrics.py",
+    "tests/test_callbacks.py::test_order_and_views_go_on_too",
     "tests/test_evaluation.py::test_frames_of_any_size_are_scored_at_their_own",
     "tests/test_inference.py::test_the_courses_protocol_is_reproduced[size2-48-policy2]",
     "tests/layers/test_batch_normalization.py::test_a_mask_leaves_places_out",
@@ -68,13 +71,13 @@ sys.meta_path[:] = map(Finder, sys.meta_path)
 """
 
 
-def run(backend, code, without=()):
+def run(backend, code, without=(), folder=ROOT):
     if importlib.util.find_spec(backend) is None:
         pytest.skip(f"{backend} is not installed")
     environment = {**os.environ, "KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
     result = subprocess.run(
         [sys.executable, "-c", WITHOUT.format(packages=set(without)) + code],
-        cwd=ROOT,
+        cwd=folder,
         env=environment,
         capture_output=True,
         text=True,
@@ -96,6 +99,60 @@ def test_layers_losses_scores_and_pspnet(backend):
     output = run(backend, code, without=["tensorflow"])
     assert " passed" in output
     assert "no tests ran" not in output
+
+
+WITHOUT_TENSORFLOW = """
+import keras
+import numpy as np
+
+import keras_psp
+from keras_psp.cli import main
+from tests.train_distributed import make_model
+
+# The three lines, with a backbone that compiles quickly.
+train, val = keras_psp.load_street_scenes(["train", "val"], (33, 41), 4, num_images=8)
+assert isinstance(train, keras.utils.PyDataset) and isinstance(val, keras.utils.PyDataset)
+train, val = keras_psp.merge_classes([train, val], {"road": ["Road"], "sky": ["Sky"]}, "other")
+model = make_model()
+seen = []
+note = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(train.epoch))
+run = keras_psp.RunFolder("three", classes=keras_psp.classes.ClassList(train.class_names))
+history = model.fit(train, validation_data=val, epochs=2, verbose=0, callbacks=[note, run]).history
+assert seen == [0, 1] and len(history["val_mean_iou"]) == 2
+scores = model.evaluate(val, verbose=0, return_dict=True)
+result = keras_psp.evaluate(model, val, run.classes)
+assert abs(result.mean_iou - scores["mean_iou"]) < 1e-5
+assert [*result.names] == val.sample_names
+(one, *_), (other, *_) = keras_psp.segment(model, [image for image in val[0][0]]), val[0]
+assert one.shape == (33, 41)
+
+# The command line, on CamVid's folders.
+small = ["--backbone", "resnet18", "--backbone-weights", "none", "--output-stride", "32"]
+assert main(["train", "--data", "camvid", "--data-dir", "CamVid", "--run", "run", *small,
+             "--image-size", "33", "41", "--batch-size", "2", "--epochs", "1"]) == 0
+assert main(["evaluate", "run"]) == 0
+assert main(["predict", "run", "CamVid/val/0.png"]) == 0
+assert main(["data", "check", "CamVid"]) == 0
+"""
+
+
+@pytest.fixture
+def small_camvid(tmp_path, write_image):
+    for split in ("train", "val"):
+        for number in range(4):
+            image, label = street_scene(number, (36, 48))
+            write_image(tmp_path / "CamVid" / split / f"{number}.png", image)
+            write_image(tmp_path / "CamVid" / f"{split}annot" / f"{number}.png", label)
+    return tmp_path
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_training_needs_no_tensorflow(backend, small_camvid, monkeypatch):
+    monkeypatch.chdir(small_camvid)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    packages = ["tensorflow", "tensorflow_datasets"]
+    run(backend, WITHOUT_TENSORFLOW, without=packages, folder=small_camvid)
 
 
 @pytest.mark.parametrize("backend", ["jax", "torch"])

@@ -210,20 +210,20 @@ def rounded(file):
 
 
 def test_order_and_views_go_on_too(tmp_path):
-    pytest.importorskip("tensorflow")
-
-    def fit(folder, epochs):
+    def fit(folder, epochs, validation=False):
         # As in a process of its own: nothing remembers how often the data was seen.
         scenes = keras_psp.load_street_scenes("train", (12, 16), 2, num_images=4, augment="flip")
         model = Tiny(num_classes=11)
         # At one rate, which does not tell how long the run is.
         model.compile(SGD(0.01), run_eagerly=keras.backend.backend() == "tensorflow")
-        model.fit(scenes, epochs=epochs, verbose=0, callbacks=[RunFolder(folder)])
+        options = {"validation_data": scenes} if validation else {}
+        model.fit(scenes, epochs=epochs, verbose=0, callbacks=[RunFolder(folder)], **options)
         return weights(model)
 
     expected = fit(tmp_path / "whole", epochs=3)
     for epochs in (2, 3):
-        resumed = fit(tmp_path / "cut off", epochs)
+        # Nor does it matter who else looks at them.
+        resumed = fit(tmp_path / "cut off", epochs, validation=epochs == 2)
     assert_same(resumed, expected)
 
 

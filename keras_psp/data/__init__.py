@@ -1,5 +1,6 @@
 """Data: CamVid, own folders, augmentation, checks. TensorFlow is imported when it is used."""
 
+from keras_psp.data.batches import Batches as Batches
 from keras_psp.data.camvid.loading import load_camvid as load_camvid
 from keras_psp.data.checking import DataReport as DataReport
 from keras_psp.data.checking import check_data as check_data

@@ -8,6 +8,7 @@ numbers depend on a seed alone, however many threads draw them.
 
 import functools
 import itertools
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -15,11 +16,14 @@ import keras
 import numpy as np
 
 from keras_psp.classes import CAMVID, VOID
-from keras_psp.data.pipeline import Passes
+from keras_psp.data.tensors import Epochs
 from keras_psp.naming import check_name
 
 # Mean colour of ImageNet (RGB, 0-255): what a network that normalises by it sees as nothing.
 MEAN_COLOUR = (123.675, 116.28, 103.53)
+
+UNIFORMS = 6
+"""How many random numbers a view is made of."""
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -91,23 +95,34 @@ class RandomView(keras.layers.RandomRotation):
         batch, *size, _ = self.backend.shape(images)
         if seed is None:
             seed = self._get_seed_generator(self.backend._backend)
-        np_ = self.backend.numpy
+        # An augmentation brings numbers of its own, which belong to the samples.
+        numbers = seed.of_view() if isinstance(seed, _Numbers) else None
+        if numbers is None:
+            numbers = self.backend.random.uniform((batch, UNIFORMS), seed=seed)
+        return self._affine(
+            self.backend.numpy, numbers, [self.backend.cast(n, "float32") for n in size]
+        )
 
-        def draw(low: float = 0.0, high: float = 1.0) -> Any:
-            return self.backend.random.uniform((batch,), low, high, seed=seed)
+    def _affine(self, np_: Any, uniforms: Any, size: Sequence[Any]) -> dict[str, Any]:
+        """Returns the row and the column of the picture at (x, y) of the view: a·x + b·y + c.
 
-        scale = draw(*self.scale)
-        angle = np_.where(draw() < self.rotated, draw(-self.degrees, self.degrees), 0.0)
+        Args:
+            np_: NumPy, or a backend's functions of these names.
+            uniforms: Random numbers 0–1, float32 `(batch, UNIFORMS)`.
+            size: Height and width of the pictures, float32.
+        """
+        scaled, turned, angle, mirrored, *corners = (uniforms[:, i] for i in range(UNIFORMS))
+        scale = self.scale[0] + scaled * (self.scale[1] - self.scale[0])
+        angle = np_.where(turned < self.rotated, (2 * angle - 1) * self.degrees, 0.0)
         cos, sin = np_.cos(angle * (np.pi / 180)), np_.sin(angle * (np.pi / 180))
-        side = np_.where(draw() < self.mirrored, -1.0, 1.0)
+        side = np_.where(mirrored < self.mirrored, -1.0, 1.0)
 
         # Pixel p of the view is the point p·side/scale + start of the picture, relative to its
         # middle and with pixels at half-integers; this point is then turned and moved back.
         starts, middles = [], []
-        for length, view in zip(size, (self.height, self.width), strict=True):
-            length = self.backend.cast(length, "float32")
+        for corner, length, view in zip(corners, size, (self.height, self.width), strict=True):
             slack = np_.round(scale * length) - view
-            corner = np_.where(slack > 0, np_.floor(draw() * (slack + 1)), np_.floor(slack / 2))
+            corner = np_.where(slack > 0, np_.floor(corner * (slack + 1)), np_.floor(slack / 2))
             starts.append((corner + 0.5) / scale - length / 2)
             middles.append((length - 1) / 2)
         y, x = starts[0], side * starts[1]
@@ -115,6 +130,57 @@ class RandomView(keras.layers.RandomRotation):
             "rows": (side * sin / scale, cos / scale, sin * x + cos * y + middles[0]),
             "columns": (side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]),
         }
+
+    def on_arrays(
+        self, images: np.ndarray, masks: np.ndarray, numbers: "_Numbers"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Takes the views of NumPy arrays: the same pixels within 1, without a backend.
+
+        Args:
+            images: `(batch, height, width, 3)`, RGB, 0–255.
+            masks: uint8 `(batch, height, width)`.
+            numbers: Where the random numbers come from.
+
+        Returns:
+            Images, float32, and masks, uint8, of the view's size.
+        """
+        from PIL import Image
+
+        batch, height, width, _ = images.shape
+        size = np.float32(height), np.float32(width)
+        affine = self._affine(np, numbers.of_view(), size)
+        x, y = np.arange(self.width, dtype="float32"), np.arange(self.height, dtype="float32")
+        views = np.empty((batch, self.height, self.width, 3), np.float32)
+        new_masks = np.empty(views.shape[:3], np.uint8)
+        # A rim of one pixel is what all that lies outside looks like.
+        image = np.empty((height + 2, width + 2, 3), images.dtype)
+        image[:] = np.rint(MEAN_COLOUR)
+        mask = np.full(image.shape[:2], VOID, np.uint8)
+        for i in range(batch):
+            image[1:-1, 1:-1] = images[i]
+            mask[1:-1, 1:-1] = masks[i]
+            rows, columns = ([part[i] for part in affine[axis]] for axis in ("rows", "columns"))
+            row, column = (
+                np.clip(a * x + b * y[:, None] + (c + 1.5), 0, length + 1).astype(np.int32)
+                for (a, b, c), length in zip((rows, columns), (height, width), strict=True)
+            )
+            places = row * (width + 2) + column
+            new_masks[i] = mask.ravel().take(places)
+            if rows[0] == 0 and rows[1] == abs(columns[0]) == 1:  # No pixel lies between two.
+                views[i] = image.reshape(-1, 3).take(places, axis=0)
+                continue
+            # Pillow's pixels have their middles at half-integers.
+            data = [(a, b, c + 1.5 - (a + b) / 2) for a, b, c in (columns, rows)]
+            whole = image if image.dtype == np.uint8 else np.rint(np.clip(image, 0, 255))
+            view = Image.fromarray(whole.astype(np.uint8, copy=False)).transform(
+                (self.width, self.height),
+                Image.Transform.AFFINE,
+                [float(value) for line in data for value in line],
+                Image.Resampling.BILINEAR,
+                fillcolor=tuple(int(value) for value in MEAN_COLOUR),
+            )
+            np.add(np.asarray(view), np.float32(0.5), out=views[i])  # Pillow rounds down.
+        return views, new_masks
 
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
         if not training:
@@ -195,6 +261,31 @@ class RandomBlur(keras.layers.RandomGaussianBlur):
         if not training or transformation is None:
             return images
         return _compiled(self._blur, self.backend)(images, transformation)
+
+    def on_arrays(
+        self, images: np.ndarray, masks: np.ndarray, numbers: "_Numbers"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Blurs NumPy arrays; as `RandomView.on_arrays`, but float32 from float32."""
+        drawn = self.get_random_transformation(images, seed=numbers)
+        blurred = keras.ops.convert_to_numpy(drawn["should_apply_blur"])
+        images = images.astype(np.float32)
+        for axis, size in enumerate(self.kernel_size):
+            sigma = float(drawn["blur_factor"][axis])
+            kernel = np.exp(-0.5 * (np.arange(size // 2 + 1) / sigma) ** 2).astype(np.float32)
+            kernel /= 2 * kernel.sum() - 1
+            rim = [(size // 2, size // 2) if a == axis else (0, 0) for a in range(3)]
+            for i in np.flatnonzero(blurred):
+                padded = np.moveaxis(np.pad(images[i], rim, mode="reflect"), axis, 0)
+                length = images.shape[axis + 1]
+                view = np.moveaxis(images[i], axis, 0)
+                view *= kernel[0]
+                for shift in range(1, size // 2 + 1):
+                    before, after = (
+                        padded[start : start + length]
+                        for start in (size // 2 - shift, size // 2 + shift)
+                    )
+                    view += kernel[shift] * (before + after)
+        return images, masks
 
     def _blur(self, images: Any, transformation: Any) -> Any:
         np_ = self.backend.numpy
@@ -363,6 +454,8 @@ class Augmentation:
         self.seed = seed
         self.output_size = output_size
         self._calls = itertools.count()
+        # Layers of Keras are not made for several threads.
+        self._lock = threading.Lock()
         for layer in self.layers:
             if flaw := _flaw(layer, num_classes, input_size):
                 raise ValueError(
@@ -371,60 +464,123 @@ class Augmentation:
                     "layer that handles masks, such as keras.layers.RandomFlip, or a preset: "
                     f"{', '.join(PRESETS)}."
                 )
+        crop = [RandomView(*output_size, mirrored=0.0, dtype="float32")] if output_size else []
+        self._steps = [*self.layers, *crop]
+        self.num_views = sum(
+            isinstance(part, RandomView) for layer in self._steps for part in _parts(layer)
+        )
 
     def __call__(self, batch: dict[str, Any], seed: Any = None) -> dict[str, Any]:
-        """Augments one batch, on TensorFlow whatever Keras' backend.
+        """Augments one batch.
 
         Args:
             batch: `{"images": ..., "segmentation_masks": ...}`: images (batch, height, width, 3),
                 0-255, and integers (batch, height, width) or (batch, height, width, 1).
-            seed: The call's own number, an integer or a scalar tensor. By default the calls are
-                counted; inside a graph, where nothing counts, it must be given.
+            seed: The call's own number, an integer or, in a graph of TensorFlow, a scalar tensor.
+                By default the calls are counted; inside a graph, where nothing counts, it must be
+                given.
 
         Returns:
             A dictionary of the same keys: float32 images, 0-255; masks of the given rank and type.
+            Tensors on the TensorFlow backend, NumPy arrays on the others.
 
         Raises:
             ValueError: If called without a `seed` while a graph is built.
         """
-        import tensorflow as tf
-
+        on_tensorflow = keras.backend.backend() == "tensorflow"
         if seed is None:
-            if not tf.executing_eagerly():
+            if on_tensorflow and not _is_eager():
                 raise ValueError(
                     "In a graph every call of an augmentation needs its own seed. "
                     "Received: seed=None. Write `augment.map(dataset)` instead of "
                     "`dataset.map(augment)`, or pass a seed."
                 )
             seed = next(self._calls)
-        masks = tf.convert_to_tensor(batch["segmentation_masks"])
-        images, codes = self._run(
-            tf.convert_to_tensor(batch["images"]),
-            masks if masks.shape.rank == 4 else masks[..., None],
-            tf.cast(seed, tf.int64),
+        images, masks = map(
+            keras.ops.convert_to_tensor, (batch["images"], batch["segmentation_masks"])
         )
-        codes = codes if masks.shape.rank == 4 else codes[..., 0]
-        return {"images": images, "segmentation_masks": tf.cast(codes, masks.dtype)}
+        labels = masks[..., 0] if len(masks.shape) == 4 else masks
+        if on_tensorflow:
+            images, labels = self.on_tensors(images, labels, seed)
+        else:
+            images, labels = map(keras.ops.convert_to_numpy, (images, labels))
+            images, labels = self.on_arrays(images, labels, (seed,))
+        labels = labels[..., None] if len(masks.shape) == 4 else labels
+        return {"images": images, "segmentation_masks": keras.ops.cast(labels, masks.dtype)}
+
+    def on_tensors(self, images: Any, labels: Any, seed: Any, uniforms: Any = None) -> Any:
+        """Augments a batch of tensors, on TensorFlow.
+
+        Args:
+            images: `(batch, height, width, 3)`, 0–255.
+            labels: Integers `(batch, height, width)`.
+            seed: The batch's own number.
+            uniforms: Numbers 0–1, float32 `(batch, num_views, UNIFORMS)`: what the `RandomView` in
+                it are made of. By default they are drawn for the batch.
+
+        Returns:
+            The images, float32, and the labels.
+        """
+        return self._graph(images, labels, seed, uniforms)
 
     @functools.cached_property
-    def _run(self) -> Any:
-        # In a graph, Keras' layers compute with TensorFlow under every backend.
+    def _graph(self) -> Any:
         import tensorflow as tf
 
-        crop = RandomView(*self.output_size, mirrored=0.0) if self.output_size else None
+        def run(images: Any, labels: Any, seed: Any, uniforms: Any) -> Any:
+            key = tf.random.experimental.stateless_fold_in([self.seed, 0], tf.cast(seed, tf.int64))
+            given = [] if uniforms is None else tf.unstack(uniforms, axis=1)
 
-        def run(images: Any, masks: Any, seed: Any) -> Any:
-            key = tf.random.experimental.stateless_fold_in([self.seed, 0], seed)
-            for number, layer in enumerate([*self.layers, crop]):
-                if layer is crop and (crop is None or images.shape[1:3] == self.output_size):
-                    continue
-                seeds = _Seeds(tf.random.experimental.stateless_fold_in(key, number))
-                images, masks = _apply(layer, images, masks, seeds)
-            return tf.clip_by_value(tf.cast(images, tf.float32), 0.0, 255.0), masks
+            def apply(place: int, layer: keras.layers.Layer, images: Any, masks: Any) -> Any:
+                own = tf.random.experimental.stateless_fold_in(key, place)
+                return _apply(layer, images, masks, _GraphNumbers(own, given))
+
+            images, masks = self._run(images, labels[..., None], apply)
+            return tf.clip_by_value(tf.cast(images, tf.float32), 0.0, 255.0), masks[..., 0]
 
         return tf.function(run, autograph=False, reduce_retracing=True)
 
-    def map(self, dataset: Any, passes: Passes | None = None) -> Any:
+    def on_arrays(
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        seed: tuple[int, ...],
+        uniforms: np.ndarray | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Augments a batch of NumPy arrays, with whatever backend there is; as `on_tensors`.
+
+        What `RandomView` and `RandomBlur` do is done in NumPy and Pillow, by as many threads as
+        call this; other layers compute with Keras' backend on the processor, in turns.
+        """
+        entropy = [self.seed % 2**64, *seed]
+        if uniforms is None:
+            shape = len(images), self.num_views, UNIFORMS
+            uniforms = np.random.default_rng(entropy).random(shape, np.float32)
+        given = list(np.swapaxes(uniforms, 0, 1))
+
+        def apply(place: int, layer: keras.layers.Layer, images: Any, masks: Any) -> Any:
+            state = np.random.SeedSequence([*entropy, place]).generate_state(1)
+            numbers = _Numbers(int(state[0] >> 1), given)  # PyTorch has no more bits.
+            if isinstance(layer, RandomView | RandomBlur):
+                return layer.on_arrays(images, masks, numbers)
+            with self._lock:
+                result = _apply(layer, images, masks[..., None], numbers)
+            images, masks = map(keras.ops.convert_to_numpy, result)
+            return images, masks[..., 0].astype(np.uint8)
+
+        # Not on the accelerator, whose time is for the network.
+        with keras.device("cpu:0"):
+            images, labels = self._run(images, labels.astype(np.uint8), apply)
+        return np.clip(images, 0, 255, dtype=np.float32), labels
+
+    def _run(self, images: Any, labels: Any, apply: Callable) -> Any:
+        for place, layer in enumerate(self._steps):
+            is_crop = place == len(self.layers)
+            if not is_crop or tuple(images.shape[1:3]) != self.output_size:
+                images, labels = apply(place, layer, images, labels)
+        return images, labels
+
+    def map(self, dataset: Any) -> Any:
         """Augments a `tf.data.Dataset` of batches `(images, labels)`, several batches at a time.
 
         What the layers draw depends on the seed alone (not on TensorFlow's global one); each pass
@@ -433,36 +589,48 @@ class Augmentation:
         Args:
             dataset: Batches of images (batch, height, width, 3), 0-255, and of integer labels
                 (batch, height, width).
-            passes: What numbers the passes; by default they are counted from here on.
 
         Returns:
             The dataset of the augmented batches, of the same length.
         """
         import tensorflow as tf
 
-        def augment(batch: tuple[Any, Any], seed: Any) -> tuple[Any, Any]:
-            result = self({"images": batch[0], "segmentation_masks": batch[1]}, seed)
-            return result["images"], result["segmentation_masks"]
-
-        # Not `Dataset.random`, whose numbers depend on TensorFlow's global seed as well.
-        numbers = (passes or Passes()).numbers()
-        seeds = numbers.flat_map(
-            lambda number: tf.data.Dataset.counter().map(lambda place: 2**32 * number + place)
+        seeds = (
+            Epochs()
+            .numbers()
+            .flat_map(
+                lambda number: tf.data.Dataset.counter().map(lambda place: 2**32 * number + place)
+            )
         )
         seeds = seeds.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return tf.data.Dataset.zip(dataset, seeds).map(
-            augment, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True
+            lambda batch, seed: self.on_tensors(batch[0], batch[1], seed),
+            num_parallel_calls=tf.data.AUTOTUNE,
+            deterministic=True,
         )
 
 
-class _Seeds(keras.random.SeedGenerator):
-    """Stands in for a layer's seed generator: a key of the call, and a count within the call.
+class _Numbers(keras.random.SeedGenerator):
+    """Stands in for a layer's seed generator: the random numbers of one batch alone.
 
     Keras' own generators are variables that the calls of parallel threads race for.
     """
 
-    def __init__(self, key: Any):
+    def __init__(self, seed: int, given: list[Any]):
+        super().__init__(seed)
+        self.given = given
+
+    def of_view(self) -> Any:
+        """Returns the numbers of the next `RandomView` `(batch, UNIFORMS)`, if they are given."""
+        return self.given.pop(0) if self.given else None
+
+
+class _GraphNumbers(_Numbers):
+    """The same in a graph of TensorFlow, where the batch's number is a tensor."""
+
+    def __init__(self, key: Any, given: list[Any]):
         self.key = key
+        self.given = given
         self.count = itertools.count()
 
     def next(self, ordered: bool = True) -> Any:
@@ -471,12 +639,23 @@ class _Seeds(keras.random.SeedGenerator):
         return tf.random.experimental.stateless_fold_in(self.key, next(self.count))
 
 
+def _is_eager() -> bool:
+    import tensorflow as tf
+
+    return tf.executing_eagerly()
+
+
+def _parts(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """Returns a layer and those in it."""
+    return layer._flatten_layers()
+
+
 def _fills(layer: keras.layers.Layer) -> set[float]:
     """Returns what a layer, or the layers in it, give to masks where nothing of the picture is."""
     return {
         # KerasCV's layers make masks one-hot and fill all their channels alike: argmax says 0.
         0.0 if hasattr(part, "segmentation_classes") else float(part.fill_value)
-        for part in layer._flatten_layers()
+        for part in _parts(layer)
         # RandomErasing fills images alone.
         if hasattr(part, "fill_value") and not isinstance(part, keras.layers.RandomErasing)
     } or {0.0}
@@ -484,20 +663,21 @@ def _fills(layer: keras.layers.Layer) -> set[float]:
 
 def _counting(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
     """Returns the layers in it that must know the number of classes: KerasCV's."""
-    return [part for part in layer._flatten_layers() if getattr(part, "segmentation_classes", None)]
+    return [part for part in _parts(layer) if getattr(part, "segmentation_classes", None)]
 
 
-def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) -> tuple[Any, Any]:
-    """Applies one layer to images and masks, inside a graph."""
-    import tensorflow as tf
-
-    images, masks = tf.cast(images, tf.float32), tf.cast(masks, tf.float32)
+def _apply(
+    layer: keras.layers.Layer, images: Any, masks: Any, numbers: _Numbers
+) -> tuple[Any, Any]:
+    """Applies one layer to images and masks."""
+    ops = keras.ops
+    images, masks = ops.cast(images, "float32"), ops.cast(masks, "float32")
     (fill,) = _fills(layer)
     # A layer that fills with void itself can have the labels as they are.
-    codes = masks if fill == VOID else tf.where(masks == VOID, fill, masks + (1 + fill))
-    drawing = [part for part in layer._flatten_layers() if hasattr(part, "_get_seed_generator")]
+    codes = masks if fill == VOID else ops.where(masks == VOID, fill, masks + (1 + fill))
+    drawing = [part for part in _parts(layer) if hasattr(part, "_get_seed_generator")]
     for part in drawing:
-        part.__dict__["_get_seed_generator"] = lambda backend=None: seeds
+        part.__dict__["_get_seed_generator"] = lambda backend=None: numbers
     for part in _counting(layer):
         part.segmentation_classes += 1  # Void is one more.
     try:
@@ -507,33 +687,29 @@ def _apply(layer: keras.layers.Layer, images: Any, masks: Any, seeds: _Seeds) ->
             del part.__dict__["_get_seed_generator"]
         for part in _counting(layer):
             part.segmentation_classes -= 1
-    images, codes = (tf.cast(result[key], tf.float32) for key in ("images", "segmentation_masks"))
+    images, codes = (ops.cast(result[key], "float32") for key in ("images", "segmentation_masks"))
     if fill != VOID:
-        codes = tf.where(codes == fill, float(VOID), codes - (1 + fill))
+        codes = ops.where(codes == fill, float(VOID), codes - (1 + fill))
     return images, codes
 
 
 def _flaw(layer: keras.layers.Layer, num_classes: int, size: tuple[int, int]) -> str:
     """Returns why a layer does not keep labels exact, or nothing."""
-    import tensorflow as tf
-
     # Stripes of the first class, the last and void, elsewhere in each image: what mixes neighbours
     # or images makes other labels of them.
     given = (0, num_classes - 1, VOID)
     place = np.arange(size[1]) // 3 + np.arange(4)[:, None, None]
-    stripes = tf.constant(given, tf.float32)
-    masks = tf.tile(tf.gather(stripes, place % 3)[..., None], (1, size[0], 1, 1))
-    images = tf.fill((4, *size, 3), 128.0)
+    masks = np.array(given, np.float32)[place % 3].repeat(size[0], axis=1)[..., None]
+    images = np.full((4, *size, 3), 128, np.float32)
     try:
         for part in _counting(layer):
             if part.segmentation_classes < num_classes:
                 return f"it has segmentation_classes={part.segmentation_classes}, not {num_classes}"
-        if any(type(part).__name__ == "RandomElasticTransform" for part in layer._flatten_layers()):
+        if any(type(part).__name__ == "RandomElasticTransform" for part in _parts(layer)):
             return "it warps images and masks differently (a fault of Keras, 3.15 at least)"
         if len(fills := _fills(layer)) > 1:
             return f"its layers have several fill_value: {', '.join(map(str, sorted(fills)))}"
-        run = tf.function(lambda: _apply(layer, images, masks, _Seeds([1, 2])), autograph=False)
-        images, masks = run()
+        images, masks = map(keras.ops.convert_to_numpy, _tried(layer, images, masks))
     except Exception as error:
         return f"it fails on them: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
     if images.shape[:3] != masks.shape[:3]:
@@ -542,3 +718,15 @@ def _flaw(layer: keras.layers.Layer, num_classes: int, size: tuple[int, int]) ->
         found = ", ".join(f"{label:g}" for label in sorted(other)[:5])
         return f"it turns the labels {given} into {found}{', …' if len(other) > 5 else ''} as well"
     return ""
+
+
+def _tried(layer: keras.layers.Layer, images: np.ndarray, masks: np.ndarray) -> tuple[Any, Any]:
+    """Applies a layer as it will be applied: on TensorFlow in a graph."""
+    if keras.backend.backend() != "tensorflow":
+        with keras.device("cpu:0"):
+            return _apply(layer, images, masks, _Numbers(1, []))
+    import tensorflow as tf
+
+    # Arguments, so that nothing of them is computed while the graph is made.
+    run = tf.function(lambda x, y: _apply(layer, x, y, _GraphNumbers([1, 2], [])), autograph=False)
+    return run(images, masks)

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from keras_psp.classes import VOID, ClassList
+from keras_psp.data.batches import Batches
+from keras_psp.data.tensors import keep_attributes
 from keras_psp.naming import check_name
 
 
@@ -20,9 +22,9 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
             already stays it.
 
     Returns:
-        A `tf.data.Dataset` of the same images with labels of the new classes, or a list of them.
-        `class_names`, `class_colors` (each the colour of the first old class) and `sample_names`
-        are its attributes.
+        Data of the same kind, with the same images and with labels of the new classes, or a list of
+        them. `class_names`, `class_colors` (each the colour of the first old class) and
+        `sample_names` are attributes.
 
     Raises:
         ValueError: If the dataset does not know its classes, or if an old class is none of them or
@@ -71,11 +73,13 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
     for label, taken in enumerate(merged.values()):
         table[[old.index(name) for name in taken]] = label
 
-    import tensorflow as tf
+    if isinstance(data, Batches):
+        dataset = data.map(lambda images, labels: (images, table[labels]))
+    else:
+        import tensorflow as tf
 
-    dataset = data.map(lambda image, labels: (image, tf.gather(table, labels)))
+        dataset = data.map(lambda images, labels: (images, tf.gather(table, labels)))
+        keep_attributes(dataset, data)
     dataset.class_names = list(new.names)
     dataset.class_colors = list(new.colors)
-    for attribute in ("sample_names", "shuffled", "passes"):
-        setattr(dataset, attribute, getattr(data, attribute))
     return dataset

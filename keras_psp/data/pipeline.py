@@ -1,10 +1,12 @@
-"""From samples to batches: a `tf.data` pipeline that never waits for the disk.
+"""From samples to batches: nothing ever waits for the disk.
 
 Frames are decoded, checked and resized once, and kept in memory as bytes where they fit. Every
 epoch then only shuffles numbers, gathers a batch, augments it, and prepares the next one while
-the network works on this one.
+the network works on this one. `Split` describes all that; `tensors` and `batches` are its two ends.
 """
 
+import dataclasses
+import functools
 import itertools
 import math
 import os
@@ -13,9 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from keras_psp.classes import ClassList
+from keras_psp.data import augmentation as augmentations
+from keras_psp.data import tensors
+from keras_psp.data.batches import Batches
 from keras_psp.data.samples import LabelCoding, Sample
 
 CACHE_SHARE = 0.25
@@ -26,9 +32,6 @@ BYTES_PER_PIXEL = 4
 
 CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 """Where Linux says how much memory a container may use."""
-
-AUTOTUNE = -1
-"""`tf.data.AUTOTUNE`, without importing TensorFlow."""
 
 
 def make_dataset(
@@ -46,7 +49,7 @@ def make_dataset(
     drop_remainder: bool = False,
     antialias: bool | str = "auto",
 ):
-    """Returns a `tf.data.Dataset` of batches of (image, label) from samples.
+    """Returns batches of (image, label) from samples.
 
     Args:
         samples: The frames and label maps.
@@ -67,24 +70,19 @@ def make_dataset(
         antialias: Whether shrinking smooths; `"auto"`: where it is by more than a factor of two.
 
     Returns:
-        A dataset of known cardinality. Images are float32 `(batch, height, width, 3)`, RGB 0–255;
-        labels int32 `(batch, height, width)`, 255 void. Its attributes `class_names`,
-        `class_colors` and `sample_names` say what is in it, and `shuffled` whether the frames come
-        in another order than their names.
+        On the TensorFlow backend a `tf.data.Dataset` of known cardinality, elsewhere
+        `keras_psp.data.Batches`, a `keras.utils.PyDataset`: with the same order, the same numbers
+        behind every `RandomView`, and the same attributes. Images are float32
+        `(batch, height, width, 3)`, RGB 0–255; labels int32 `(batch, height, width)`, 255 void.
+        `class_names`, `class_colors` and `sample_names` say what is in it, `shuffled` whether the
+        frames come in another order than their names, and `set_epoch(number)` which epoch the next
+        pass is; by itself a `tf.data.Dataset` counts its passes, and `Batches` stay in epoch 0.
 
     Raises:
-        ValueError: If a file cannot be used. Without cache it is read later, in TensorFlow, which
-            then raises a `tf.errors.InvalidArgumentError` with this message in its own.
-        ImportError: If TensorFlow is not installed.
+        ValueError: If a file cannot be used. Without cache it is read later, on TensorFlow by
+            TensorFlow, which then raises a `tf.errors.InvalidArgumentError` with this message in
+            its own.
     """
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise ImportError(
-            "Batches are made by tf.data, whatever backend Keras computes with. Received: a Python "
-            "without TensorFlow. Install it (pip install tensorflow); Keras keeps its backend."
-        ) from error
-
     _check_positive("batch_size", batch_size)
     if image_size is None:
         size = samples[0].read(coding)[1].shape
@@ -102,84 +100,164 @@ def make_dataset(
             f"batch_size={batch_size}, {len(samples)} samples. Use smaller batches or "
             f"drop_remainder=False."
         )
-
-    def read(sample: Sample) -> tuple[np.ndarray, np.ndarray]:
-        image, label = sample.read(coding, image_size and size, antialias)
-        if label.shape != size:
-            raise ValueError(
-                f"Without image_size, all images must have one size. Received: {sample.name} of "
-                f"{label.shape}, {samples[0].name} of {size}. Pass image_size=(height, width)."
-            )
-        return image, label
-
-    passes = Passes()
-    numbers = tf.data.Dataset.range(len(samples))
-    if shuffle:
-        # Not `Dataset.shuffle`, whose order depends on TensorFlow's global seed as well.
-        numbers = passes.numbers().map(
-            lambda n: tf.random.experimental.stateless_shuffle(tf.range(len(samples)), [seed, n])
-        )
-        numbers = numbers.unbatch().apply(tf.data.experimental.assert_cardinality(len(samples)))
     if cache == "auto":
         cache = len(samples) * math.prod(size) * BYTES_PER_PIXEL <= CACHE_SHARE * _memory()
-    if cache:
-        images, labels = _read_all(samples, read, size)
-        dataset = numbers.batch(batch_size, drop_remainder)
-        dataset = dataset.map(lambda i: (tf.gather(images, i), tf.gather(labels, i)), AUTOTUNE)
-    else:
-
-        def frame(number):
-            image, label = tf.numpy_function(
-                lambda i: read(samples[i]), [number], (tf.uint8, tf.uint8), stateful=False
-            )
-            return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(label, size)
-
-        dataset = numbers.map(frame, AUTOTUNE).batch(batch_size, drop_remainder)
-
-    if augment is None:
-        dataset = dataset.map(lambda x, y: (_middle(x, output_size), _middle(y, output_size)))
-    else:
-        from keras_psp.data import augmentation
-
-        dataset = augmentation.get(
+    if augment is not None:
+        augment = augmentations.get(
             augment,
             output_size,
             seed,
             crop=crop_size is not None,
             num_classes=len(classes),
             input_size=size,
-        ).map(dataset, passes)
-
-    dataset = dataset.map(lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.int32)), AUTOTUNE)
-    dataset = dataset.prefetch(AUTOTUNE)
-    # As keras.utils.image_dataset_from_directory has it; datasets made from this one lack them.
-    dataset.class_names = list(classes.names)
-    dataset.class_colors = list(classes.colors)
-    dataset.sample_names = [sample.name for sample in samples]
-    dataset.shuffled = bool(shuffle)
-    dataset.passes = passes
+        )
+    split = Split(
+        samples,
+        coding,
+        size,
+        output_size,
+        batch_size,
+        augmentation=augment,
+        shuffle=bool(shuffle),
+        seed=seed,
+        cached=bool(cache),
+        drop_remainder=drop_remainder,
+        resized=image_size is not None,
+        antialias=antialias,
+    )
+    # As keras.utils.image_dataset_from_directory has it; a tf.data.Dataset made from this one
+    # lacks them.
+    about = {
+        "class_names": list(classes.names),
+        "class_colors": list(classes.colors),
+        "sample_names": [sample.name for sample in samples],
+        "shuffled": split.shuffle,
+    }
+    if keras.backend.backend() != "tensorflow":
+        return Batches(split.batches(), len(split), about)
+    epochs = tensors.Epochs()
+    dataset = tensors.make_dataset(split, epochs)
+    for name, value in {**about, "set_epoch": epochs.set}.items():
+        setattr(dataset, name, value)
     return dataset
 
 
-class Passes:
-    """Numbers the passes over a dataset.
+@dataclasses.dataclass(frozen=True)
+class Split:
+    """Which samples there are, in which order they come, and how they are seen.
 
-    What is derived from the number and a seed differs from pass to pass, and depends on nothing
-    else. A run that goes on after its epoch `n` sets `first` to `n`, so that order and views go on
-    as well.
+    A batch is a function of the seed, the epoch and its number in the epoch alone. Arguments as in
+    `make_dataset`, and
+
+    Args:
+        size: (height, width) of the frames.
+        output_size: That of the batches.
+        augmentation: An `Augmentation`, or `None`.
+        cached: Whether decoded frames stay in memory.
+        resized: Whether frames of other sizes are resized, or refused.
     """
 
-    def __init__(self) -> None:
-        self.first = 0
+    samples: Sequence[Sample]
+    coding: LabelCoding
+    size: tuple[int, int]
+    output_size: tuple[int, int]
+    batch_size: int
+    augmentation: augmentations.Augmentation | None
+    shuffle: bool
+    seed: int
+    cached: bool
+    drop_remainder: bool
+    resized: bool
+    antialias: bool | str
 
-    def numbers(self) -> Any:
-        """Returns a `tf.data.Dataset` of one number: `first` and how often it was iterated."""
-        import tensorflow as tf
+    def __len__(self) -> int:
+        full, rest = divmod(len(self.samples), self.batch_size)
+        return full + bool(rest and not self.drop_remainder)
 
-        before = itertools.count()
-        return tf.data.Dataset.from_generator(
-            lambda: [self.first + next(before)], output_signature=tf.TensorSpec((), tf.int64)
-        )
+    @property
+    def shape_of_uniforms(self) -> tuple[int, int]:
+        """How many random numbers a sample's views are made of: views, numbers for each."""
+        return self.augmentation.num_views if self.augmentation else 0, augmentations.UNIFORMS
+
+    def plan(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the samples' numbers in the order of an epoch, and what their views are made of.
+
+        Args:
+            epoch: Its number, 0 or more.
+
+        Returns:
+            int64 `(samples,)`, and float32 `(samples, *shape_of_uniforms)`, 0–1, in that order. A
+            sample's numbers do not depend on when its turn comes.
+        """
+        count, seed = len(self.samples), self.seed % 2**64
+        order = np.arange(count)
+        if self.shuffle:
+            order = np.random.default_rng([seed, epoch, 0]).permutation(count)
+        rng = np.random.default_rng([seed, epoch, 1])
+        return order, rng.random((count, *self.shape_of_uniforms), np.float32)[order]
+
+    def read(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads a frame and its label map, both uint8."""
+        sample = self.samples[number]
+        image, label = sample.read(self.coding, self.size if self.resized else None, self.antialias)
+        if label.shape != self.size:
+            raise ValueError(
+                f"Without image_size, all images must have one size. Received: {sample.name} of "
+                f"{label.shape}, {self.samples[0].name} of {self.size}. Pass image_size=(height, "
+                f"width)."
+            )
+        return image, label
+
+    def read_some(
+        self, numbers: Sequence[int] | np.ndarray, map: Callable = map
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Reads frames and label maps into two arrays; `map` may use threads."""
+        images = np.empty((len(numbers), *self.size, 3), np.uint8)
+        labels = np.empty((len(numbers), *self.size), np.uint8)
+
+        def fill(place: int, number: int) -> None:
+            images[place], labels[place] = self.read(number)
+
+        for _ in map(fill, itertools.count(), numbers):
+            pass
+        return images, labels
+
+    def read_all(self) -> tuple[np.ndarray, np.ndarray]:
+        """Reads everything, in threads (Pillow decodes without the GIL)."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            try:
+                return self.read_some(range(len(self.samples)), pool.map)
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+
+    def middle(self, batch: Any) -> Any:
+        """Cuts the output's size from the middle of a batch."""
+        height, width = self.output_size
+        top, left = (batch.shape[1] - height) // 2, (batch.shape[2] - width) // 2
+        return batch[:, top : top + height, left : left + width]
+
+    def batches(self) -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
+        """Returns the function of (epoch, index) that makes a batch of NumPy arrays."""
+        frames = self.read_all() if self.cached else None
+        plan = functools.lru_cache(2)(self.plan)
+
+        def make(epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+            order, uniforms = plan(epoch)
+            own = slice(index * self.batch_size, (index + 1) * self.batch_size)
+            numbers = order[own]
+            if frames:
+                images, labels = (part[numbers] for part in frames)
+            else:
+                images, labels = self.read_some(numbers)
+            if self.augmentation is None:
+                images, labels = self.middle(images), self.middle(labels)
+            else:
+                seed = epoch, index
+                images, labels = self.augmentation.on_arrays(images, labels, seed, uniforms[own])
+            return images.astype(np.float32, copy=False), labels.astype(np.int32)
+
+        return make
 
 
 def load_splits(
@@ -211,36 +289,8 @@ def load_splits(
     return datasets[0] if isinstance(split, str) else datasets
 
 
-def _middle(batch: Any, size: tuple[int, int]) -> Any:
-    """Cuts `size` from the middle of a batch."""
-    top, left = (batch.shape[1] - size[0]) // 2, (batch.shape[2] - size[1]) // 2
-    return batch[:, top : top + size[0], left : left + size[1]]
-
-
 def _is_auto(value: Any) -> bool:
     return isinstance(value, str) and value == "auto"
-
-
-def _read_all(samples: Sequence[Sample], read: Callable, size: tuple[int, int]) -> tuple[Any, Any]:
-    """Reads all samples into two tensors, in threads (Pillow decodes without the GIL)."""
-    import tensorflow as tf
-
-    images: Any = np.empty((len(samples), *size, 3), np.uint8)
-    labels = np.empty((len(samples), *size), np.uint8)
-
-    def fill(number: int) -> None:
-        images[number], labels[number] = read(samples[number])
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for _ in pool.map(fill, range(len(samples))):
-                pass
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
-    with tf.device("CPU:0"):  # Not on the accelerator, whose memory is for the network.
-        images = tf.convert_to_tensor(images)  # Copies, and so frees the array.
-        return images, tf.convert_to_tensor(labels)
 
 
 def _memory() -> float:

@@ -3,10 +3,11 @@
 from typing import Any
 
 import keras
+import numpy as np
 
 from keras_psp.classes import VOID
-
-ATTRIBUTES = ("class_names", "class_colors", "sample_names", "shuffled", "passes")
+from keras_psp.data.batches import Batches
+from keras_psp.data.tensors import keep_attributes
 
 
 def shard_batches(
@@ -65,6 +66,15 @@ def shard_batches(
     _check(data, batch_size, num_shards, index)
     share = batch_size // num_shards
 
+    if isinstance(data, Batches):
+
+        def filled(part, fill):
+            rest = [(0, 0)] * (part.ndim - 1)
+            return np.pad(part, [(0, batch_size - len(part)), *rest], constant_values=fill)
+
+        mine = slice(index * share, (index + 1) * share)
+        return data.map(lambda x, y: (filled(x, 0)[mine], filled(y, VOID)[mine]))
+
     import tensorflow as tf
 
     def own(part, fill):
@@ -74,9 +84,7 @@ def shard_batches(
 
     sharded = data.map(lambda images, labels: (own(images, 0), own(labels, VOID)))
     sharded = sharded.prefetch(tf.data.AUTOTUNE)
-    for attribute in ATTRIBUTES:
-        if hasattr(data, attribute):
-            setattr(sharded, attribute, getattr(data, attribute))
+    keep_attributes(sharded, data)
     return sharded
 
 
@@ -100,15 +108,17 @@ def _check(data: Any, batch_size: int, num_shards: int, index: int) -> None:
             "Processes must share a batch equally. "
             f"Received: batch_size={batch_size}, {num_shards} processes. Make it a multiple."
         )
-    spec = data.element_spec
+    spec = data[0] if isinstance(data, Batches) else data.element_spec
     if not isinstance(spec, tuple) or len(spec) != 2:
         raise ValueError(
             "Data to shard consists of (images, labels). "
             f"Received: elements of {spec}. Leave the rest out, or shard the data by hand."
         )
-    if spec[0].shape.rank != 4 or spec[0].shape[0] not in (None, batch_size):
+    shape = tuple(spec[0].shape)
+    is_last = isinstance(data, Batches) and len(data) == 1 and shape[0] < batch_size
+    if len(shape) != 4 or not (shape[0] in (None, batch_size) or is_last):
         raise ValueError(
             "Data is sharded batch by batch. Received: "
-            f"batch_size={batch_size}, images of shape {tuple(spec[0].shape)}. Pass the batch size "
+            f"batch_size={batch_size}, images of shape {shape}. Pass the batch size "
             "that the data was loaded with."
         )

@@ -2,7 +2,7 @@
 
 import contextlib
 import contextvars
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -139,10 +139,10 @@ class SegmentationModel(keras.Model):
         if schedule is not None:
             callbacks.append(_BeginSchedule(schedule))
         # Of the data sets of this package.
-        if hasattr(x, "passes"):
-            callbacks.append(_BeginPasses(x.passes))
-        if hasattr(x, "element_spec") and not args:
-            # A tf.data.Dataset shuffles by itself; Keras would warn of its own default.
+        if hasattr(x, "set_epoch"):
+            callbacks.insert(0, _SetEpoch(x.set_epoch))
+        if len(args) < 3 and (hasattr(x, "set_epoch") or hasattr(x, "element_spec")):
+            # They shuffle by themselves; Keras would warn of its own default, or do it again.
             kwargs.setdefault("shuffle", False)
         self._class_weights = _class_weights(class_weight, self.num_classes)
         if schedule is None and self._class_weights is None:
@@ -320,18 +320,16 @@ class _BeginSchedule(keras.callbacks.Callback):
         self.begun = True
 
 
-class _BeginPasses(keras.callbacks.Callback):
-    """Lets a run that was cut off go on with the order and the views that would have come."""
+class _SetEpoch(keras.callbacks.Callback):
+    """Tells the data which epoch begins: a run that was cut off goes on with the order and the
+    views that would have come."""
 
-    def __init__(self, passes: Any):
+    def __init__(self, set_epoch: Callable[[int], None]):
         super().__init__()
-        self.passes = passes
-        self.begun = False
+        self.set_epoch = set_epoch
 
     def on_epoch_begin(self, epoch, logs=None):
-        if not self.begun:
-            self.passes.first = epoch
-        self.begun = True
+        self.set_epoch(epoch)
 
 
 def _open_schedule(optimizer) -> PolynomialDecay | None:

@@ -1,7 +1,5 @@
 """The pipeline: what comes out of it, in which order, how often, and what it refuses."""
 
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -250,12 +248,6 @@ def test_a_container_may_have_less_memory(tmp_path, monkeypatch, limit, expected
 def test_nonsense_is_refused(frames, options, message):
     with pytest.raises(ValueError, match=message):
         build(frames, **options)
-
-
-def test_without_tensorflow_it_says_so(frames, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ImportError, match=r"made by tf\.data.*pip install tensorflow"):
-        build(frames)
 
 
 def test_without_image_size_all_images_must_have_one(frames, tmp_path, write_image):

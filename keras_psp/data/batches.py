@@ -1,0 +1,105 @@
+"""The other end of the pipeline: batches of NumPy arrays, for JAX and PyTorch."""
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import keras
+
+Batch = tuple[Any, ...]
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches that are a function of the epoch and of their number in it, and of nothing else.
+
+    What the loaders return on JAX and PyTorch, where a `tf.data.Dataset` would need TensorFlow.
+    `fit` of this package's models says which epoch it is in. Other models' `fit` does not, and
+    shuffles the batches by itself; let it do neither with
+
+    ```py
+    epochs = keras.callbacks.LambdaCallback(on_epoch_begin=lambda n, logs: data.set_epoch(n))
+    model.fit(data, epochs=50, shuffle=False, callbacks=[epochs])
+    ```
+
+    Threads make the next batches while one is used, as long as they are taken in turn. They are
+    threads of this class: those of Keras would hand out some batches twice in the first epoch.
+
+    Args:
+        make: Returns the batch of an epoch and of a number, both from 0 on; may be called by
+            several threads.
+        length: Batches in an epoch.
+        about: What else the data know about themselves, as attributes: `class_names`,
+            `class_colors`, `sample_names`, `shuffled`.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.data import Batches
+
+    data = Batches(lambda epoch, index: (np.array([epoch]), np.array([index])), length=3)
+    data.set_epoch(7)
+    assert [(int(x[0]), int(y[0])) for x, y in data] == [(7, 0), (7, 1), (7, 2)]
+    ```
+    """
+
+    def __init__(
+        self,
+        make: Callable[[int, int], Batch],
+        length: int,
+        about: Mapping[str, Any] | None = None,
+    ):
+        super().__init__()
+        self.epoch = 0
+        self._make = make
+        self._length = length
+        self._about = dict(about or {})
+        for name, value in self._about.items():
+            setattr(self, name, value)
+        self._workers = min(os.cpu_count() or 1, 16)
+        self._lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+        self._last: tuple[int, int] | None = None
+        self._ahead: dict[tuple[int, int], Future] = {}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Says of which epoch, from 0 on, the batches are."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Batch:
+        if not 0 <= index < self._length:
+            raise IndexError(f"Batches are numbered 0 … {self._length - 1}. Received: {index}.")
+        epoch = self.epoch
+        with self._lock:
+            # Whoever takes the second batch after the first will want the third.
+            in_turn, self._last = self._last == (epoch, index - 1), (epoch, index)
+            wanted = range(index, index + self._workers + 2 if in_turn else index)
+            known, self._ahead = self._ahead, {}
+            for key in ((epoch, i) for i in wanted if i < self._length):
+                self._ahead[key] = known[key] if key in known else self._submit(*key)
+            ready = self._ahead.pop((epoch, index), None)
+        return self._make(epoch, index) if ready is None else ready.result()
+
+    def _submit(self, epoch: int, index: int) -> Future:
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._workers)
+        return self._pool.submit(self._make, epoch, index)
+
+    def __iter__(self) -> Iterator[Batch]:
+        return (self[index] for index in range(self._length))
+
+    def map(self, function: Callable[..., Batch]) -> "Batches":
+        """Returns data of the same length and attributes, whose batches are `function(*batch)`."""
+        return self._derived(lambda *key: function(*self._make(*key)), self._length)
+
+    def take(self, count: int) -> "Batches":
+        """Returns the first `count` batches of every epoch."""
+        return self._derived(self._make, min(count, self._length))
+
+    def _derived(self, make: Callable[[int, int], Batch], length: int) -> "Batches":
+        return Batches(make, length, {name: getattr(self, name) for name in self._about})

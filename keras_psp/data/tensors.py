@@ -1,0 +1,93 @@
+"""One end of the pipeline: a split as a `tf.data.Dataset`, for the TensorFlow backend."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from keras_psp.data.pipeline import Split
+
+AUTOTUNE = -1
+"""`tf.data.AUTOTUNE`, without importing TensorFlow."""
+
+
+_ATTRIBUTES = ("class_names", "class_colors", "sample_names", "shuffled", "set_epoch")
+
+
+def keep_attributes(dataset: Any, source: Any) -> None:
+    """Gives a dataset what the one that it was made from knows about itself."""
+    for name in _ATTRIBUTES:
+        if hasattr(source, name):
+            setattr(dataset, name, getattr(source, name))
+
+
+class Epochs:
+    """Numbers the passes over a `tf.data.Dataset`: from 0 on, or as `set` says.
+
+    Not with `tf.data.Dataset.from_generator`: that makes TensorFlow give every larger piece of
+    memory back at once (glibc's M_TRIM_THRESHOLD), and whatever the process computes afterwards
+    takes a third longer.
+    """
+
+    def __init__(self) -> None:
+        self.next = 0
+
+    def set(self, epoch: int) -> None:
+        """Lets the next pass be that of `epoch`."""
+        self.next = epoch
+
+    def _take(self) -> np.int64:
+        self.next += 1
+        return np.int64(self.next - 1)
+
+    def numbers(self) -> Any:
+        """Returns a dataset of one element: the number of the pass, int64."""
+        import tensorflow as tf
+
+        return tf.data.Dataset.range(1).map(
+            lambda _: tf.ensure_shape(tf.numpy_function(self._take, [], tf.int64), ())
+        )
+
+
+def make_dataset(split: "Split", epochs: Epochs) -> Any:
+    """Returns the batches of a split, of known cardinality: images, float32, and labels, int32."""
+    import tensorflow as tf
+
+    count, augmentation = len(split.samples), split.augmentation
+
+    def samples(epoch: Any) -> Any:
+        """The numbers of an epoch's samples, and what their views are made of."""
+        order, uniforms = tf.numpy_function(split.plan, [epoch], (tf.int64, tf.float32))
+        order = tf.ensure_shape(order, (count,))
+        uniforms = tf.ensure_shape(uniforms, (count, *split.shape_of_uniforms))
+        return tf.data.Dataset.from_tensor_slices((order, uniforms, tf.fill([count], epoch)))
+
+    dataset = epochs.numbers().flat_map(samples)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
+    if split.cached:
+        with tf.device("CPU:0"):  # Not on the accelerator, whose memory is for the network.
+            images, labels = map(tf.convert_to_tensor, split.read_all())
+        dataset = dataset.batch(split.batch_size, split.drop_remainder)
+        dataset = dataset.map(
+            lambda i, *rest: (tf.gather(images, i), tf.gather(labels, i), *rest), AUTOTUNE
+        )
+    else:
+
+        def read(number: Any, *rest: Any) -> Any:
+            types = tf.uint8, tf.uint8
+            image, label = tf.numpy_function(split.read, [number], types, stateful=False)
+            image = tf.ensure_shape(image, (*split.size, 3))
+            return image, tf.ensure_shape(label, split.size), *rest
+
+        dataset = dataset.map(read, AUTOTUNE).batch(split.batch_size, split.drop_remainder)
+
+    def finish(index: Any, batch: Any) -> Any:
+        images, labels, uniforms, epoch = batch
+        if augmentation is None:
+            images, labels = split.middle(images), split.middle(labels)
+        else:
+            seed = 2**32 * epoch[0] + index
+            images, labels = augmentation.on_tensors(images, labels, seed, uniforms)
+        return tf.cast(images, tf.float32), tf.cast(labels, tf.int32)
+
+    return dataset.enumerate().map(finish, AUTOTUNE).prefetch(AUTOTUNE)
