@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[2]
 # Step → its share of the time.
 SHARES = {"checks": 0.12, "tests": 0.1, "speed": 0.42, "training": 0.36}
 # A contender of the speed step may take this share of it: a compiler that hangs is not to eat all.
-LONGEST = 0.4
+LONGEST = 0.5
 # No process is started for fewer seconds than these.
 SHORTEST = 5.0
 # What a device multiplies and adds at most in bfloat16 or float16, in 10¹² operations per second,
@@ -365,6 +365,8 @@ sys.exit(pytest.main([*options, "-o", "filterwarnings=default", *TESTS]))
         return row
 
     def training(self):
+        if self.left("training") < SHORTEST:
+            raise TimeoutError("no time was left")
         camvid = self.args.camvid or os.environ.get("KERAS_PSP_DATA")
         policy = "float32"
         if self.args.device == "gpu":

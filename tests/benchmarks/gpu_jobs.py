@@ -76,13 +76,7 @@ def _pspnet(network, num_classes=CLASSES, **options):
 
 def look(spec):
     """The one job: which device there is, and how much the network computes."""
-
-    def job():
-        found = _device(spec["backend"]) | _costs(spec["network"], spec["size"])
-        # It would be no harm, but it is not to be needed.
-        return found | {"tensorflow": "tensorflow" in sys.modules}
-
-    return [job]
+    return [lambda: {**_device(spec["backend"]), **_costs(spec["network"], spec["size"])}]
 
 
 def _device(library):
@@ -560,6 +554,7 @@ def train(spec):
             "parts": {part.name: part.stat().st_size for part in parts},
             "float16_mean_iou": float(scores["mean_iou"]),
             "per_class": dict(zip(classes.names, map(float, per_class), strict=True)),
+            "imported_tensorflow": "tensorflow" in sys.modules,
         }
 
     return [learn, keep]
