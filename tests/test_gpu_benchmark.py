@@ -222,7 +222,6 @@ def test_the_miniature_measures_and_trains(run):
         pytest.skip("the machine was too busy to train for half a minute")
     training = found["training"]
     assert training["data"] == "street scenes"
-    assert training["imported_tensorflow"] is False
     assert (out / "samples.png").exists()
     assert (out / "history.csv").read_text().count("\n") == 1 + (
         training["epochs_done"] // training["every"]
