@@ -1,5 +1,13 @@
 """PSPNet and the networks it is made of, for Keras 3."""
 
+__version__ = "0.1.0"
+
+from keras_psp import arguments, onednn
+
+# Before anything imports Keras: that takes seconds, and TensorFlow reads its settings meanwhile.
+arguments.answer_at_once()
+onednn.switch_on()
+
 from keras_psp import (
     analysis,
     classes,
@@ -39,8 +47,6 @@ from keras_psp.models import (
     load_weights,
 )
 from keras_psp.video import segment_video
-
-__version__ = "0.1.0"
 
 __all__ = [
     "VGG",

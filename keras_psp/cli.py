@@ -1,7 +1,7 @@
 """The command line, `keras-psp`; `keras-psp --help` lists what it does.
 
 A thin layer: every command is a few calls of the package, which can be written down in Python as
-well.
+well. Its arguments, and what it does, stand in `keras_psp.arguments`.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from typing import Any
 import keras
 
 from keras_psp import analysis, losses, optimizers, pictures
+from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
 from keras_psp.callbacks import RunFolder
 from keras_psp.classes import ClassList, class_weights
 from keras_psp.data import check_data, load_camvid, load_folder
@@ -24,35 +25,15 @@ from keras_psp.data.cifar10 import load_cifar10
 from keras_psp.data.patches import cut_patches
 from keras_psp.data.samples import read_image
 from keras_psp.data.street_scenes import load_street_scenes
-from keras_psp.degradation import NETWORKS, run_degradation
+from keras_psp.degradation import run_degradation
 from keras_psp.evaluation import Evaluation, compare, evaluate
-from keras_psp.exporting import FORMATS, export
+from keras_psp.exporting import export
 from keras_psp.files import check_writable, write_whole
 from keras_psp.inference import POLICIES, Policy, Run, image_files, load_run, segment
 from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
 from keras_psp.models.checkpoints import variant_of
 from keras_psp.naming import check_name
 from keras_psp.video import VIDEO_SUFFIXES, segment_video
-
-FOLDER = "path/of/a/folder"
-_SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "class_weights": 0.5}
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "street-scenes": {**_SMALL, "epochs": 8, "scenes": 200},
-    "camvid": {**_SMALL, "epochs": 6},
-    FOLDER: {
-        "image_size": (240, 320),
-        "augment": "scratch",
-        "batch_size": 8,
-        "class_weights": 0.0,
-        "epochs": 50,
-    },
-}
-"""The data sets, and what a run on them uses where it is told nothing else. On the first two it
-ends within five minutes on two cores; the scores of papers need more of everything."""
-
-RATES = {"random": (0.02, 1.0), "trained": (0.01, 10.0)}
-"""Learning rate, and times that on pyramid and heads, for a backbone that starts from random values
-and for a trained one, which is the paper's case."""
 
 _WHERE = """
 Everything lies in {folder}:
@@ -74,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code: 0; 1 if something that was looked at is not in order; 2 if the command could
         not be carried out; 130 if it was interrupted.
     """
-    args = _parser().parse_args(arguments)
+    args = parse(arguments)
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
-            return args.command(args)
+            return FUNCTIONS[args.command](args)
         except KeyboardInterrupt:
             print("\nkeras-psp: interrupted", file=sys.stderr)
             return 130
@@ -91,7 +72,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> int:
-    """Trains a PSPNet, or goes on with a run that was cut off; then scores its best weights."""
     settings = _settings(args)
     folder = Path(args.run or f"runs/{Path(args.data).name}-{args.backbone}")
     check_writable(folder)
@@ -139,11 +119,6 @@ def train(args: argparse.Namespace) -> int:
 
 
 def evaluate_run(args: argparse.Namespace) -> int:
-    """Scores the weights of a run on a split.
-
-    Images and labels have the run's size, as in training. With one of the options from --short-side
-    on, frames and labels keep their own size, as in papers.
-    """
     run = load_run(args.run, args.weights)
     changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
     settings = _data_settings(run, "--data", {k: v for k, v in changes.items() if v})
@@ -166,7 +141,6 @@ def evaluate_run(args: argparse.Namespace) -> int:
 
 
 def predict(args: argparse.Namespace) -> int:
-    """Segments an image, all images of a folder, or a video; names the files that fail."""
     run = load_run(args.run, args.weights)
     looks = _looks(run, args)
     path, out = Path(args.images), Path(args.out or run.folder / "predictions")
@@ -201,7 +175,6 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def convert(args: argparse.Namespace) -> int:
-    """Turns a checkpoint into weights or a model of ours; the network is found from its tensors."""
     out = Path(args.out)
     endings = (".weights.h5", ".keras")
     if not out.name.endswith(endings):
@@ -223,7 +196,6 @@ def convert(args: argparse.Namespace) -> int:
 
 
 def export_run(args: argparse.Namespace) -> int:
-    """Writes the model of a run for other programs: ONNX, LiteRT, OpenVINO, SavedModel."""
     run = load_run(args.run, args.weights)
     size, batch_size, calibration_data = args.image_size, args.batch_size, None
     if args.quantize == "int8":
@@ -250,21 +222,18 @@ def export_run(args: argparse.Namespace) -> int:
 
 
 def check(args: argparse.Namespace) -> int:
-    """Looks at every file of a data folder and says what is wrong."""
     report = check_data(args.folder, args.split, classes=args.classes, progress=True)
     print(report)
     return 0 if report.ok else 1
 
 
 def tables(args: argparse.Namespace) -> int:
-    """Prints the tables of the papers, their figures beside what is counted here."""
     for table in (analysis.googlenet_table, analysis.vgg_table, analysis.resnet_table):
         print(f"{table()}\n")
     return 0
 
 
 def degradation(args: argparse.Namespace) -> int:
-    """Trains shallow and deep nets, plain and residual, and draws their errors."""
     folder = Path(args.run)
     check_writable(folder)
     if args.data == "cifar10":
@@ -281,6 +250,18 @@ def degradation(args: argparse.Namespace) -> int:
     print(analysis.format_table(list(rows[0]), [list(row.values()) for row in rows]))
     print(f"Histories, table.csv and curves.png lie in {folder}")
     return 0
+
+
+FUNCTIONS = {
+    "train": train,
+    "evaluate": evaluate_run,
+    "predict": predict,
+    "export": export_run,
+    "tables": tables,
+    "degradation": degradation,
+    "convert": convert,
+    "data check": check,
+}
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -372,143 +353,3 @@ def _message(error: Exception) -> str | None:
     # What is raised while tf.data reads a file comes out as an error of TensorFlow's.
     found = re.search(r"DataError: (.*)", str(error))
     return found and found[1]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="keras-psp", description="PSPNet: trains on street scenes, and segments them."
-    )
-    parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    add = _add_command(commands, "train", train)
-    add("--data", default="street-scenes", help=f"{', '.join(DEFAULTS)} (default: %(default)s)")
-    add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
-    add("--scenes", type=_count, help="street scenes to train on, and 1/4 to score (default: 200)")
-    add("--run", help="run folder (default: runs/DATA-BACKBONE); the same again goes on with it")
-    help = "resnet18 … resnet269, vgg16, googlenet, … (default: %(default)s)"
-    add("--backbone", default="resnet18", help=help)
-    help = "auto (ImageNet where it can be had), imagenet, none, or a file (default: auto)"
-    add("--backbone-weights", default="auto", help=help)
-    help = "weights of a whole PSPNet to start from, such as those of another run"
-    add("--weights", metavar="FILE", help=help)
-    help = "stride of the features: 8 (the paper's), 16 or 32 (default: %(default)s)"
-    add("--output-stride", type=int, default=16, help=help)
-    help = "compute a ResNet's blocks again on the way back instead of keeping them"
-    add("--recompute", action="store_true", help=help)
-    add("--image-size", **_SIZE, help=f"pixels of the images ({_default('image_size')})")
-    add("--crop-size", **_SIZE, help="pixels of what is cut out for training (default: all)")
-    add("--augment", help=f"{', '.join(PRESETS)}, none ({_default('augment')})")
-    add("--batch-size", type=_count, help=f"images per step ({_default('batch_size')})")
-    add("--epochs", type=_count, help=f"passes over the data ({_default('epochs')})")
-    help = "epochs from one validation to the next (default: %(default)s)"
-    add("--validation-freq", type=_count, default=1, help=help)
-    rates, heads = zip(*RATES.values(), strict=True)
-    default = "(default: {} for a backbone from random values, {} for a trained one)"
-    help = f"at the beginning; it decays to 0 over the run {default.format(*rates)}"
-    add("--learning-rate", type=float, help=help)
-    help = f"times that rate on pyramid and heads {default.format(*heads)}"
-    add("--head-multiplier", type=float, help=help)
-    help = "exponent of the median-frequency weights in the loss: 0 for none, 0.5 for their roots "
-    add("--class-weights", type=float, metavar="POWER", help=f"{help}({_default('class_weights')})")
-    add("--seed", type=int, default=1, help="of all random numbers (default: %(default)s)")
-
-    add = _add_command(commands, "evaluate", evaluate_run)
-    add("run", metavar="RUN", help="run folder")
-    add("--data", help="other data than the run's")
-    add("--data-dir", help="folder of camvid")
-    add("--split", default="val", help="default: %(default)s")
-    add("--image-size", **_SIZE, help="pixels of the images (default: the run's)")
-    add("--weights", default="best", help="best or last (default: %(default)s)")
-    add("--compare", metavar="OTHER_RUN", help="a run to score on the same images, side by side")
-    add("--out", help="folder of scores and pictures (default: RUN/evaluation-SPLIT[-own-size])")
-    _add_looks(add)
-
-    add = _add_command(commands, "predict", predict)
-    add("run", metavar="RUN", help="run folder")
-    add("images", metavar="IMAGE", help="what to segment: an image, a folder of them, or a video")
-    add("--image-size", **_SIZE, help="pixels that the network sees (default: the run's)")
-    add("--weights", default="best", help="best or last (default: %(default)s)")
-    add("--out", help="folder of label maps and overlays (default: RUN/predictions)")
-    _add_looks(add)
-
-    add = _add_command(commands, "export", export_run)
-    add("run", metavar="RUN", help="run folder")
-    add("path", metavar="PATH", help="*.onnx, *.tflite, *.xml (OpenVINO), *.keras, or a folder")
-    add("--format", choices=FORMATS, help="default: that of PATH's ending")
-    add("--image-size", **_SIZE, help="pixels of the images (default: any)")
-    add("--batch-size", type=_count, help="images at once (default: any)")
-    help = "what images come in (default: %(default)s)"
-    add("--input-dtype", default="float32", choices=["float32", "uint8"], help=help)
-    add("--classes", action="store_true", help="give the class of each pixel, not its logits")
-    help = "8 bits, LiteRT alone: dynamic, or int8, calibrated on 32 training images"
-    add("--quantize", choices=["dynamic", "int8"], help=help)
-    add("--weights", default="best", help="best or last (default: %(default)s)")
-
-    _add_command(commands, "tables", tables)
-
-    add = _add_command(commands, "degradation", degradation)
-    help = "cifar10, or patches of camvid or street-scenes (default: %(default)s)"
-    add("--data", default="camvid", choices=["cifar10", "camvid", "street-scenes"], help=help)
-    add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
-    add("--patches", type=_count, default=2000, help="of each class (default: %(default)s)")
-    help = "steps of 128 images that each net is trained for; the paper's are the default"
-    add("--steps", type=_count, default=64_000, help=help)
-    names = list(NETWORKS)
-    help = f"default: {' '.join(names)}"
-    add("--networks", nargs="+", choices=names, default=names, metavar="NETWORK", help=help)
-    add("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
-    help = "folder (default: %(default)s); the same again goes on with it"
-    add("--run", default="runs/degradation", help=help)
-
-    add = _add_command(commands, "convert", convert)
-    add("file", metavar="FILE", help="a checkpoint of PyTorch's, or weights or a model of ours")
-    add("out", metavar="OUT", help="what to write: a .weights.h5 or a .keras file")
-    help = "of the PSPNet, where the file is weights of ours, which do not tell it"
-    add("--backbone", help=help)
-    add("--num-classes", type=_count, default=11, help="of that PSPNet (default: %(default)s)")
-    help = "how the PSPNet upsamples: no for most of mmsegmentation's (default: yes)"
-    add("--align-corners", choices=["yes", "no"], help=help)
-
-    data = commands.add_parser("data", help="what concerns data")
-    add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "check", check)
-    add("folder", metavar="FOLDER", help="images and label maps of your own, or CamVid")
-    add("--split", help="one split (default: all)")
-    add("--classes", nargs="+", metavar="NAME", help="class names (default: the folder's)")
-    return parser
-
-
-def _add_looks(add: Any) -> None:
-    """Adds what decides how a model looks at images."""
-    add("--short-side", type=_count, metavar="PIXELS", help="shorter side, instead of --image-size")
-    add("--policy", help=f"{', '.join(POLICIES)}; changed by the next four")
-    help = "look at square windows of this side, padded where an image is smaller"
-    add("--windows", type=_count, metavar="PIXELS", help=help)
-    help = "from one window to the next, as a share of it (default: 2/3)"
-    add("--stride", type=float, metavar="SHARE", help=help)
-    add("--scales", type=float, nargs="+", metavar="SCALE", help="times that size (default: 1)")
-    add("--mirror", action="store_true", help="look at everything mirrored too")
-
-
-def _count(text: str) -> int:
-    """What argparse reads a number of things with; its message names the option."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"A count must be 1, 2, … Received: {text}.")
-    return int(text)
-
-
-_SIZE: dict[str, Any] = {"nargs": 2, "type": _count, "metavar": ("HEIGHT", "WIDTH")}
-
-
-def _add_command(commands: Any, name: str, function: Any) -> Any:
-    """Adds a command, described by its function; returns what adds options to it."""
-    summary = function.__doc__.strip()
-    line = summary.partition("\n")[0]
-    command = commands.add_parser(name, description=summary, help=line.rstrip("."))
-    command.set_defaults(command=function)
-    return command.add_argument
-
-
-def _default(name: str) -> str:
-    values = [f"{row[name]} for {data}" for data, row in DEFAULTS.items()]
-    return f"default: {', '.join(values)}"

@@ -12,6 +12,8 @@ import keras
 import numpy as np
 
 from keras_psp import optimizers, pictures
+from keras_psp.data.batches import Batches
+from keras_psp.data.tensors import to_dataset
 from keras_psp.files import read_table, write_table, write_whole
 from keras_psp.models import ResNet
 from keras_psp.naming import check_name
@@ -156,10 +158,10 @@ def _train(file: Path, variant, seed, train, test, settings) -> None:
         print(f"Going on after step {done:,}")
     for number in range(len(rows), evaluations):
         first, end = (steps * n // evaluations for n in (number, number + 1))
-        # Not one generator for all, so that the batches after a kill are those without one.
-        rng = np.random.default_rng((seed, number))
-        batches = _Batches(images, classes, settings["batch_size"], end - first, rng)
-        result = model.fit(batches, verbose=int(sys.stdout.isatty())).history
+        key = seed, number
+        batches = _batches(images, classes, settings["batch_size"], end - first, key)
+        verbose = int(sys.stdout.isatty())
+        result = model.fit(batches, shuffle=False, verbose=verbose).history
         accuracy = model.evaluate(*test, batch_size=256, verbose=0, return_dict=True)["accuracy"]
         row = {
             "step": end,
@@ -175,28 +177,22 @@ def _train(file: Path, variant, seed, train, test, settings) -> None:
     checkpoint.unlink()
 
 
-class _Batches(keras.utils.PyDataset):
+def _batches(images, classes, batch_size: int, steps: int, key: tuple[int, int]) -> Any:
     """Random batches, mirrored half of the time and shifted by up to four pixels."""
+    # What lies outside has the mean colour, which the network's normalisation makes nearly 0.
+    padded = np.pad(images, [(0, 0), (4, 4), (4, 4), (0, 0)], constant_values=114)
+    height, width = images.shape[1:3]
 
-    def __init__(self, images, classes, batch_size, steps, rng):
-        super().__init__()
-        pad = [(0, 0), (4, 4), (4, 4), (0, 0)]
-        # What lies outside has the mean colour, which the network's normalisation makes nearly 0.
-        self.images = np.pad(images, pad, constant_values=114)
-        self.classes = classes
-        self.batch_size = batch_size
-        self.steps = steps
-        self.rng = rng
-
-    def __len__(self):
-        return self.steps
-
-    def __getitem__(self, index):
-        chosen = self.rng.integers(len(self.classes), size=self.batch_size)
-        height, width = (side - 8 for side in self.images.shape[1:3])
-        batch = np.empty((self.batch_size, height, width, 3), np.float32)
+    def make(epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:
+        # A batch's numbers are its own, so that those after a kill are the same as without one.
+        rng = np.random.default_rng([*key, index])
+        chosen = rng.integers(len(classes), size=batch_size)
+        batch = np.empty((batch_size, height, width, 3), np.float32)
         for i, n in enumerate(chosen):
-            y, x = self.rng.integers(9, size=2)
-            patch = self.images[n, y : y + height, x : x + width]
-            batch[i] = patch[:, ::-1] if self.rng.integers(2) else patch
-        return batch, self.classes[chosen]
+            y, x = rng.integers(9, size=2)
+            patch = padded[n, y : y + height, x : x + width]
+            batch[i] = patch[:, ::-1] if rng.integers(2) else patch
+        return batch, classes[chosen]
+
+    batches = Batches(make, steps)
+    return to_dataset(batches) if keras.backend.backend() == "tensorflow" else batches

@@ -76,8 +76,8 @@ def export(
 
     ```python
     import os, tempfile
-    import keras, numpy as np
     import keras_psp
+    import keras, numpy as np
 
     model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
     with tempfile.TemporaryDirectory() as folder:

@@ -203,7 +203,7 @@ def label_map(labels, predictions):
 def weight_map(weight):
     """Weights per image or per pixel as float32 that broadcasts to `(batch, height, width)`."""
     weight = ops.cast(weight, "float32")
-    if len(weight.shape) == 4:
+    if len(weight.shape) == 4 and weight.shape[-1] == 1:
         weight = ops.squeeze(weight, -1)
     return ops.reshape(weight, (-1, 1, 1)) if len(weight.shape) == 1 else weight
 

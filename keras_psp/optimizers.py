@@ -1,6 +1,9 @@
 """The paper's optimiser: SGD with L2, faster heads, and polynomial decay over the run."""
 
+import copy
+import math
 from collections.abc import Mapping
+from typing import Any
 
 import keras
 from keras import ops
@@ -17,7 +20,8 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     How long a run is only `fit` knows. A segmentation model of this package fills in
     `total_steps` where it is `None` when its `fit` begins, also with an optimiser of Keras:
     `keras.optimizers.AdamW(keras_psp.optimizers.PolynomialDecay(1e-3))`. Outside of such a run,
-    as in `train_on_batch`, the rate is `base`.
+    as in `train_on_batch`, the rate is `base`. `compile` makes the length a variable of the
+    optimiser, so that every `fit` uses the same compiled step.
 
     Args:
         base: Learning rate of the first step.
@@ -42,20 +46,52 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.base = base
         self.power = power
         self.total_steps = total_steps
-        self.end_run()
+        # First step and number of steps.
+        self._run: Any = (0, math.inf if total_steps is None else total_steps)
 
-    def begin_run(self, first_step: int, total_steps: int | None) -> None:
+    def of(self, optimizer) -> "PolynomialDecay":
+        """Returns this schedule, with the length of the run as a variable of the optimiser.
+
+        A compiled step reads it there, so that the next run, of another length, can use that step.
+
+        Args:
+            optimizer: A Keras optimiser.
+
+        Returns:
+            The schedule; itself if it is the optimiser's already.
+
+        Raises:
+            ValueError: If the optimiser was built without it.
+        """
+        run = next((v for v in optimizer.variables if v.name == "run"), None)
+        if run is self._run:
+            return self
+        if run is None and optimizer.built:
+            raise ValueError(
+                "The length of a run comes before what `build` adds to an optimizer's variables, "
+                f"whose order is that of a file. Received: optimizer={optimizer.name}, which is "
+                "built. Make another one with this schedule, and compile before you build it."
+            )
+        # A copy, because a schedule may be given to several optimisers.
+        schedule = copy.copy(self)
+        if run is None:
+            options = {"dtype": "float32", "aggregation": "only_first_replica", "name": "run"}
+            run = optimizer.add_variable((2,), **options)
+        schedule._run = run
+        schedule.end_run()
+        return schedule
+
+    def begin_run(self, first_step: int, total_steps: float) -> None:
         """Lets the rate decay from the optimiser's step `first_step` on, for `total_steps`."""
-        self._first_step, self._total_steps = first_step, total_steps
+        self._run.assign([first_step, total_steps])
 
     def end_run(self) -> None:
-        """Leaves the run that began last: the rate is again as it was made."""
-        self.begin_run(first_step=0, total_steps=self.total_steps)
+        """Leaves the run that began last: the rate is `base`."""
+        self.begin_run(first_step=0, total_steps=math.inf)
 
     def __call__(self, step):
-        if self._total_steps is None:
-            return ops.convert_to_tensor(self.base, "float32")
-        progress = (ops.cast(step, "float32") - self._first_step) / self._total_steps
+        first_step, total_steps = self._run[0], self._run[1]
+        progress = (ops.cast(step, "float32") - first_step) / total_steps
         return self.base * ops.power(1.0 - ops.clip(progress, 0.0, 1.0), self.power)
 
     def get_config(self):

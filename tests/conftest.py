@@ -1,5 +1,8 @@
 """What several tests need: real CamVid where it is at hand, and tiny data sets made on the spot."""
 
+# As users do: before Keras, which imports TensorFlow.
+import keras_psp  # noqa: F401  # isort: skip
+
 import gc
 import runpy
 from pathlib import Path
@@ -52,10 +55,16 @@ def forget_models():
     gc.collect()
 
 
+@pytest.fixture(scope="session")
+def real_get_file():
+    """Keras' own, for files that a test serves itself."""
+    return keras.utils.get_file
+
+
 @pytest.fixture(scope="session", autouse=True)
-def no_downloads():
+def no_downloads(real_get_file):
     """Lets no test wait for weights from the network, or depend on whether there is one."""
-    get_file = keras.utils.get_file
+    get_file = real_get_file
 
     def offline(fname, origin, *args, **kwargs):
         if origin.startswith("http"):

@@ -12,9 +12,10 @@ import sys
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
-from keras_psp import street_scene
+import keras_psp
 
 ROOT = Path(__file__).parents[1]
 # All of the losses and scores, the contract of layers of each kind, what was worked out by hand,
@@ -49,9 +50,16 @@ TESTS = [
     "tests/models/test_pspnet.py::test_what_is_computed_again_is_the_same[float32-1e-05]",
     "tests/models/test_segmentation_model.py::test_a_batch_of_void_teaches_nothing",
     "tests/models/test_segmentation_model.py::test_class_and_sample_weights_multiply[per pixel]",
+    "tests/models/test_segmentation_model.py::test_every_fit_uses_the_same_step",
+    "tests/models/test_segmentation_model.py::test_another_loss_gets_class_weights_once_some_are_given",
+    "tests/models/test_segmentation_model.py::test_what_a_step_cannot_know_of_needs_another",
+    "tests/models/test_segmentation_model.py::test_fifty_fits_leave_nothing_behind",
     "tests/test_analysis.py::test_blocks_of_a_resnet_add_up",
     "tests/test_classification.py::test_probabilities_of_crops_are_averaged[softmax]",
     "tests/test_classification.py::test_scores_of_a_class_map_are_averaged_before_the_softmax[None]",
+    "tests/test_optimizers.py::test_the_compiled_step_takes_the_rate_of_the_run",
+    "tests/test_optimizers.py::test_a_file_from_the_end_of_a_run_has_another_run_before_it",
+    "tests/test_optimizers.py::test_a_schedule_may_be_that_of_several_optimizers",
 ]
 # Importing a package fails, looking for it finds nothing, and `sys.modules` does not know its name:
 # as where it is not installed.
@@ -140,7 +148,7 @@ assert main(["data", "check", "CamVid"]) == 0
 def small_camvid(tmp_path, write_image):
     for split in ("train", "val"):
         for number in range(4):
-            image, label = street_scene(number, (36, 48))
+            image, label = keras_psp.street_scene(number, (36, 48))
             write_image(tmp_path / "CamVid" / split / f"{number}.png", image)
             write_image(tmp_path / "CamVid" / f"{split}annot" / f"{number}.png", label)
     return tmp_path
@@ -175,11 +183,31 @@ own_time = time.process_time() - start
 loaded = {name.partition(".")[0] for name in set(sys.modules) - before}
 unwanted = {"tensorflow", "tensorflow_datasets", "matplotlib", "PIL", "keras_hub", "keras_cv"}
 assert not loaded & (unwanted | {"scipy"}), loaded
-print(f"share={own_time / keras_time}")
+print(f"share={own_time / keras_time} seconds={own_time}")
 """
-    # Of the processor's time, which hardly depends on what else the machine does; it is 1 %, but
-    # for the very first time, when Python compiles the files.
-    shares = []
-    while min(shares, default=1) > 0.1 and len(shares) < 3:
-        shares.append(float(re.search(r"share=(\S+)", run(backend, code))[1]))
-    assert min(shares) <= 0.1
+    # Of the processor's time, which hardly depends on what else the machine does; it is a few
+    # percent, but for the very first time, when Python compiles the files.
+    for _ in range(3):
+        share, seconds = map(float, re.findall(r"(?:share|seconds)=(\S+)", run(backend, code)))
+        if share <= 0.1 and seconds <= 0.5:
+            return
+    pytest.fail(f"keras_psp takes {seconds:.2f} s, {share:.0%} of what Keras takes")
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A folder that is a run and holds its model in a file, too."""
+    folder = tmp_path_factory.mktemp("runs") / "one"
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    images, labels = np.zeros((1, 33, 33, 3)), np.zeros((1, 33, 33), "int32")
+    model.fit(images, labels, callbacks=[keras_psp.RunFolder(folder)], verbose=0)
+    model.save(folder / "model.keras")
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    "load", ["keras.saving.load_model(folder + '/model.keras')", "keras_psp.load_run(folder).model"]
+)
+def test_import_is_enough_to_load(saved, load):
+    code = f"import keras_psp, keras; folder = {saved!r}; assert type({load}) is keras_psp.PSPNet"
+    run(keras.backend.backend(), code)

@@ -17,10 +17,9 @@ def data():
 def test_batches_are_shifted_by_up_to_four_pixels_and_mirrored_half_of_the_time():
     y, x = np.mgrid[:8, :8]
     image = np.stack([100 + y, 100 + x, 0 * x], axis=-1).astype("uint8")
-    rng = np.random.default_rng(0)
-    batches = degradation._Batches(image[None], np.array([7]), 300, 1, rng)
-    batch, classes = batches[0]
+    batches = degradation._batches(image[None], np.array([7]), 300, 1, (0, 0))
     assert len(batches) == 1
+    ((batch, classes),) = [map(keras.ops.convert_to_numpy, batch) for batch in batches]
     assert batch.shape == (300, 8, 8, 3)
     assert (classes == 7).all()
     shifts = set()

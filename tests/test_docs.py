@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_psp import cli
+from keras_psp import arguments
 from keras_psp.data import street_scenes
 from keras_psp.pictures import write_image
 
@@ -81,6 +81,43 @@ def test_example_runs(name, code, printed, small_camvid, tmp_path, monkeypatch, 
         assert capsys.readouterr().out == printed
 
 
+def programs():
+    """Whatever shows how the package is used, and what measures it: name and code."""
+    for name, code, _ in (example.values for example in examples()):
+        yield name, code
+    for file in PAGES:  # what cannot run here
+        for code in re.findall(r"^```py\n(.*?)^```", file.read_text(), re.MULTILINE | re.DOTALL):
+            yield str(file), code
+    for folder in ("tutorials", "tests/benchmarks"):
+        for file in sorted((ROOT / folder).glob("*.py")):
+            yield str(file), file.read_text()
+
+
+def imported(scope):
+    """What a module or a function imports by itself, in this order: of TensorFlow, Keras and us."""
+    names = []
+    for statement in scope.body:
+        if isinstance(statement, ast.Import):
+            names += [alias.name for alias in statement.names]
+        elif isinstance(statement, ast.ImportFrom):
+            names.append(statement.module)
+    packages = [name.partition(".")[0] for name in names]
+    return [package for package in packages if package in ("keras", "keras_psp", "tensorflow")]
+
+
+def test_examples_import_us_first():
+    # Set later, what makes TensorFlow fast on a CPU does nothing: see keras_psp.onednn.
+    late, number = [], 0
+    for name, code in programs():
+        for scope in ast.walk(ast.parse(code)):
+            packages = imported(scope) if isinstance(scope, ast.Module | ast.FunctionDef) else []
+            number += "keras_psp" in packages
+            if "keras_psp" in packages[1:] and packages[0] != "keras_psp":
+                late.append(name)
+    assert not late
+    assert number > 60
+
+
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_links_within_the_project_lead_somewhere(file):
     targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text())
@@ -98,12 +135,12 @@ def commands():
         text = file.read_text()
         shell = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
         for code in [*shell, *re.findall(r"`([^`\n]+)`", text)]:
-            yield from re.findall(r"^(?:.*&& )?keras-psp (.+)", code, re.MULTILINE)
+            yield from re.findall(r"^(?:.*&& )?keras-psp (\w.+)", code, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
 def test_commands_have_these_options(command):
-    cli._parser().parse_args(command.removesuffix(" --help").split())  # exits where one has not
+    arguments.parse(command.removesuffix(" --help").split())  # exits where one has not
 
 
 # Tutorials --------------------------------------------------------------------------------------

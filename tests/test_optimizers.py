@@ -150,7 +150,7 @@ def test_fit_fills_in_how_long_the_run_is(make):
 
 
 def test_the_compiled_step_takes_the_rate_of_the_run():
-    # Weights, not what a callback is told: the length is a constant of the compiled step.
+    # Weights, not what a callback is told.
     images, labels = data(4)
     steps = {}
     for total in (2, 4):
@@ -176,6 +176,65 @@ def test_outside_of_fit_the_rate_is_the_base():
     with pytest.raises(KeyboardInterrupt):
         model.fit(images, labels, epochs=3, callbacks=interrupt, verbose=0)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("saved", ["model.keras", "model.weights.h5"])
+def test_a_file_from_the_end_of_a_run_has_another_run_before_it(tmp_path, saved):
+    images, labels = data(2)
+    model = Tiny()
+    model.compile(SGD(PolynomialDecay(0.01)))
+    save = keras.callbacks.ModelCheckpoint(
+        tmp_path / saved, save_weights_only=saved.endswith("h5"), save_freq="epoch"
+    )
+    model.fit(images, labels, epochs=2, callbacks=[save], verbose=0)
+    if saved.endswith("h5"):
+        model.load_weights(tmp_path / saved)
+    else:
+        model = keras.saving.load_model(tmp_path / saved)
+    # As it was when the file was written.
+    assert float(model.optimizer.learning_rate) == 0.0
+    before = model.get_weights()[0]
+    model.train_on_batch(images, labels)
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
+    assert np.any(model.get_weights()[0] != before)
+
+
+def test_a_schedule_may_be_that_of_several_optimizers():
+    images, labels = data(4)
+    shared = PolynomialDecay(0.01)
+    results = []
+    for rates in ([shared, shared], [PolynomialDecay(0.01), PolynomialDecay(0.01)]):
+        models = [Tiny(), Tiny()]
+        for model, rate in zip(models, rates, strict=True):
+            model.compile(keras.optimizers.AdamW(rate), metrics=None)
+        for number, epochs in [(0, 2), (1, 3), (0, 1), (1, 1)]:
+            model = models[number]
+            model.fit(images, labels, 2, epochs=epochs, shuffle=False, verbose=0)
+        results.append([w for model in models for w in model.get_weights()])
+    for ours, expected in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
+
+
+def test_an_optimizer_that_was_built_has_no_place_for_the_run():
+    model, optimizer = Tiny(), SGD()
+    optimizer.build(model.trainable_variables)
+    with pytest.raises(ValueError, match=r"Received: optimizer=SGD, which is built\. Make another"):
+        model.compile(optimizer)
+    # That of an optimizer which was compiled stays.
+    model.compile(SGD())
+    model.fit(*data(2), verbose=0)
+    variables = len(model.optimizer.variables)
+    model.compile(model.optimizer)
+    model.fit(*data(2), verbose=0)
+    assert len(model.optimizer.variables) == variables
+
+
+def test_the_run_is_no_weight():
+    model = Tiny()
+    before = [variable.path for variable in model.weights]
+    model.fit(*data(2), class_weight={1: 2.0}, verbose=0)
+    assert [variable.path for variable in model.weights] == before
+    assert [v.path for v in model.optimizer.variables][:2] == ["SGD/iteration", "SGD/run"]
 
 
 def test_a_given_length_is_kept():

@@ -26,11 +26,11 @@ EPOCHS = 6
 # to learn shapes and places as well.
 
 # %%
-import keras
-
-import keras_psp
+import keras_psp  # before keras, so that TensorFlow uses all that the processor can do
 from keras_psp import pictures
 from keras_psp.classes import CAMVID_CLASSES
+
+import keras
 
 keras.utils.set_random_seed(1)
 train = keras_psp.load_street_scenes("train", IMAGE_SIZE, BATCH_SIZE, augment="flip")

@@ -53,7 +53,7 @@ class Batches(keras.utils.PyDataset):
     ):
         super().__init__()
         self.epoch = 0
-        self._make = make
+        self.make = make
         self._length = length
         self._about = dict(about or {})
         for name, value in self._about.items():
@@ -83,23 +83,23 @@ class Batches(keras.utils.PyDataset):
             for key in ((epoch, i) for i in wanted if i < self._length):
                 self._ahead[key] = known[key] if key in known else self._submit(*key)
             ready = self._ahead.pop((epoch, index), None)
-        return self._make(epoch, index) if ready is None else ready.result()
+        return self.make(epoch, index) if ready is None else ready.result()
 
     def _submit(self, epoch: int, index: int) -> Future:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers)
-        return self._pool.submit(self._make, epoch, index)
+        return self._pool.submit(self.make, epoch, index)
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[index] for index in range(self._length))
 
     def map(self, function: Callable[..., Batch]) -> "Batches":
         """Returns data of the same length and attributes, whose batches are `function(*batch)`."""
-        return self._derived(lambda *key: function(*self._make(*key)), self._length)
+        return self._derived(lambda *key: function(*self.make(*key)), self._length)
 
     def take(self, count: int) -> "Batches":
         """Returns the first `count` batches of every epoch."""
-        return self._derived(self._make, min(count, self._length))
+        return self._derived(self.make, min(count, self._length))
 
     def _derived(self, make: Callable[[int, int], Batch], length: int) -> "Batches":
         return Batches(make, length, {name: getattr(self, name) for name in self._about})

@@ -67,8 +67,8 @@ def load_folder(
             `drop_remainder` and `antialias`.
 
     Returns:
-        A `tf.data.Dataset` of (image, label), or a list of them for a list of splits: the same as
-        from `load_camvid`. The number of classes is `len(dataset.class_names)`.
+        Batches of (image, label), or a list of such data for a list of splits: the same as from
+        `load_camvid`. The number of classes is `len(dataset.class_names)`.
 
     Raises:
         ValueError: If the folder has no known layout or no class list, or if a file in it cannot be

@@ -40,8 +40,8 @@ def shard_batches(
         index: Number of this process; likewise.
 
     Returns:
-        A `tf.data.Dataset` of the same length, whose batches have `batch_size / num_shards` frames
-        each, or a list of them. It keeps the attributes of those of `load_camvid`.
+        Data of the same kind and length, whose batches have `batch_size / num_shards` frames each,
+        or a list of them. It keeps the attributes of those of `load_camvid`.
 
     Raises:
         ValueError: If the processes cannot share a batch equally, if there is no process of that

@@ -98,8 +98,8 @@ def load_street_scenes(
             `drop_remainder`.
 
     Returns:
-        A `tf.data.Dataset` of (image, label), or a list of them for a list of splits: the same as
-        from `load_camvid`, and with the same classes.
+        Batches of (image, label), or a list of such data for a list of splits: the same as from
+        `load_camvid`, and with the same classes.
 
     Raises:
         ValueError: If there is no such split or no such number of scenes.

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
+    from keras_psp.data.batches import Batches
     from keras_psp.data.pipeline import Split
 
 AUTOTUNE = -1
@@ -47,6 +48,26 @@ class Epochs:
         return tf.data.Dataset.range(1).map(
             lambda _: tf.ensure_shape(tf.numpy_function(self._take, [], tf.int64), ())
         )
+
+
+def to_dataset(batches: "Batches") -> Any:
+    """Returns a `tf.data.Dataset` of the batches of epoch 0, which threads make ahead.
+
+    Keras itself takes a `PyDataset` by `from_generator` on TensorFlow: see `Epochs`.
+    """
+    import tensorflow as tf
+
+    first = batches[0]
+    types = [part.dtype for part in first]
+
+    def make(index: Any) -> Any:
+        parts = tf.numpy_function(lambda index: batches.make(0, int(index)), [index], types)
+        return tuple(
+            tf.ensure_shape(part, (None, *known.shape[1:]))
+            for part, known in zip(parts, first, strict=True)
+        )
+
+    return tf.data.Dataset.range(len(batches)).map(make, AUTOTUNE).prefetch(AUTOTUNE)
 
 
 def make_dataset(split: "Split", epochs: Epochs) -> Any:

@@ -139,8 +139,8 @@ def build_backbone(
     Example:
 
     ```python
-    import keras
     from keras_psp.models.backbones import build_backbone
+    import keras
 
     network = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(64, 64, 3))
     features = build_backbone(network, output_stride=8)

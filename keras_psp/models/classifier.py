@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_psp import onednn
 from keras_psp.naming import check_name
 
 
@@ -34,6 +35,11 @@ class Classifier(keras.Model):
         self.image_size = image_size
         # Half precision must not reach the image before it is normalised.
         self.autocast = False
+
+    def fit(self, *args: Any, **kwargs: Any):
+        """Trains the classifier; takes and returns what `keras.Model.fit` does."""
+        onednn.say_if_off()
+        return super().fit(*args, **kwargs)
 
     def get_config(self):
         own = ("variant", "initial_weights", "image_size")

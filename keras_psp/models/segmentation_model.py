@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
+from keras_psp import onednn
 from keras_psp.layers.bilinear_upsample import upsampled_argmax
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
@@ -31,9 +33,10 @@ class SegmentationModel(keras.Model):
     num_classes: int
     auxiliary_weight: float = 0.0
     initial_weights: str
-    _class_weights: tuple[float, ...] | None = None
-    _compiled_by_fit = False
-    _upsamples_in_loss = _scores_class_maps = False
+    _class_weights: "_ClassWeights"
+    _compiled_step: tuple[Any, ...] | None = None
+    _compiled_by_fit = _in_fit = False
+    _upsamples_in_loss = _scores_class_maps = _weighs_classes = False
 
     def __setattr__(self, name, value):
         super().__setattr__(name, value)
@@ -73,10 +76,12 @@ class SegmentationModel(keras.Model):
                 loss = SparseCategoricalCrossentropy()
             if metrics == "recipe":
                 metrics = [SegmentationScores(self.num_classes)]
+            self._class_weights = _ClassWeights(self.num_classes)
             super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
-        self._upsamples_in_loss = (
-            type(loss) is SparseCategoricalCrossentropy and kwargs.get("loss_weights") is None
-        )
+        self._open_schedule()
+        # Another loss may have no value for each pixel, and gets weights only where some are given.
+        self._weighs_classes = type(loss) is SparseCategoricalCrossentropy
+        self._upsamples_in_loss = self._weighs_classes and kwargs.get("loss_weights") is None
         self._scores_class_maps = all(
             isinstance(metric, ConfusionMatrixMetric)
             and type(metric).update_state is ConfusionMatrixMetric.update_state
@@ -128,6 +133,7 @@ class SegmentationModel(keras.Model):
                 layers became trainable after `compile`, or under a strategy that Keras 3 cannot
                 train with.
         """
+        onednn.say_if_off()
         _check_strategy(self)
         for data in (x, kwargs.get("validation_data")):
             _check_classes(data, self.num_classes)
@@ -135,7 +141,7 @@ class SegmentationModel(keras.Model):
             self.compile()
             self._compiled_by_fit = True
         callbacks = keras.tree.flatten(callbacks or [])
-        schedule = _open_schedule(self.optimizer)
+        schedule = self._open_schedule()
         if schedule is not None:
             callbacks.append(_BeginSchedule(schedule))
         # Of the data sets of this package.
@@ -144,36 +150,68 @@ class SegmentationModel(keras.Model):
         if len(args) < 3 and (hasattr(x, "set_epoch") or hasattr(x, "element_spec")):
             # They shuffle by themselves; Keras would warn of its own default, or do it again.
             kwargs.setdefault("shuffle", False)
-        self._class_weights = _class_weights(class_weight, self.num_classes)
-        if schedule is None and self._class_weights is None:
-            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
-        # Both are constants of the compiled step, which is therefore the run's alone.
-        self.train_function = None
+        self._class_weights.assign(class_weight)
+        self._weighs_classes = self._weighs_classes or class_weight is not None
+        # What is a constant of the step: a change needs another one.
+        trained = frozenset(id(variable) for variable in self.trainable_variables)
+        step = trained, schedule, self._weighs_classes
+        if step != self._compiled_step:
+            self.train_function, self._compiled_step = None, step
+        self._in_fit = True
         try:
             return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
         finally:
-            self.train_function = self._class_weights = None
+            self._in_fit = False
+            self._class_weights.assign(None)
             if schedule is not None:
                 schedule.end_run()
 
+    def train_on_batch(self, *args, **kwargs):
+        """Takes one step, at the base rate of the schedule: `keras.Model.train_on_batch`.
+
+        Args:
+            *args: Arguments of `keras.Model.train_on_batch`.
+            **kwargs: The same.
+
+        Returns:
+            Loss and metrics, as Keras returns them.
+        """
+        schedule = self._open_schedule()
+        if schedule is not None and not self._in_fit:
+            # A file that was written during a run brings the length of that run along.
+            schedule.end_run()
+        return super().train_on_batch(*args, **kwargs)
+
+    @property
+    def metrics_variables(self):
+        # On JAX a step sees what it is given: weights, the optimiser's variables, and these.
+        own = [self._class_weights.variable] if self.compiled else []
+        return super().metrics_variables + own
+
+    def _open_schedule(self) -> PolynomialDecay | None:
+        """The schedule whose length `fit` fills in, if the optimiser has one."""
+        optimizer = _inner(self.optimizer)
+        schedule = getattr(optimizer, "_learning_rate", None)
+        if not isinstance(schedule, PolynomialDecay) or schedule.total_steps is not None:
+            return None
+        with _strategy_scope(self):
+            optimizer.learning_rate = schedule = schedule.of(optimizer)
+        return schedule
+
     def _must_compile_again(self) -> bool:
-        """Whether more is trainable than the optimiser knows; forgets a step that trains others."""
+        """Whether more is trainable than the optimiser knows."""
         optimizer = _inner(self.optimizer)
         if not optimizer.built:
             return False
         known = {id(variable) for variable in optimizer._trainable_variables}
-        now = {id(variable) for variable in self.trainable_variables}
-        if known != now:
-            self.train_function = None
-        if now <= known:
-            return False
-        if not self._compiled_by_fit:
+        more = {id(variable) for variable in self.trainable_variables} - known
+        if more and not self._compiled_by_fit:
             raise ValueError(
                 "An optimizer trains the variables that were trainable when it was first used. "
-                f"Received: {len(now - known)} trainable variables more. Call compile again, with "
+                f"Received: {len(more)} trainable variables more. Call compile again, with "
                 "a new optimizer."
             )
-        return True
+        return bool(more)
 
     def evaluate(self, x=None, *args, **kwargs):
         """Scores the model: `keras.Model.evaluate`.
@@ -264,10 +302,8 @@ class SegmentationModel(keras.Model):
             _IN_STEP.reset(token)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if training and self._class_weights is not None:
-            # Labels that are no class get some weight here; the loss is what sorts them out.
-            classes = ops.clip(weight_map(y), 0, self.num_classes - 1)
-            weight = ops.take(ops.array(self._class_weights), ops.cast(classes, "int32"))
+        if training and self._weighs_classes:
+            weight = self._class_weights.of(y)
             if sample_weight is not None:
                 weight = weight * weight_map(sample_weight)
             sample_weight = weight
@@ -294,6 +330,42 @@ class SegmentationModel(keras.Model):
         elif isinstance(y_pred, dict):
             y_pred = y_pred["logits"]
         return super().compute_metrics(x, y, y_pred, sample_weight)
+
+
+class _ClassWeights:
+    """A factor for each class on the loss of its pixels: state of the step, but no weight."""
+
+    def __init__(self, num_classes: int):
+        self.variable = keras.Variable(
+            np.ones(num_classes),
+            dtype="float32",
+            trainable=False,
+            aggregation="only_first_replica",
+            name="class_weights",
+        )
+
+    def assign(self, given: Mapping[int, float] | Sequence[float] | None) -> None:
+        num_classes = self.variable.shape[0]
+        given = {} if given is None else given
+        if not isinstance(given, Mapping):
+            if len(given) != num_classes:
+                raise ValueError(
+                    "A sequence of class weights must have one for each class. "
+                    f"Received: class_weight of {len(given)} numbers, num_classes={num_classes}. "
+                    "Give that many, or a dictionary of the classes that differ from 1."
+                )
+            given = dict(enumerate(given))
+        if unknown := set(given) - set(range(num_classes)):
+            raise ValueError(
+                f"The keys of class_weight must be classes 0 … {num_classes - 1}. "
+                f"Received: class_weight for {sorted(unknown)}. Leave these out."
+            )
+        self.variable.assign([float(given.get(k, 1)) for k in range(num_classes)])
+
+    def of(self, labels):
+        # Labels that are no class get some weight here; the loss is what sorts them out.
+        classes = ops.clip(weight_map(labels), 0, self.variable.shape[0] - 1)
+        return ops.take(self.variable, ops.cast(classes, "int32"))
 
 
 class _BeginSchedule(keras.callbacks.Callback):
@@ -332,12 +404,6 @@ class _SetEpoch(keras.callbacks.Callback):
         self.set_epoch(epoch)
 
 
-def _open_schedule(optimizer) -> PolynomialDecay | None:
-    schedule = getattr(_inner(optimizer), "_learning_rate", None)
-    is_open = isinstance(schedule, PolynomialDecay) and schedule.total_steps is None
-    return schedule if is_open else None
-
-
 def _inner(optimizer):
     return getattr(optimizer, "inner_optimizer", optimizer)
 
@@ -366,25 +432,6 @@ def _check_classes(data, num_classes: int) -> None:
             f"Received: num_classes={num_classes}, data of {len(names)} classes "
             f"({', '.join(names)}). Build the model with num_classes={len(names)}."
         )
-
-
-def _class_weights(given, num_classes: int) -> tuple[float, ...] | None:
-    if given is None:
-        return None
-    if not isinstance(given, Mapping):
-        if len(given) != num_classes:
-            raise ValueError(
-                "A sequence of class weights must have one for each class. "
-                f"Received: class_weight of {len(given)} numbers, num_classes={num_classes}. "
-                "Give that many, or a dictionary of the classes that differ from 1."
-            )
-        given = dict(enumerate(given))
-    if unknown := set(given) - set(range(num_classes)):
-        raise ValueError(
-            f"The keys of class_weight must be classes 0 … {num_classes - 1}. "
-            f"Received: class_weight for {sorted(unknown)}. Leave these out."
-        )
-    return tuple(float(given.get(k, 1)) for k in range(num_classes))
 
 
 def _strategy_scope(model):

@@ -297,7 +297,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
     Example:
 
     ```python
-    import keras, os, tempfile
+    import os, tempfile
     import keras_psp
 
     model = keras_psp.ResNet("resnet18", num_classes=5, weights=None)

@@ -12,11 +12,11 @@ import resource
 import sys
 import time
 
-import keras
-import numpy as np
-
 import keras_psp
 from keras_psp.inference import Policy, Segmenter
+
+import keras
+import numpy as np
 
 SIZES = [(1000, 1500), (2000, 3000), (4000, 6000)]
 

@@ -57,9 +57,9 @@ def make(spec):
 
 
 def _keras(spec, images, labels):
-    import keras
-
     import keras_psp
+
+    import keras
 
     if spec["library"] == "keras_hub":
         import keras_hub

@@ -60,10 +60,10 @@ def make(spec):
 
 
 def _keras(spec, inputs, labels):
+    import keras_psp
+
     import keras
     import tensorflow as tf
-
-    import keras_psp
 
     model = keras_psp.PSPNet(spec["variant"], spec["classes"], backbone_weights=None)
     layers = {layer.name: layer for layer in model.backbone.layers}

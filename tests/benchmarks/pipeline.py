@@ -26,11 +26,11 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+import keras_psp
+
 import cv2
 import keras
 import torch
-
-import keras_psp
 
 SETTINGS = [
     {"image_size": (180, 240), "augment": None},

@@ -42,9 +42,9 @@ CLASSES = 11
 
 
 def make_model(args):
-    import keras
-
     import keras_psp
+
+    import keras
 
     keras.utils.set_random_seed(0)
     model = keras_psp.PSPNet(

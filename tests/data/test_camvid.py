@@ -79,7 +79,7 @@ def load(split, folder, **options):
     dataset = load_camvid(split, None, 3, None, folder, **options)
     (images, labels), *rest = dataset
     assert not rest
-    return dataset.sample_names, images.numpy(), labels.numpy()
+    return dataset.sample_names, np.asarray(images), np.asarray(labels)
 
 
 @pytest.mark.parametrize("parent", [False, True])
@@ -267,6 +267,40 @@ def test_download_once_then_load(server, tfds, segnet, capsys):
         assert frame["file_name"].decode() in FRAMES["train"]
         assert frame["image"].shape == (*SIZE, 3)
         assert np.unique(frame["label"]).tolist() == [ROAD, 255]
+
+
+def test_download_without_tensorflow(server, segnet, tmp_path, monkeypatch, capsys, real_get_file):
+    monkeypatch.setattr("keras_psp.data.camvid.loading.keras.backend.backend", lambda: "jax")
+    monkeypatch.setattr("keras.utils.get_file", real_get_file)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    names, images, labels = load("val", None)
+    assert "Creative Commons BY-NC" in capsys.readouterr().out
+    for one, other in zip((names, images, labels), load("val", segnet), strict=True):
+        np.testing.assert_array_equal(one, other)
+    load("test", None)
+    assert server == ["HEAD", "GET"]
+    assert [file.name for file in (tmp_path / "home" / "datasets").iterdir()] == [
+        f"CamVid-{release.COMMIT}"
+    ]
+    with pytest.raises(ValueError, match=r"already merged to eleven"):
+        load_camvid("val", merging="lecture")
+
+
+def test_a_download_without_tensorflow_leaves_nothing_wrong(
+    server, tmp_path, monkeypatch, real_get_file
+):
+    monkeypatch.setattr("keras_psp.data.camvid.loading.keras.backend.backend", lambda: "jax")
+    monkeypatch.setattr("keras.utils.get_file", real_get_file)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
+    monkeypatch.setitem(release.DIGESTS, "valannot", "0" * 64)
+    with pytest.raises(ValueError, match="must be the pinned release, byte for byte"):
+        load_camvid("val")
+    assert not list((tmp_path / "home" / "datasets").glob("*/"))
+    monkeypatch.setattr(release, "URL", "http://127.0.0.1:9/nobody-listens.zip")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "other"))
+    with pytest.raises(ConnectionError, match=r"nobody-listens.zip, which cannot.*pass data_dir="):
+        load_camvid("val")
 
 
 def test_a_download_with_other_content_is_refused(server, tfds, monkeypatch):

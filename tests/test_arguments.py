@@ -1,0 +1,114 @@
+"""What the console script answers before Keras is imported, and that it answers the truth."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+import time
+
+import pytest
+
+import keras_psp
+from keras_psp import arguments, cli
+from keras_psp.data.augmentation import PRESETS
+from keras_psp.degradation import NETWORKS
+from keras_psp.exporting import FORMATS
+from keras_psp.inference import POLICIES
+
+
+def refused(command, capsys):
+    """Returns what is said of a command line that is wrong."""
+    with pytest.raises(SystemExit) as exit:
+        cli.main(command.split())
+    assert exit.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def script():
+    """The console script, as an installer has made it."""
+    path = shutil.which("keras-psp", path=sysconfig.get_path("scripts"))
+    if path is None:
+        pytest.skip("keras-psp is not installed")
+    return path
+
+
+@pytest.mark.parametrize(
+    "command, code, said",
+    [
+        ("--version", 0, f"keras-psp {keras_psp.__version__}\n"),
+        ("--help", 0, "usage: keras-psp "),
+        ("train --help", 0, "usage: keras-psp train "),
+        ("train --epochs 0", 2, "usage: keras-psp train "),
+        ("", 2, "usage: keras-psp "),
+    ],
+)
+def test_the_console_script_answers_within_half_a_second(script, command, code, said):
+    seconds = []
+    # The first time, Python may have to compile; and this machine may have other work.
+    while min(seconds, default=1) >= 0.5 and len(seconds) < 5:
+        start = time.perf_counter()
+        result = subprocess.run([script, *command.split()], capture_output=True, text=True)
+        seconds.append(time.perf_counter() - start)
+        assert result.returncode == code, result.stderr
+        assert (result.stderr if code else result.stdout).startswith(said)
+    assert min(seconds) < 0.5
+
+
+def test_it_needs_nothing_but_python_for_that(script):
+    command = [sys.executable, "-X", "importtime", script, "train", "--help"]
+    imported = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    names = {line.rpartition("|")[2].strip().partition(".")[0] for line in imported.splitlines()}
+    assert "keras_psp" in names
+    assert not names & {"keras", "tensorflow", "jax", "torch", "numpy", "PIL", "matplotlib"}
+
+
+def test_other_programs_keep_their_arguments(tmp_path):
+    program = tmp_path / "keras-psp.py"
+    program.write_text("import sys; from keras_psp import arguments; print(sys.argv[1:])")
+    command = [sys.executable, program, "--their-own"]
+    output = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert output.stdout.splitlines()[-1] == "['--their-own']"
+
+
+def test_the_function_reads_the_same_arguments(capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(["--version"])
+    assert exit.value.code == 0
+    assert capsys.readouterr().out == f"keras-psp {keras_psp.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    "command, unknown",
+    [
+        ("train --output runs/x", "--output runs/x"),  # is not --output-stride
+        ("train --epoch 3", "--epoch 3"),
+        ("predict runs/x street.png --mirr", "--mirr"),
+    ],
+)
+def test_abbreviations_are_refused(command, unknown, capsys):
+    name = command.split()[0]
+    said = refused(command, capsys)
+    assert f"Received: {unknown}. keras-psp {name} --help names them all." in said
+
+
+def test_abbreviations_are_refused_before_and_within_commands_of_two_words(capsys):
+    assert "keras-psp data check --help" in refused("data check folder --spl val", capsys)
+    # Read as the name of a command, which it is not.
+    assert "keras-psp: error" in refused("--trace tables", capsys)
+
+
+def test_names_are_those_of_the_tables(capsys):
+    def help_of(command):
+        with pytest.raises(SystemExit):
+            cli.main([command, "--help"])
+        return " ".join(capsys.readouterr().out.split())
+
+    assert f"{', '.join(sorted(PRESETS))}, none (default" in help_of("train")
+    assert f"--policy POLICY {', '.join(POLICIES)}; changed" in help_of("evaluate")
+    assert f"--format {{{','.join(FORMATS)}}}" in help_of("export")
+    assert f"default: {' '.join(NETWORKS)} --seeds" in help_of("degradation")
+
+
+def test_every_command_does_something():
+    assert list(arguments.COMMANDS) == list(cli.FUNCTIONS)

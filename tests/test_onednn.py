@@ -1,0 +1,110 @@
+"""Whether TensorFlow uses oneDNN, which it decides when it is imported: each in a process."""
+
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from keras_psp.onednn import VARIABLE
+
+pytest.importorskip("tensorflow", reason="TensorFlow is not installed")
+x86 = pytest.mark.skipif(
+    platform.machine().lower() not in ("x86_64", "amd64"),
+    reason="oneDNN is switched on for x86 processors only",
+)
+LINE = "TensorFlow works without oneDNN here"
+IS_ON = """
+import os
+import keras_psp
+from tensorflow.python.util._pywrap_util_port import IsMklEnabled
+print("oneDNN", IsMklEnabled(), os.environ["TF_ENABLE_ONEDNN_OPTS"])
+"""
+FIT = """
+from tests.tiny import Tiny, data
+for _ in range(2):
+    Tiny().fit(*data(2), verbose=0)
+"""
+# As where TensorFlow came first, on a processor for which it leaves oneDNN off.
+TOO_LATE = """
+import os
+os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
+import tensorflow as tf
+del os.environ["TF_ENABLE_ONEDNN_OPTS"]
+"""
+# Where it would not help: on another processor, on a GPU, and where oneDNN is on all the same.
+NEEDLESS = """
+import platform
+from unittest import mock
+from keras_psp import onednn
+from tensorflow.python.util import _pywrap_util_port
+
+for change in [
+    mock.patch.object(platform, "machine", lambda: "arm64"),
+    mock.patch.object(tf.config, "get_visible_devices", lambda kind: [kind]),
+    mock.patch.object(_pywrap_util_port, "IsMklEnabled", lambda: True),
+]:
+    with change:
+        onednn.say_if_off()
+    onednn.say_if_off.cache_clear()
+print("needed", flush=True)
+"""
+FIT_CLASSIFIER = """
+import keras, numpy as np
+from keras_psp.models.classifier import Classifier
+
+onednn.say_if_off.cache_clear()
+print("classifier", flush=True)
+image = keras.Input((2, 2, 3))
+model = Classifier(image, keras.layers.Flatten()(image))
+model.compile("sgd", "mse")
+model.fit(np.zeros((2, 2, 2, 3)), np.zeros((2, 12)), verbose=0)
+"""
+
+
+def run(code, **environment):
+    """Runs the code in a process in which nobody has decided; returns what it said."""
+    known = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    known |= {"KERAS_BACKEND": "tensorflow", "CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parents[1],
+        env=known | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-5000:]
+    return result.stdout
+
+
+@x86
+def test_import_switches_it_on():
+    assert "oneDNN True 1" in run(IS_ON)
+
+
+def test_what_the_user_set_stays():
+    said = run(IS_ON + FIT, TF_ENABLE_ONEDNN_OPTS="0")
+    assert "oneDNN False 0" in said
+    assert LINE not in said
+
+
+def test_other_backends_leave_the_setting_alone(tmp_path):
+    pytest.importorskip("jax")
+    (tmp_path / "keras.json").write_text('{"backend": "jax"}')
+    code = "import keras_psp, os; print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
+    # Keras takes an empty name for none, and looks into its file.
+    assert run(code, KERAS_BACKEND="", KERAS_HOME=str(tmp_path)).splitlines()[-1] == "None"
+
+
+@x86
+def test_too_late_is_said_once_at_the_first_fit_and_only_where_it_matters():
+    said = run(TOO_LATE + NEEDLESS + FIT + FIT_CLASSIFIER)
+    needless, _, said = said.partition("needed")
+    segmentation, _, classifier = said.partition("classifier")
+    assert LINE not in needless
+    assert segmentation.count(LINE) == 1
+    assert "set TF_ENABLE_ONEDNN_OPTS=1 before Python starts" in segmentation
+    assert LINE in classifier
