@@ -20,11 +20,6 @@ import numpy as np
 
 sys.path.append(str(Path(__file__).parents[2]))  # of `tests`
 
-if "--serve" in sys.argv:
-    # Keras imports TensorFlow where it is installed, even to write a configuration. It takes
-    # seconds, and nothing here is to need it.
-    sys.modules["tensorflow"] = None
-
 NETWORKS = {  # name → what PyTorch's must know: blocks, and whether they are bottlenecks
     "resnet10_deep": ((1, 1, 1, 1), False),  # for the miniature
     "resnet18_deep": ((2, 2, 2, 2), False),
@@ -624,4 +619,8 @@ def _in_time(end):
 
 
 if __name__ == "__main__":
+    from tests.without import hide
+
+    # Where it is installed, Keras imports it even to write a configuration.
+    hide({"tensorflow"})
     contest.serve(make)
