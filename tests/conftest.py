@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import random_weights
+
 UNPACK = Path(__file__).parents[2] / "shared" / "camvid" / "unpack.py"
 
 
@@ -42,23 +44,7 @@ def write_image():
 def set_random_weights():
     """Returns a function that sets random values everywhere, also where Keras starts from zeros and
     ones, and returns the model or layer."""
-
-    def set_random_weights(model, seed=1):
-        rng = np.random.default_rng(seed)
-        for variable in model.variables:
-            name = variable.path.rpartition("/")[2]
-            if name.endswith("kernel"):
-                value = rng.normal(0, np.prod(variable.shape[:-1]) ** -0.5, variable.shape)
-            elif name in ("gamma", "moving_variance"):
-                value = rng.uniform(0.5, 1.5, variable.shape)
-            elif name in ("beta", "moving_mean", "bias"):
-                value = rng.normal(0, 0.5, variable.shape)
-            else:  # the seeds of dropout
-                continue
-            variable.assign(value.astype("float32"))
-        return model
-
-    return set_random_weights
+    return random_weights.set_random_weights
 
 
 @pytest.fixture(scope="module", autouse=True)

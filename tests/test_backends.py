@@ -61,21 +61,11 @@ TESTS = [
     "tests/test_optimizers.py::test_a_file_from_the_end_of_a_run_has_another_run_before_it",
     "tests/test_optimizers.py::test_a_schedule_may_be_that_of_several_optimizers",
 ]
-# Importing a package fails, looking for it finds nothing, and `sys.modules` does not know its name:
-# as where it is not installed.
-WITHOUT = """
+WITHOUT = f"""
 import sys
-
-class Finder:
-    def __init__(self, finder):
-        self.finder = finder
-    def __getattr__(self, name):
-        return getattr(self.finder, name)
-    def find_spec(self, name, *args):
-        if name.partition(".")[0] not in {packages!r}:
-            return self.finder.find_spec(name, *args)
-
-sys.meta_path[:] = map(Finder, sys.meta_path)
+sys.path.append({str(ROOT)!r})
+from tests.without import hide
+hide({{packages!r}})
 """
 
 

@@ -3,8 +3,8 @@
     python tests/benchmarks --json results --camvid path/of/CamVid
 
 Each is a script that can be run alone; its table is printed, and what it measured is written to
-`results/NAME.json`. On two idle cores it takes about an hour. What needs CamVid is left out where
-there is none, and said so.
+`results/NAME.json`. On two idle cores it takes about an hour. What needs CamVid is left out
+where there is none, and said so. `gpu.py` is apart: it fills the minutes that there are on a GPU.
 """
 
 import argparse

@@ -5,6 +5,7 @@ says how long it took to be imported and how much memory it had at most, and tak
 one works at a time, so that what else the machine does strikes all of them.
 """
 
+import contextlib
 import importlib
 import json
 import os
@@ -13,9 +14,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +32,8 @@ class Contender:
         spec: Anything that JSON can hold; `spec["imports"]` names the modules to begin with.
         backend: Keras' backend.
         environment: Further variables of the process' environment.
+        limit: Seconds that it may live. Then it is killed, whatever it does, and whoever waits for
+            an answer gets a TimeoutError.
     """
 
     def __init__(
@@ -38,8 +42,13 @@ class Contender:
         spec: dict[str, Any],
         backend: str = "tensorflow",
         environment: Mapping[str, str] | None = None,
+        limit: float = threading.TIMEOUT_MAX,
     ):
-        variables = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2", **(environment or {})}
+        environment = os.environ | {
+            "KERAS_BACKEND": backend,
+            "TF_CPP_MIN_LOG_LEVEL": "2",
+            **(environment or {}),
+        }
         # Not a pipe, which stops the process when nobody reads it.
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed in the end)
         self.process = subprocess.Popen(
@@ -47,30 +56,42 @@ class Contender:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self.errors,
-            env=os.environ | variables,
+            env=environment,
             text=True,
         )
-        self.about = self._answer()
+        self.timer = threading.Timer(limit, self.process.kill)
+        self.timer.daemon = True
+        self.timer.start()
+        try:
+            self.about = self._answer()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def _answer(self) -> dict[str, Any]:
         assert self.process.stdout
         line = self.process.stdout.readline()
         if not line:
+            if self.timer.finished.is_set():
+                raise TimeoutError(f"killed after {self.timer.interval:.0f} s")
             self.errors.seek(0)
             raise RuntimeError(self.errors.read()[-2000:])  # Errors come last.
         return json.loads(line)
 
     def step(self, job: int = 0) -> dict[str, Any]:
-        """Does a job: its seconds, and the most memory while it ran, in MiB beyond the imports."""
+        """Does a job: its seconds, and the most memory while it ran, in MiB beyond the imports; and
+        what the job returned, if that is a dictionary."""
         assert self.process.stdin
-        self.process.stdin.write(f"{job}\n")
-        self.process.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):  # The answer will say why.
+            self.process.stdin.write(f"{job}\n")
+            self.process.stdin.flush()
         return self._answer()
 
     def __enter__(self) -> "Contender":
         return self
 
     def __exit__(self, *error: Any) -> None:
+        self.timer.cancel()
         self.process.kill()
         self.process.communicate()
         self.errors.close()
@@ -95,11 +116,11 @@ def serve(make: Callable[[dict[str, Any]], list[Callable[[], Any]]]) -> bool:
         if STATUS.exists():
             Path("/proc/self/clear_refs").write_text("5")  # The peak begins anew.
         start = time.perf_counter()
-        found = jobs[int(line)]()
+        result = jobs[int(line)]()
         answer = {"seconds": time.perf_counter() - start}
         answer["peak_mib"] = _memory("VmHWM") - about["imported_mib"]
         # A job may have a clock of its own, and more to tell.
-        answer |= found if isinstance(found, dict) else {}
+        answer |= result if isinstance(result, dict) else {}
         print(json.dumps(answer), file=answers, flush=True)
     return True
 
@@ -131,9 +152,11 @@ def ratio(seconds: Sequence[float], others: Sequence[float]) -> str:
 
 
 def machine() -> str:
-    """The machine, the day and the versions."""
-    names = ["keras", "tensorflow", "jax", "torch"]
-    found = [f"{name} {version(name)}" for name in names]
+    """The machine, the day and the versions of what is installed."""
+    found = []
+    for name in ("keras", "tensorflow", "jax", "torch"):
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"{name} {version(name)}")
     day = time.strftime("%Y-%m-%d")
     return f"{platform.machine()}, {os.cpu_count()} cores, {day}; {', '.join(found)}"
 
