@@ -496,17 +496,18 @@ class Augmentation:
                     "`dataset.map(augment)`, or pass a seed."
                 )
             seed = next(self._calls)
-        images, masks = map(
-            keras.ops.convert_to_tensor, (batch["images"], batch["segmentation_masks"])
-        )
+        ops = keras.ops
+        convert = ops.convert_to_tensor if on_tensorflow else ops.convert_to_numpy
+        images, masks = map(convert, (batch["images"], batch["segmentation_masks"]))
         labels = masks[..., 0] if len(masks.shape) == 4 else masks
         if on_tensorflow:
             images, labels = self.on_tensors(images, labels, seed)
+            labels = ops.cast(labels, masks.dtype)
         else:
-            images, labels = map(keras.ops.convert_to_numpy, (images, labels))
             images, labels = self.on_arrays(images, labels, (seed,))
+            labels = labels.astype(masks.dtype)
         labels = labels[..., None] if len(masks.shape) == 4 else labels
-        return {"images": images, "segmentation_masks": keras.ops.cast(labels, masks.dtype)}
+        return {"images": images, "segmentation_masks": labels}
 
     def on_tensors(self, images: Any, labels: Any, seed: Any, uniforms: Any = None) -> Any:
         """Augments a batch of tensors, on TensorFlow.
@@ -561,7 +562,7 @@ class Augmentation:
         def apply(place: int, layer: keras.layers.Layer, images: Any, masks: Any) -> Any:
             state = np.random.SeedSequence([*entropy, place]).generate_state(1)
             numbers = _Numbers(int(state[0] >> 1), given)  # PyTorch has no more bits.
-            if isinstance(layer, RandomView | RandomBlur):
+            if type(layer) in (RandomView, RandomBlur):
                 return layer.on_arrays(images, masks, numbers)
             with self._lock:
                 result = _apply(layer, images, masks[..., None], numbers)
@@ -595,13 +596,10 @@ class Augmentation:
         """
         import tensorflow as tf
 
-        seeds = (
-            Epochs()
-            .numbers()
-            .flat_map(
-                lambda number: tf.data.Dataset.counter().map(lambda place: 2**32 * number + place)
-            )
-        )
+        def seeds_of(epoch: Any) -> Any:
+            return tf.data.Dataset.counter().map(lambda place: 2**32 * epoch + place)
+
+        seeds = Epochs().numbers().flat_map(seeds_of)
         seeds = seeds.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         return tf.data.Dataset.zip(dataset, seeds).map(
             lambda batch, seed: self.on_tensors(batch[0], batch[1], seed),
