@@ -7,7 +7,7 @@ import pytest
 from keras_psp.layers import PaddedConv2D, PaddedMaxPooling2D, convolution
 
 
-@pytest.mark.parametrize("size", [(8, 8), (9, 12), (9, 13)])
+@pytest.mark.parametrize("size", [(8, 8), (9, 12), (9, 13), (2, 2), (9, 1)])
 @pytest.mark.parametrize(
     "kernel, strides, dilation",
     [(1, 1, 1), (1, 2, 1), (3, 1, 1), (3, 2, 1), (3, 1, 2), (3, 1, 4), (7, 2, 1), (5, 3, 1)],
