@@ -562,11 +562,13 @@ def train(spec):
 def _data(spec):
     import keras_psp
 
-    options = {"augment": "scratch", "crop_size": spec["crop_size"]}
-    given = ["train", "val"], tuple(spec["image_size"]), spec["batch"]
+    given = tuple(spec["image_size"]), spec["batch"]
+    views = {"augment": "scratch", "crop_size": tuple(spec["crop_size"])}
+    load, options = keras_psp.load_street_scenes, {"num_images": spec["scenes"]}
     if spec["data"] == "camvid":
-        return keras_psp.load_camvid(*given, data_dir=spec["camvid"], **options)
-    return keras_psp.load_street_scenes(*given, num_images=spec["scenes"], **options)
+        load, options = keras_psp.load_camvid, {"data_dir": spec["camvid"]}
+    # Validated on whole frames.
+    return load("train", *given, **views, **options), load("val", *given, **options)
 
 
 def _clock():
