@@ -95,8 +95,8 @@ def train(args: argparse.Namespace) -> int:
     run = RunFolder(folder, validation_data=val, classes=classes, settings=settings)
     weights = None
     if settings["class_weights"]:
-        labels = _load(settings, "train", cache=False)
-        weights = class_weights(labels, len(classes), settings["class_weights"])
+        label_maps = ((None, label[None]) for label in train.label_maps())
+        weights = class_weights(label_maps, len(classes), settings["class_weights"])
     heads = dict.fromkeys(optimizers.HEADS, settings["head_multiplier"])
     model.compile(
         optimizers.SGD(optimizers.PolynomialDecay(settings["learning_rate"]), multipliers=heads),

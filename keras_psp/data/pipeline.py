@@ -10,7 +10,7 @@ import functools
 import itertools
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,7 @@ def make_dataset(
         `class_names`, `class_colors` and `sample_names` say what is in it, `shuffled` whether the
         frames come in another order than their names, and `set_epoch(number)` which epoch the next
         pass is; by itself a `tf.data.Dataset` counts its passes, and `Batches` stay in epoch 0.
+        `label_maps()` gives the label map of every frame, uint8, without augmentation.
 
     Raises:
         ValueError: If a file cannot be used. Without cache it is read later, on TensorFlow by
@@ -120,7 +121,6 @@ def make_dataset(
         augmentation=augment,
         shuffle=bool(shuffle),
         seed=seed,
-        cached=bool(cache),
         drop_remainder=drop_remainder,
         resized=image_size is not None,
         antialias=antialias,
@@ -133,12 +133,17 @@ def make_dataset(
         "sample_names": [sample.name for sample in samples],
         "shuffled": split.shuffle,
     }
-    if keras.backend.backend() != "tensorflow":
-        return Batches(split.batches(), len(split), about)
-    epochs = tensors.Epochs()
-    dataset = tensors.make_dataset(split, epochs)
-    for name, value in {**about, "set_epoch": epochs.set}.items():
-        setattr(dataset, name, value)
+    frames = split.read_all() if cache else None
+    if keras.backend.backend() == "tensorflow":
+        epochs = tensors.Epochs()
+        dataset = tensors.make_dataset(split, frames, epochs)
+        for name, value in {**about, "set_epoch": epochs.set}.items():
+            setattr(dataset, name, value)
+    else:
+        dataset = Batches(split.batches(frames), len(split), about)
+    # Not of data made from these, whose labels may be others.
+    label_maps = frames and frames[1]
+    dataset.label_maps = lambda: split.label_maps() if label_maps is None else label_maps
     return dataset
 
 
@@ -153,7 +158,6 @@ class Split:
         size: (height, width) of the frames.
         output_size: That of the batches.
         augmentation: An `Augmentation`, or `None`.
-        cached: Whether decoded frames stay in memory.
         resized: Whether frames of other sizes are resized, or refused.
     """
 
@@ -165,7 +169,6 @@ class Split:
     augmentation: augmentations.Augmentation | None
     shuffle: bool
     seed: int
-    cached: bool
     drop_remainder: bool
     resized: bool
     antialias: bool | str
@@ -231,15 +234,24 @@ class Split:
                 pool.shutdown(cancel_futures=True)
                 raise
 
+    def label_maps(self) -> Iterator[np.ndarray]:
+        """Reads the label maps of all samples, as they are before any augmentation."""
+        return (self.read(number)[1] for number in range(len(self.samples)))
+
     def middle(self, batch: Any) -> Any:
         """Cuts the output's size from the middle of a batch."""
         height, width = self.output_size
         top, left = (batch.shape[1] - height) // 2, (batch.shape[2] - width) // 2
         return batch[:, top : top + height, left : left + width]
 
-    def batches(self) -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
-        """Returns the function of (epoch, index) that makes a batch of NumPy arrays."""
-        frames = self.read_all() if self.cached else None
+    def batches(
+        self, frames: tuple[np.ndarray, np.ndarray] | None
+    ) -> Callable[[int, int], tuple[np.ndarray, np.ndarray]]:
+        """Returns the function of (epoch, index) that makes a batch of NumPy arrays.
+
+        Args:
+            frames: What `read_all` returned, or `None`: then each frame is read when it is needed.
+        """
         plan = functools.lru_cache(2)(self.plan)
 
         def make(epoch: int, index: int) -> tuple[np.ndarray, np.ndarray]:

@@ -70,8 +70,16 @@ def to_dataset(batches: "Batches") -> Any:
     return tf.data.Dataset.range(len(batches)).map(make, AUTOTUNE).prefetch(AUTOTUNE)
 
 
-def make_dataset(split: "Split", epochs: Epochs) -> Any:
-    """Returns the batches of a split, of known cardinality: images, float32, and labels, int32."""
+def make_dataset(
+    split: "Split", frames: tuple[np.ndarray, np.ndarray] | None, epochs: Epochs
+) -> Any:
+    """Returns the batches of a split, of known cardinality: images, float32, and labels, int32.
+
+    Args:
+        split: The split.
+        frames: All of its frames and label maps; `None` if each is read when it is needed.
+        epochs: What numbers the passes.
+    """
     import tensorflow as tf
 
     count, augmentation = len(split.samples), split.augmentation
@@ -85,9 +93,9 @@ def make_dataset(split: "Split", epochs: Epochs) -> Any:
 
     dataset = epochs.numbers().flat_map(samples)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(count))
-    if split.cached:
+    if frames is not None:
         with tf.device("CPU:0"):  # Not on the accelerator, whose memory is for the network.
-            images, labels = map(tf.convert_to_tensor, split.read_all())
+            images, labels = map(tf.convert_to_tensor, frames)
         dataset = dataset.batch(split.batch_size, split.drop_remainder)
         dataset = dataset.map(
             lambda i, *rest: (tf.gather(images, i), tf.gather(labels, i), *rest), AUTOTUNE

@@ -125,6 +125,14 @@ def test_incomplete_batches_are_dropped_on_demand(frames):
     assert dataset.element_spec[0].shape == (8, 12, 16, 3)
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_label_maps_are_there_without_augmentation(frames, cache):
+    dataset = build(frames, augment="authors", shuffle=True, cache=cache)
+    expected = np.tile(np.arange(20)[:, None, None] % 11, (1, 12, 16))
+    expected[:, 0] = 255
+    np.testing.assert_array_equal(list(dataset.label_maps()), expected)
+
+
 def test_caching_changes_nothing(frames):
     options = {"image_size": (9, 11), "batch_size": 8, "augment": "authors", "shuffle": True}
     cached = build(frames, **options, cache=True)
