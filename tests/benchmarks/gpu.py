@@ -75,7 +75,7 @@ FULL = {
 }
 TINY = {
     "checked": None,
-    "network": "resnet10_deep",
+    "network": None,
     "size": 65,
     "seconds": 0.1,
     "largest": 2,
@@ -429,9 +429,8 @@ def summary(results):
 
 
 def _speed_lines(results):
-    size = (TINY if results["options"]["tiny"] else FULL)["size"]
-    network = (TINY if results["options"]["tiny"] else FULL)["network"]
-    device = results["device"]
+    settings, device = TINY if results["options"]["tiny"] else FULL, results["device"]
+    size, network = settings["size"], settings["network"] or "in miniature"
     lines = [f"## PSPNet, {network}, {size}×{size}, {gpu_jobs.CLASSES} classes", ""]
     rows = []
     for row in results["speed"]:

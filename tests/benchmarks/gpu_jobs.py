@@ -5,7 +5,6 @@ anything but the package's other dependencies and JAX or PyTorch.
 """
 
 import contextlib
-import dataclasses
 import importlib.util
 import math
 import re
@@ -21,7 +20,7 @@ import numpy as np
 sys.path.append(str(Path(__file__).parents[2]))  # of `tests`
 
 NETWORKS = {  # name → what PyTorch's must know: blocks, and whether they are bottlenecks
-    "resnet10_deep": ((1, 1, 1, 1), False),  # for the miniature
+    None: ((1, 1, 1, 1), False),  # the miniature's, of no variant
     "resnet18_deep": ((2, 2, 2, 2), False),
     "resnet50_deep": ((3, 4, 6, 3), True),
 }
@@ -55,8 +54,6 @@ def _pspnet(network, num_classes=CLASSES, **options):
     import keras
 
     import keras_psp
-    from keras_psp.models import BACKBONES
-    from keras_psp.models.resnet import RESNETS
 
     if network is None:
         image = keras.Input((None, None, 3))
@@ -65,9 +62,6 @@ def _pspnet(network, num_classes=CLASSES, **options):
             convolution = keras.layers.Conv2D(filters, 3, 2, "same", activation="relu")
             features.append(convolution(features[-1]))
         network = keras.Model(image, features[2:])
-    elif network not in BACKBONES:
-        row = dataclasses.replace(RESNETS["resnet18_deep"], blocks=NETWORKS[network][0])
-        RESNETS[network], BACKBONES[network] = row, BACKBONES["resnet18_deep"]
     return keras_psp.PSPNet(network, num_classes, backbone_weights=None, **options)
 
 
