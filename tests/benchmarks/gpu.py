@@ -139,7 +139,6 @@ class Program:
         self.out.mkdir(parents=True, exist_ok=True)
         self.settings = TINY if args.tiny else FULL
         self.backend = _backend()
-        self.deadlines = deadlines(60 * args.minutes, args.only)
         self.results = {
             "machine": contest.machine(),
             "options": vars(args),
@@ -152,7 +151,7 @@ class Program:
     def run(self):
         self.say(f"{self.results['machine']}; on {self.backend}")
         # Without a device nothing else is worth its time.
-        with self.process("look", self.left(self.args.only[-1])) as one:
+        with self.process("look", 60 * self.args.minutes) as one:
             self.device = self.results["device"] = one.step()
         if self.device["platform"] != self.args.device:
             raise SystemExit(
@@ -161,6 +160,9 @@ class Program:
                 "your GPU, or pass --device cpu."
             )
         self.say(self.device["name"])
+        spent = time.time() - self.start
+        shares = deadlines(60 * self.args.minutes - spent, self.args.only)
+        self.deadlines = {step: spent + end for step, end in shares.items()}
         for step in self.args.only:
             began = time.time()
             try:
