@@ -307,6 +307,9 @@ def test_nan_leaves_the_last_good_weights(tmp_path, when):
             if when == "in the last weights" and good and batch == STEPS - 1:
                 self.model.auxiliary_head.bias.assign([0.0, np.inf, 0.0])
 
+    def without_run(variables):  # Of the schedule: that run is over.
+        return {path: value for path, value in variables.items() if path != "SGD/run"}
+
     received = {
         "in the loss": r"loss=nan in step 2",
         "in the last weights": r"1 weights that are not, the first of them auxiliary_head/bias,",
@@ -317,7 +320,7 @@ def test_nan_leaves_the_last_good_weights(tmp_path, when):
         rf"they lie in {tmp_path}/checkpoint\.weights\.h5\. Lower the learning rate",
     ):
         train(model, run, callbacks=[Poison()])
-    assert_same(state(model), good[0])
+    assert_same(without_run(state(model)), without_run(good[0]))
     assert (tmp_path / "checkpoint.weights.h5").read_bytes() == good[1]
     assert len(rows(tmp_path / "history.csv")) == 1
 

@@ -51,14 +51,14 @@ class Batches(keras.utils.PyDataset):
         length: int,
         about: Mapping[str, Any] | None = None,
     ):
-        super().__init__()
+        super().__init__(workers=1)  # Keras' own threads would hand out batches twice.
         self.epoch = 0
         self.make = make
         self._length = length
         self._about = dict(about or {})
         for name, value in self._about.items():
             setattr(self, name, value)
-        self._workers = min(os.cpu_count() or 1, 16)
+        self._threads = min(os.cpu_count() or 1, 16)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
         self._last: tuple[int, int] | None = None
@@ -78,7 +78,7 @@ class Batches(keras.utils.PyDataset):
         with self._lock:
             # Whoever takes the second batch after the first will want the third.
             in_turn, self._last = self._last == (epoch, index - 1), (epoch, index)
-            wanted = range(index, index + self._workers + 2 if in_turn else index)
+            wanted = range(index, index + self._threads + 2 if in_turn else index)
             known, self._ahead = self._ahead, {}
             for key in ((epoch, i) for i in wanted if i < self._length):
                 self._ahead[key] = known[key] if key in known else self._submit(*key)
@@ -87,7 +87,7 @@ class Batches(keras.utils.PyDataset):
 
     def _submit(self, epoch: int, index: int) -> Future:
         if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._workers)
+            self._pool = ThreadPoolExecutor(self._threads)
         return self._pool.submit(self.make, epoch, index)
 
     def __iter__(self) -> Iterator[Batch]:

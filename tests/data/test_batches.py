@@ -69,7 +69,7 @@ def test_the_next_batches_are_made_by_threads_meanwhile():
     list(data)
     numbers = [index for index, _ in made]
     assert max(numbers) == 8
-    assert len(numbers) <= 9 + 1 + 1 + data._workers + 2  # Nothing is made twice within a pass.
+    assert len(numbers) <= 9 + 1 + 1 + data._threads + 2  # Nothing is made twice within a pass.
 
 
 def test_what_fails_in_a_thread_fails_where_the_batch_is_taken():
@@ -83,6 +83,12 @@ def test_what_fails_in_a_thread_fails_where_the_batch_is_taken():
     with pytest.raises(DataError, match="frame 2 is broken"):
         data[2]
     assert int(data[3][0][0]) == 3
+
+
+def test_keras_brings_no_threads_of_its_own():
+    # They keep what they read ahead, and hand it out at the beginning of the next epoch. See also
+    # test_order_and_views_go_on_too on JAX and PyTorch.
+    assert numbered().workers == 1
 
 
 def test_maps_and_parts_keep_what_is_known():

@@ -132,9 +132,10 @@ def test_such_a_file_can_be_given_by_its_path(kind, application, published, offl
     model = ResNet("resnet50", include_top=False, weights=str(file))
     features = keras.Model(application.input, application.get_layer("conv5_block3_out").output)
     expected = features(keras.applications.resnet.preprocess_input(x.copy()))
-    np.testing.assert_allclose(
-        *(keras.ops.convert_to_numpy(y) for y in (model(x), expected)), rtol=1e-4, atol=1e-4
-    )
+    given, expected = map(keras.ops.convert_to_numpy, (model(x), expected))
+    # Rounding is that of the largest, which are about 100.
+    atol = 1e-5 * np.abs(expected).max()
+    np.testing.assert_allclose(given, expected, rtol=1e-4, atol=atol)
     assert str(file) in model.initial_weights
 
 
