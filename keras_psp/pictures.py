@@ -380,7 +380,7 @@ def pyramid_activations(
             "Give a keras_psp.PSPNet whose `bins` are not empty."
         )
     image = _image(image)
-    features = keras.Model(model.inputs, pyramid.input)(image[None])
+    features = keras.Model(model.input, pyramid.input)(image[None])
     features = ops.convert_to_tensor(features)
     upsample = BilinearUpsample(tuple(features.shape[1:3]), align_corners=pyramid.align_corners)
     figure, grid = _panels([image, image], 1 + len(pyramid.bins))

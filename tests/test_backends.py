@@ -86,7 +86,7 @@ def run(backend, code, without=(), folder=ROOT):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
 def test_layers_losses_scores_and_pspnet(backend):
     if keras.backend.backend() == backend:

@@ -108,9 +108,9 @@ class Meter:
 
 def watch_steps(meter):
     """Times the steps of every `fit`."""
-    import keras
-
     from keras_psp.models.segmentation_model import SegmentationModel
+
+    import keras
 
     class Steps(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch, logs=None):

@@ -51,9 +51,9 @@ def _draw_on_the_host():
 
 def _pspnet(network, num_classes=CLASSES, **options):
     """PSPNet from random values; `network=None` stands for three convolutions, in miniature."""
-    import keras
-
     import keras_psp
+
+    import keras
 
     if network is None:
         image = keras.Input((None, None, 3))
@@ -98,9 +98,9 @@ def _device(library):
 
 def _costs(network, size):
     """Multiply-adds for an image, and those of the auxiliary head, which training has besides."""
-    import keras
-
     from keras_psp.analysis import count
+
+    import keras
 
     with keras.StatelessScope(initialize_variables=False):
         model = _pspnet(network)
@@ -184,9 +184,9 @@ def _of_layers(name, *args, **kwargs):
 
 def _loss(network, truth):
     """The loss that upsamples in strips; in truth that of the logits upsampled before."""
-    import keras
-
     import keras_psp
+
+    import keras
     from tests.random_weights import set_random_weights
 
     rng, size = np.random.default_rng(0), (41, 57)
@@ -346,9 +346,9 @@ def _memory_errors():
 
 
 def _keras_steps(spec, images, labels):
-    import keras
-
     import keras_psp
+
+    import keras
 
     if spec["device_library"] == "torch":
         import torch
@@ -477,11 +477,11 @@ def schedule(seconds, epoch_s, validation_s, write_s=WRITE_S):
 
 def train(spec):
     """Two jobs: to train until `spec["end"]`, and to write down what was learned."""
-    import keras
-
     import keras_psp
     from keras_psp import losses, optimizers
     from keras_psp.classes import CAMVID_CLASS_WEIGHTS, ClassList
+
+    import keras
 
     keras.utils.set_random_seed(0)
     keras.config.set_dtype_policy(spec["policy"])
