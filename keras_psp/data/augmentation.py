@@ -6,10 +6,11 @@ moves in from outside the picture is void, not class 0, and has the mean colour;
 numbers depend on a seed alone, however many threads draw them.
 """
 
+import contextlib
 import functools
 import itertools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -569,8 +570,7 @@ class Augmentation:
             images, masks = map(keras.ops.convert_to_numpy, result)
             return images, masks[..., 0].astype(np.uint8)
 
-        # Not on the accelerator, whose time is for the network.
-        with keras.device("cpu:0"):
+        with _on_the_processor():
             images, labels = self._run(images, labels.astype(np.uint8), apply)
         return np.clip(images, 0, 255, dtype=np.float32), labels
 
@@ -635,6 +635,24 @@ class _GraphNumbers(_Numbers):
         import tensorflow as tf
 
         return tf.random.experimental.stateless_fold_in(self.key, next(self.count))
+
+
+@contextlib.contextmanager
+def _on_the_processor() -> Iterator[None]:
+    """Not on the accelerator, whose time is for the network, nor on other processes' devices."""
+    processor: Any = "cpu:0"
+    if keras.backend.backend() == "jax":
+        import jax
+
+        # For JAX, cpu:0 is the first process' processor.
+        processor = jax.local_devices(backend="cpu")[0]
+    distribution = keras.distribution.distribution()
+    keras.distribution.set_distribution(None)  # Of this thread.
+    try:
+        with keras.device(processor):
+            yield
+    finally:
+        keras.distribution.set_distribution(distribution)
 
 
 def _is_eager() -> bool:
@@ -721,7 +739,7 @@ def _flaw(layer: keras.layers.Layer, num_classes: int, size: tuple[int, int]) ->
 def _tried(layer: keras.layers.Layer, images: np.ndarray, masks: np.ndarray) -> tuple[Any, Any]:
     """Applies a layer as it will be applied: on TensorFlow in a graph."""
     if keras.backend.backend() != "tensorflow":
-        with keras.device("cpu:0"):
+        with _on_the_processor():
             return _apply(layer, images, masks, _Numbers(1, []))
     import tensorflow as tf
 
