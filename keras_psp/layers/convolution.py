@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 
 import keras
 from keras import ops
@@ -183,11 +184,13 @@ def _with_gradients_of_all_images(x, kernel, dilation_rate):
                 mirrored = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
                 of_x = tf.nn.conv2d(upstream, mirrored, 1, "SAME", dilations=dilation_rate)
             *sides, channels, filters = kernel.shape
-            upstream = tf.reshape(upstream, (-1, filters))
-            of_taps = [
-                tf.matmul(tf.reshape(tap, (-1, channels)), upstream, transpose_a=True)
-                for tap in _seen_by_taps(x, sides, dilation_rate)
-            ]
+            rows, of_taps = tf.reshape(upstream, (-1, filters)), []
+            taps = _seen_by_taps(x, sides, dilation_rate)
+            for _ in range(math.prod(sides)):
+                # TensorFlow starts whatever can be started: all of them, in the forward pass.
+                with tf.control_dependencies([upstream, *of_taps]):
+                    seen = tf.reshape(next(taps), (-1, channels))
+                    of_taps.append(tf.matmul(seen, rows, transpose_a=True))
             return of_x, tf.reshape(tf.stack(of_taps), kernel.shape)
 
         return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation_rate), gradients

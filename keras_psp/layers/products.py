@@ -97,9 +97,9 @@ def _winograd(x, kernel, dilation_rate):
 
     _, height, width, channels = x.shape
     filters = kernel.shape[-1]
-    rows_in, rows_out = _matrices(height, dilation_rate)
-    columns_in, columns_out = _matrices(width, dilation_rate)
-    taps = np.einsum("it,ju->ijtu", _TAPS, _TAPS).reshape(4, 4, 9)
+    rows_in, rows_out = map(tf.unstack, _matrices(height, dilation_rate))
+    columns_in, columns_out = map(tf.unstack, _matrices(width, dilation_rate))
+    taps = tf.unstack(np.einsum("it,ju->ijtu", _TAPS, _TAPS).reshape(4, 4, 9))
 
     def along_rows(matrix, x):
         """(batch, height, width, n) to (batch · tiles, width, n)."""
@@ -112,55 +112,57 @@ def _winograd(x, kernel, dilation_rate):
         return tf.reshape(tf.matmul(matrix, x), (-1, x.shape[-1]))
 
     def back_along_columns(matrix, x):
-        x = tf.reshape(x, (-1, len(matrix), x.shape[-1]))
+        x = tf.reshape(x, (-1, matrix.shape[0], x.shape[-1]))
         return tf.matmul(matrix, x, transpose_a=True)
 
     def back_along_rows(matrix, x):
         n = x.shape[-1]
-        x = tf.reshape(x, (-1, len(matrix), width * n))
+        x = tf.reshape(x, (-1, matrix.shape[0], width * n))
         return tf.reshape(tf.matmul(matrix, x, transpose_a=True), (-1, height, width, n))
 
-    def transformed(kernel, i):
-        kernel = tf.matmul(taps[i], tf.reshape(kernel, (9, channels * filters)))
-        return tf.unstack(tf.reshape(kernel, (4, channels, filters)))
-
     # One of a tile's sixteen numbers after the other, as all of them would take four times the
-    # memory; and nothing is kept for the gradients, which is quicker computed again.
+    # memory, and none before its turn: TensorFlow starts whatever can be started. Nothing is kept
+    # for the gradients, which is quicker computed again.
     after = tf.control_dependencies
 
-    @tf.custom_gradient
-    def convolved(x, kernel):
+    def outputs_of(x, kernel, rows_in, columns_in, rows_out, columns_out, transpose):
         y = tf.constant(0.0)
         for i in range(4):
-            with after([y]):
-                tall, weights = along_rows(rows_in[i], x), transformed(kernel, i)
+            with after([x, y]):
+                tall = along_rows(rows_in[i], x)
+                weights = tf.matmul(taps[i], tf.reshape(kernel, (9, channels * filters)))
+                weights = tf.unstack(tf.reshape(weights, (4, channels, filters)))
             row = tf.constant(0.0)
             for j in range(4):
                 with after([row]):
-                    given = along_columns(columns_in[j], tall)
-                    row += back_along_columns(columns_out[j], tf.matmul(given, weights[j]))
+                    products = tf.matmul(
+                        along_columns(columns_in[j], tall), weights[j], transpose_b=transpose
+                    )
+                    row += back_along_columns(columns_out[j], products)
             y += back_along_rows(rows_out[i], row)
+        return y
 
+    @tf.custom_gradient
+    def convolved(x, kernel):
         def gradients(dy):
-            dx = dkernel = tf.constant(0.0)
+            dkernel = tf.constant(0.0)
             for i in range(4):
-                with after([dx, dkernel]):
+                with after([dy, dkernel]):
                     tall, tall_dy = along_rows(rows_in[i], x), along_rows(rows_out[i], dy)
-                    weights = transformed(kernel, i)
-                row = tf.constant(0.0)
                 products: Any = []
                 for j in range(4):
-                    with after([row, *products]):
+                    with after(products):
                         given = along_columns(columns_in[j], tall)
                         wanted = along_columns(columns_out[j], tall_dy)
                         products.append(tf.matmul(given, wanted, transpose_a=True))
-                        wanted = tf.matmul(wanted, weights[j], transpose_b=True)
-                        row += back_along_columns(columns_in[j], wanted)
                 products = tf.reshape(tf.stack(products), (4, channels * filters))
                 dkernel += tf.matmul(taps[i], products, transpose_a=True)
-                dx += back_along_rows(rows_in[i], row)
+            with after([dkernel]):
+                dy = tf.identity(dy)
+            dx = outputs_of(dy, kernel, rows_out, columns_out, rows_in, columns_in, True)
             return dx, tf.reshape(dkernel, kernel.shape)
 
+        y = outputs_of(x, kernel, rows_in, columns_in, rows_out, columns_out, False)
         return y, gradients
 
     return convolved(x, kernel)

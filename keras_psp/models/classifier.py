@@ -1,5 +1,6 @@
-"""What all classifiers share: their ends, their sizes, and what they started from."""
+"""What all models share, and all classifiers: their ends, sizes, and what they started from."""
 
+import contextlib
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -9,8 +10,29 @@ from keras_psp import onednn
 from keras_psp.naming import check_name
 
 
+class Model(keras.Model):
+    """A Keras model that trains as fast as the backend can."""
+
+    def make_train_function(self, force: bool = False):
+        """Makes the step that `fit` and `train_on_batch` take: `keras.Model.make_train_function`.
+
+        Args:
+            force: Whether to make it anew.
+
+        Returns:
+            The function.
+        """
+        onednn.say_if_off()
+        optimizer = self.optimizer
+        if optimizer is not None and not optimizer.built:
+            # If TensorFlow's step built it, every step would ask for each variable if it is there.
+            with strategy_scope(self):
+                optimizer.build(self.trainable_variables)
+        return super().make_train_function(force)
+
+
 @keras.saving.register_keras_serializable("keras_psp")
-class Classifier(keras.Model):
+class Classifier(Model):
     """A functional model that knows what it is and what it started from, also from a file.
 
     Args:
@@ -36,14 +58,20 @@ class Classifier(keras.Model):
         # Half precision must not reach the image before it is normalised.
         self.autocast = False
 
-    def fit(self, *args: Any, **kwargs: Any):
-        """Trains the classifier; takes and returns what `keras.Model.fit` does."""
-        onednn.say_if_off()
-        return super().fit(*args, **kwargs)
-
     def get_config(self):
         own = ("variant", "initial_weights", "image_size")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
+
+
+def strategy_scope(model: keras.Model) -> Any:
+    """Returns the scope in which a model's variables are made: that of TensorFlow's strategy.
+
+    Args:
+        model: The model.
+    """
+    if keras.backend.backend() != "tensorflow":
+        return contextlib.nullcontext()
+    return model.distribute_strategy.scope()
 
 
 def keep_layers(model: keras.Model, layers: Iterable[keras.Layer]) -> None:

@@ -14,7 +14,7 @@ from keras_psp.layers import (
     PaddedConv2D,
 )
 from keras_psp.layers.inception_module import convolution
-from keras_psp.models.classifier import add_end, checked_shape, keep_layers
+from keras_psp.models.classifier import Model, add_end, checked_shape, keep_layers
 from keras_psp.models.resnet import stage_dilations
 from keras_psp.models.weights import load_first_weights
 from keras_psp.naming import check_name
@@ -148,7 +148,7 @@ class AuxiliaryClassifier(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class GoogLeNet(keras.Model):
+class GoogLeNet(Model):
     """GoogLeNet, as `keras_psp.Inception("googlenet")` builds it and explains its arguments.
 
     While it is trained, calling it gives `{"predictions": …, "auxiliary": [… , …]}`, and `fit` adds

@@ -8,12 +8,11 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_psp import onednn
 from keras_psp.layers.bilinear_upsample import upsampled_argmax
 from keras_psp.layers.products import PREDICTING
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
-from keras_psp.models.classifier import keep_layers
+from keras_psp.models.classifier import Model, keep_layers, strategy_scope
 from keras_psp.models.weights import load_weights
 from keras_psp.optimizers import SGD, PolynomialDecay
 
@@ -21,7 +20,7 @@ from keras_psp.optimizers import SGD, PolynomialDecay
 _IN_STEP: contextvars.ContextVar = contextvars.ContextVar("in_step", default=None)
 
 
-class SegmentationModel(keras.Model):
+class SegmentationModel(Model):
     """A Keras model from images to logits, with the paper's recipe as the default of `compile`.
 
     A subclass is functional, has one output `(batch, height, width, num_classes)` and the
@@ -70,7 +69,7 @@ class SegmentationModel(keras.Model):
         _check_strategy(self)
         self._compiled_by_fit = False
         # What is made here has variables, which belong where the model's are.
-        with _strategy_scope(self):
+        with strategy_scope(self):
             if optimizer == "recipe":
                 optimizer = SGD()
             if loss == "recipe":
@@ -134,7 +133,6 @@ class SegmentationModel(keras.Model):
                 layers became trainable after `compile`, or under a strategy that Keras 3 cannot
                 train with.
         """
-        onednn.say_if_off()
         _check_strategy(self)
         for data in (x, kwargs.get("validation_data")):
             _check_classes(data, self.num_classes)
@@ -195,7 +193,7 @@ class SegmentationModel(keras.Model):
         schedule = getattr(optimizer, "_learning_rate", None)
         if not isinstance(schedule, PolynomialDecay) or schedule.total_steps is not None:
             return None
-        with _strategy_scope(self):
+        with strategy_scope(self):
             optimizer.learning_rate = schedule = schedule.of(optimizer)
         return schedule
 
@@ -441,12 +439,6 @@ def _check_classes(data, num_classes: int) -> None:
             f"Received: num_classes={num_classes}, data of {len(names)} classes "
             f"({', '.join(names)}). Build the model with num_classes={len(names)}."
         )
-
-
-def _strategy_scope(model):
-    if keras.backend.backend() != "tensorflow":
-        return contextlib.nullcontext()
-    return model.distribute_strategy.scope()
 
 
 def _check_strategy(model) -> None:
