@@ -145,9 +145,10 @@ def _winograd(x, kernel, dilation_rate):
     @tf.custom_gradient
     def convolved(x, kernel):
         def gradients(dy):
+            dx = outputs_of(dy, kernel, rows_out, columns_out, rows_in, columns_in, True)
             dkernel = tf.constant(0.0)
             for i in range(4):
-                with after([dy, dkernel]):
+                with after([dx, dkernel]):
                     tall, tall_dy = along_rows(rows_in[i], x), along_rows(rows_out[i], dy)
                 products: Any = []
                 for j in range(4):
@@ -157,9 +158,6 @@ def _winograd(x, kernel, dilation_rate):
                         products.append(tf.matmul(given, wanted, transpose_a=True))
                 products = tf.reshape(tf.stack(products), (4, channels * filters))
                 dkernel += tf.matmul(taps[i], products, transpose_a=True)
-            with after([dkernel]):
-                dy = tf.identity(dy)
-            dx = outputs_of(dy, kernel, rows_out, columns_out, rows_in, columns_in, True)
             return dx, tf.reshape(dkernel, kernel.shape)
 
         y = outputs_of(x, kernel, rows_in, columns_in, rows_out, columns_out, False)
