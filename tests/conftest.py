@@ -4,6 +4,7 @@
 import keras_psp  # noqa: F401  # isort: skip
 
 import gc
+import os
 import runpy
 from pathlib import Path
 
@@ -53,6 +54,18 @@ def forget_models():
     yield
     keras.utils.clear_session()
     gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def jax_compiles_once(tmp_path_factory):
+    """Lets the processes that tests start on JAX share what XLA has compiled."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        yield
 
 
 @pytest.fixture(scope="session")
