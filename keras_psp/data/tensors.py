@@ -25,10 +25,9 @@ def keep_attributes(dataset: Any, source: Any) -> None:
 def untuned(dataset: Any) -> Any:
     """Returns a `tf.data.Dataset` that TensorFlow does not tune while it is read.
 
-    Whoever ends a pass waits for the thread that tunes it, which sleeps for a while that doubles
-    each time. It is woken before it can know that it is to stop (TensorFlow 2.21), and now and then
-    sleeps on: up to 14 s at the end of an epoch of 20 s. Without it `AUTOTUNE` stands for the number
-    of cores, at most 16.
+    Where a pass ends, TensorFlow wakes the thread that tunes it, and waits for it. The thread may
+    look whether it is to stop before it can know (TensorFlow 2.21), and sleeps on: up to 14 s after
+    an epoch of 20 s. Without it `AUTOTUNE` stands for the number of cores, at most 16.
     """
     import tensorflow as tf
 

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 from keras_psp.classes import ClassList, LabelValues
-from keras_psp.data import pipeline
+from keras_psp.data import merge_classes, pipeline, shard_batches
 from keras_psp.data.pipeline import load_splits, make_dataset
 from keras_psp.data.samples import Sample
 from keras_psp.layers import ImageNormalization
@@ -285,6 +285,20 @@ def test_a_bad_file_is_named_without_cache_too(frames, write_image):
     write_image(frames[7].label, np.full((12, 16), 11))
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"7\.png: A label must be 0 to 10"):
         batches(build(frames, cache=False))
+
+
+@pytest.mark.parametrize(
+    "derive",
+    [
+        lambda data: data,
+        lambda data: merge_classes(data, {"one": ["class 1"]}, rest="others"),
+        lambda data: shard_batches(data, 8),
+    ],
+    ids=["itself", "merged", "a share"],
+)
+def test_no_thread_tunes_what_is_read(frames, derive):
+    # At the end of an epoch it may sleep on for as long as the epoch was, and all wait for it.
+    assert derive(build(frames)).options().autotune.enabled is False
 
 
 NO_GENERATOR = """
