@@ -3,6 +3,7 @@
 import functools
 import itertools
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -184,7 +185,8 @@ def _with_gradients_of_all_images(x, kernel, dilation_rate):
                 mirrored = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
                 of_x = tf.nn.conv2d(upstream, mirrored, 1, "SAME", dilations=dilation_rate)
             *sides, channels, filters = kernel.shape
-            rows, of_taps = tf.reshape(upstream, (-1, filters)), []
+            rows = tf.reshape(upstream, (-1, filters))
+            of_taps: list[Any] = []
             taps = _seen_by_taps(x, sides, dilation_rate)
             for _ in range(math.prod(sides)):
                 # TensorFlow starts whatever can be started: all of them, in the forward pass.

@@ -94,6 +94,7 @@ def _matrices(size, dilation_rate):
 
 def _winograd(x, kernel, dilation_rate):
     import tensorflow as tf
+    from tensorflow.python.eager.record import should_record_backprop
 
     _, height, width, channels = x.shape
     filters = kernel.shape[-1]
@@ -142,13 +143,16 @@ def _winograd(x, kernel, dilation_rate):
             y += back_along_rows(rows_out[i], row)
         return y
 
+    # Behind a frozen backbone nobody wants the input's gradient.
+    wanted_too = should_record_backprop([x])
+
     @tf.custom_gradient
     def convolved(x, kernel):
         def gradients(dy):
             dx = outputs_of(dy, kernel, rows_out, columns_out, rows_in, columns_in, True)
             dkernel = tf.constant(0.0)
             for i in range(4):
-                with after([dx, dkernel]):
+                with after([dx if wanted_too else dy, dkernel]):
                     tall, tall_dy = along_rows(rows_in[i], x), along_rows(rows_out[i], dy)
                 products: Any = []
                 for j in range(4):

@@ -50,6 +50,34 @@ def test_equals_pytorchs_convolution(rng, size, kernel, dilation):
 
 
 @pytest.mark.usefixtures("everywhere")
+def test_behind_a_frozen_backbone_the_input_has_no_gradient():
+    import tensorflow as tf
+
+    def count(of_input):
+        @tf.function
+        def gradients(x, kernel):
+            asked = [kernel, x] if of_input else [kernel]
+            with tf.GradientTape() as tape:
+                tape.watch(asked)
+                y = products.convolve(x, kernel, 1)
+            return tape.gradient(y, asked)
+
+        specs = tf.TensorSpec((2, 8, 8, 3)), tf.TensorSpec((3, 3, 3, 5))
+        graph = gradients.get_concrete_function(*specs).graph
+        # What they need, also by waiting for it.
+        found, ahead = set(), [one.op for one in graph.outputs]
+        while ahead:
+            op = ahead.pop()
+            if op not in found:
+                found.add(op)
+                ahead += [*op.control_inputs, *(one.op for one in op.inputs)]
+        return sum("MatMul" in op.type for op in found)
+
+    # To and from each of four rows of tiles and the kernel's; to, from and times each of sixteen.
+    assert count(of_input=True) - count(of_input=False) == 4 * 3 + 16 * 3
+
+
+@pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize("size", [(9, 12), (None, None)])
 def test_a_layer_learns_as_keras_own_does(rng, size):
     import tensorflow as tf
