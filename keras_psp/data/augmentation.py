@@ -641,7 +641,7 @@ class _GraphNumbers(_Numbers):
 def _on_the_processor() -> Iterator[None]:
     """Not on the accelerator, whose time is for the network, nor on other processes' devices."""
     processor: Any = "cpu:0"
-    if keras.backend.backend() == "jax":
+    if keras.config.backend() == "jax":
         import jax
 
         # For JAX, cpu:0 is the first process' processor.

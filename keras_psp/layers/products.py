@@ -94,7 +94,6 @@ def _matrices(size, dilation_rate):
 
 def _winograd(x, kernel, dilation_rate):
     import tensorflow as tf
-    from tensorflow.python.eager.record import should_record_backprop
 
     _, height, width, channels = x.shape
     filters = kernel.shape[-1]
@@ -143,16 +142,12 @@ def _winograd(x, kernel, dilation_rate):
             y += back_along_rows(rows_out[i], row)
         return y
 
-    # Behind a frozen backbone nobody wants the input's gradient.
-    wanted_too = should_record_backprop([x])
-
     @tf.custom_gradient
     def convolved(x, kernel):
         def gradients(dy):
-            dx = outputs_of(dy, kernel, rows_out, columns_out, rows_in, columns_in, True)
             dkernel = tf.constant(0.0)
             for i in range(4):
-                with after([dx if wanted_too else dy, dkernel]):
+                with after([dy, dkernel]):
                     tall, tall_dy = along_rows(rows_in[i], x), along_rows(rows_out[i], dy)
                 products: Any = []
                 for j in range(4):
@@ -162,6 +157,10 @@ def _winograd(x, kernel, dilation_rate):
                         products.append(tf.matmul(given, wanted, transpose_a=True))
                 products = tf.reshape(tf.stack(products), (4, channels * filters))
                 dkernel += tf.matmul(taps[i], products, transpose_a=True)
+            # Last, as nobody wants it behind a frozen backbone.
+            with after([dkernel]):
+                dy = tf.identity(dy)
+            dx = outputs_of(dy, kernel, rows_out, columns_out, rows_in, columns_in, True)
             return dx, tf.reshape(dkernel, kernel.shape)
 
         y = outputs_of(x, kernel, rows_in, columns_in, rows_out, columns_out, False)
