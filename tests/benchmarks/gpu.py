@@ -38,6 +38,8 @@ import gpu_jobs
 ROOT = Path(__file__).parents[2]
 # Step → its share of the time.
 SHARES = {"checks": 0.12, "tests": 0.1, "speed": 0.42, "training": 0.36}
+# In miniature, where compiling takes nearly all of the time.
+TINY_SHARES = {"checks": 0.25, "tests": 0.04, "speed": 0.2, "training": 0.51}
 # A contender of the speed step may take this share of it: a compiler that hangs is not to eat all.
 LONGEST = 0.5
 # No process is started for fewer seconds than these.
@@ -93,15 +95,15 @@ CONTENDERS = {
 }
 
 
-def deadlines(seconds, steps=tuple(SHARES)):
+def deadlines(seconds, steps=tuple(SHARES), shares=SHARES):
     """Until when each step may run, in seconds from the start.
 
     >>> deadlines(100, ["checks", "training"])
     {'checks': 25.0, 'training': 100.0}
     """
-    whole, spent, found = sum(SHARES[step] for step in steps), 0.0, {}
+    whole, spent, found = sum(shares[step] for step in steps), 0.0, {}
     for step in steps:
-        spent += SHARES[step]
+        spent += shares[step]
         found[step] = round(seconds * spent / whole, 3)
     return found
 
@@ -161,8 +163,9 @@ class Program:
             )
         self.say(self.device["name"])
         spent = time.time() - self.start
-        shares = deadlines(60 * self.args.minutes - spent, self.args.only)
-        self.deadlines = {step: spent + end for step, end in shares.items()}
+        shares = TINY_SHARES if self.args.tiny else SHARES
+        ends = deadlines(60 * self.args.minutes - spent, self.args.only, shares)
+        self.deadlines = {step: spent + end for step, end in ends.items()}
         for step in self.args.only:
             began = time.time()
             try:
