@@ -22,9 +22,9 @@ class LayerCost:
         output_shape: Shape of what it gives for one image, without the batch.
         parameters: Numbers that training changes.
         weights: Those of them that a value is multiplied by in a convolution or a fully connected
-            layer: what GoogLeNet's table counts. Biases and normalisations are left out.
+            layer: what GoogLeNet's table counts. Biases and normalizations are left out.
         multiply_adds: Products that are added up: one for each weight and place that it is used at.
-            Normalisations, activations, poolings and biases count nothing, as in the papers, nor do
+            Normalizations, activations, poolings and biases count nothing, as in the papers, nor do
             products of two activations, as in attention. A `PyramidConv2D` counts as the paper's
             convolution, whose answer it gives.
     """

@@ -31,7 +31,7 @@ class RunFolder(keras.callbacks.Callback):
 
     After every epoch the folder holds
 
-    - `checkpoint.weights.h5`: weights and optimiser state, from which the next `fit` with the same
+    - `checkpoint.weights.h5`: weights and optimizer state, from which the next `fit` with the same
       folder goes on, in the same learning-rate schedule and, with a dataset of `load_camvid` and
       its like, with the order and the views that would have come;
     - `best.weights.h5`: the weights with the best validation mean IoU so far (the latest ones, as
@@ -50,7 +50,7 @@ class RunFolder(keras.callbacks.Callback):
         folder: The run folder; made if it does not exist.
         validation_data: A dataset of `(images, labels)` whose first images `samples.png` shows;
             `None` for no such picture.
-        classes: Names and colours of the classes.
+        classes: Names and colors of the classes.
         settings: What else is worth writing down; anything that JSON can hold. A folder is resumed
             only with the same settings and model.
         num_samples: Number of images in `samples.png`.
@@ -102,7 +102,7 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         _check_classes(self.model, self.classes)
-        # An optimiser that has no variables yet would neither save nor load its state.
+        # An optimizer that has no variables yet would neither save nor load its state.
         self.model.optimizer.build(self.model.trainable_variables)
         config = self._config()
         started = self._read_config()
@@ -276,7 +276,7 @@ class SegmentationPictures(keras.callbacks.Callback):
         folder: Where to write the pictures as PNG files, or `None`.
         log_dir: TensorBoard's folder, or `None`. It is written to by means of TensorFlow, whatever
             backend Keras computes with; the package `tensorboard` is needed only for looking at it.
-        classes: Names and colours of the classes.
+        classes: Names and colors of the classes.
         num_samples: Number of images.
         every: Epochs from one time to the next; the last epoch is always drawn.
 

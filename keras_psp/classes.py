@@ -1,8 +1,8 @@
-"""What the labels mean: class names, colours, CamVid's merges of 32 classes to eleven, frequencies.
+"""What the labels mean: class names, colors, CamVid's merges of 32 classes to eleven, frequencies.
 
 Labels are names, never amounts. In this package a label map holds the numbers 0 … K-1 of the
 classes and `VOID` where nothing is known; the tables here say which number is which class, in
-which colour it is drawn, and how the label maps of other people are translated.
+which color it is drawn, and how the label maps of other people are translated.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ VOID = 255
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore")
 """Names in class lists (in any case of letters) that mean void, not a class."""
 
-_UNKNOWN = 254  # Marks values and colours without a meaning inside the look-up tables below.
+_UNKNOWN = 254  # Marks values and colors without a meaning inside the look-up tables below.
 MAX_CLASSES = _UNKNOWN
 
 
@@ -63,8 +63,8 @@ class ClassList:
         triples = tuple((int(r), int(g), int(b)) for r, g, b in colors)
         if len(triples) != len(names):
             raise ValueError(
-                f"Every class needs one colour. Received: {len(names)} names, {len(triples)} "
-                f"colours. Pass as many colours as names, or none."
+                f"Every class needs one color. Received: {len(names)} names, {len(triples)} "
+                f"colors. Pass as many colors as names, or none."
             )
         object.__setattr__(self, "names", tuple(names))
         object.__setattr__(self, "colors", triples)
@@ -74,10 +74,10 @@ class ClassList:
 
 
 def distinct_colors(count: int) -> list[Color]:
-    """Returns `count` well distinguishable colours, none of them black (void's).
+    """Returns `count` well distinguishable colors, none of them black (void's).
 
     The bits of the class number are dealt out to the high bits of red, green and blue in turn, as
-    in the colour maps of PASCAL VOC.
+    in the color maps of PASCAL VOC.
 
     Args:
         count: How many.
@@ -130,7 +130,7 @@ CAMVID_COLORS_32: dict[str, Color] = {
     "Void": (0, 0, 0),
     "Wall": (64, 192, 0),
 }
-"""The colours (red, green, blue) of the original release's 32 classes (Brostow et al. 2008)."""
+"""The colors (red, green, blue) of the original release's 32 classes (Brostow et al. 2008)."""
 
 CAMVID_CLASSES: tuple[str, ...] = (
     "Building",
@@ -148,10 +148,10 @@ CAMVID_CLASSES: tuple[str, ...] = (
 """The eleven classes in the order used everywhere in this package."""
 
 CAMVID_COLORS: tuple[Color, ...] = tuple(CAMVID_COLORS_32[name] for name in CAMVID_CLASSES)
-"""Their colours in the original release."""
+"""Their colors in the original release."""
 
 CAMVID = ClassList(CAMVID_CLASSES, CAMVID_COLORS)
-"""Names and colours of the eleven classes."""
+"""Names and colors of the eleven classes."""
 
 SEGNET_CLASSES: tuple[str, ...] = (
     "Sky",
@@ -201,7 +201,7 @@ CAMVID_FREQUENCIES: tuple[float, ...] = (
     0.046707,
     0.003037,
 )
-"""Share of each class in the labelled pixels of the train split (SegNet release)."""
+"""Share of each class in the labeled pixels of the train split (SegNet release)."""
 
 CAMVID_CLASS_WEIGHTS: tuple[float, ...] = (
     0.2017,
@@ -313,7 +313,7 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
 
 
 def camvid_label_colors(merging: str = "segnet") -> dict[Color, int]:
-    """Returns the label (0–10, or 255) of each of CamVid's 32 colours.
+    """Returns the label (0–10, or 255) of each of CamVid's 32 colors.
 
     Args:
         merging: `"segnet"` or `"lecture"`, see `CAMVID_MERGINGS`.
@@ -376,11 +376,11 @@ class LabelValues:
 
 
 class LabelColors:
-    """Translates label maps whose pixels are colours.
+    """Translates label maps whose pixels are colors.
 
     Args:
         colors: The label of each (red, green, blue). Black is void where it is not a class.
-        stray: Share of an image's pixels, 0 to 1, that may have unknown colours and become void.
+        stray: Share of an image's pixels, 0 to 1, that may have unknown colors and become void.
 
     Example:
 
@@ -411,7 +411,7 @@ class LabelColors:
             Labels, uint8, `(height, width)`.
 
         Raises:
-            ValueError: If more than the share `stray` of the pixels have unknown colours.
+            ValueError: If more than the share `stray` of the pixels have unknown colors.
         """
         red, green, blue = np.moveaxis(mask.astype(np.int32), -1, 0)
         codes = red << 16 | green << 8 | blue
@@ -425,8 +425,8 @@ class LabelColors:
                     for v, n in zip(values[:5], counts, strict=False)
                 )
                 raise ValueError(
-                    f"Every colour of a label map must be in the class list. Received: (red, "
-                    f"green, blue) {found}{', …' if len(values) > 5 else ''}. Add these colours to "
+                    f"Every color of a label map must be in the class list. Received: (red, "
+                    f"green, blue) {found}{', …' if len(values) > 5 else ''}. Add these colors to "
                     f"the class list, or save the label map without compression losses and "
                     f"antialiasing (as PNG)."
                 )

@@ -169,7 +169,7 @@ class Policy:
         scales: Lengths that the image's shorter side gets, one after the other; the aspect ratio is
             kept.
         places: Which crops of each square of the image there are: `"corners"`, its four corners;
-            `"center"`, its centre; `"square"`, the whole of it, resized to the crops' size. Without
+            `"center"`, its center; `"square"`, the whole of it, resized to the crops' size. Without
             any the network looks at the whole image, as a fully convolutional one.
         squares: How many squares of an image, as large as fits, the crops are taken from: 1, the
             central one, or 3, those at both ends too.
@@ -263,8 +263,8 @@ class Policy:
 
 # The papers' ways. VGG's scale is Q; S was the shorter side of the images that it was trained with.
 #
-# single                   the centre
-# 10                       AlexNet's, and ResNet's for comparison: corners and centre of the central
+# single                   the center
+# 10                       AlexNet's, and ResNet's for comparison: corners and center of the central
 #                          square, mirrored too (AlexNet, section 4.1)
 # 144                      GoogLeNet's: 4 scales × 3 squares × 6 × 2 (section 7)
 # dense_256, dense_384     VGG's at one scale (section 4.1): Q = S; 384 also for S from 256 to 512

@@ -147,7 +147,7 @@ def _train(file: Path, variant, seed, train, test, settings) -> None:
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )
-    # An optimiser that has no variables yet would not load its state.
+    # An optimizer that has no variables yet would not load its state.
     model.optimizer.build(model.trainable_variables)
     checkpoint, rows = file.with_suffix(".weights.h5"), []
     if checkpoint.exists():
@@ -179,7 +179,7 @@ def _train(file: Path, variant, seed, train, test, settings) -> None:
 
 def _batches(images, classes, batch_size: int, steps: int, key: tuple[int, int]) -> Any:
     """Random batches, mirrored half of the time and shifted by up to four pixels."""
-    # What lies outside has the mean colour, which the network's normalisation makes nearly 0.
+    # What lies outside has the mean color, which the network's normalization makes nearly 0.
     padded = np.pad(images, [(0, 0), (4, 4), (4, 4), (0, 0)], constant_values=114)
     height, width = images.shape[1:3]
 

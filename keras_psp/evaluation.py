@@ -44,7 +44,7 @@ class Evaluation:
     """The scores of a model on a split. Printed, it is a table.
 
     Args:
-        classes: Names and colours of the K classes.
+        classes: Names and colors of the K classes.
         names: Names of the N images.
         confusion_matrices: Pixels of each image, `(N, K, K)`: rows the true class, columns the
             predicted.
@@ -96,7 +96,7 @@ class Evaluation:
 
     @property
     def pixel_accuracy(self) -> float:
-        """Share of all labelled pixels that is right, 0–1."""
+        """Share of all labeled pixels that is right, 0–1."""
         return float(self.confusion_matrix.trace() / max(self.confusion_matrix.sum(), 1))
 
     def __str__(self) -> str:
@@ -212,7 +212,7 @@ def evaluate(
         model: A segmentation model: RGB images 0–255 in, logits out.
         data: Batches of images and labels, of known number: a dataset of `load_camvid` and its
             like.
-        classes: Names and colours of the classes.
+        classes: Names and colors of the classes.
         image_size: The size at which the model looks at the images: `(height, width)`, or the
             shorter side. `None` is the images' own.
         policy: A name from `keras_psp.inference.POLICIES`, or a `Policy`.
@@ -461,7 +461,7 @@ def compare(
     # The true pixels of each class tell whether it is really the same images, at the same size.
     if not (same_images and (areas[0][:, 1] == areas[1][:, 1]).all()):
         counts = ", ".join(
-            f"{len(one.names)} images, {one.confusion_matrices.sum()} labelled pixels of "
+            f"{len(one.names)} images, {one.confusion_matrices.sum()} labeled pixels of "
             f"{len(one.classes)} classes"
             for one in (result, baseline)
         )

@@ -26,8 +26,8 @@ def inference_form(
 ) -> keras.Model:
     """Copies a trained model into one that does the same with less work.
 
-    Batch normalisation is folded into the convolution before it, whose kernel and bias become
-    γ/√(σ²+ε) times the kernel and β + (bias − μ)·γ/√(σ²+ε). A normalisation that follows no
+    Batch normalization is folded into the convolution before it, whose kernel and bias become
+    γ/√(σ²+ε) times the kernel and β + (bias − μ)·γ/√(σ²+ε). A normalization that follows no
     convolution stays what it is. Dropout and the auxiliary heads, which exist for training, are
     gone.
 
@@ -73,7 +73,7 @@ def inference_form(
         batch_shape=(batch_size, *size, channels), dtype=given.dtype, name=given.name
     )
     copy = keras.Model(image, _Folding(dtype).run(model, image), name=model.name)
-    # Half precision must not reach the image before it is normalised.
+    # Half precision must not reach the image before it is normalized.
     copy.autocast = False
     return copy
 
@@ -139,7 +139,7 @@ class _Folding:
 
 
 def _folded(layer, bn=None) -> list[np.ndarray]:
-    """The weights of a layer; of a convolution, with the batch normalisation behind it."""
+    """The weights of a layer; of a convolution, with the batch normalization behind it."""
     weights = layer.get_weights()
     if bn is None:
         return weights

@@ -21,7 +21,7 @@ from keras import ops
 
 from keras_psp.callbacks import _BEST, _CHECKPOINT
 from keras_psp.classes import ClassList
-from keras_psp.data.augmentation import MEAN_COLOUR
+from keras_psp.data.augmentation import MEAN_COLOR
 from keras_psp.data.layouts import IMAGE_SUFFIXES
 from keras_psp.data.samples import (
     interpolate,
@@ -60,7 +60,7 @@ class Policy:
     Args:
         window_size: Side of square windows in pixels, or their `(height, width)`: best the size of
             the crops that the model was trained with. `None` looks at whole images. An image that
-            is smaller is padded with the mean colour, and what is said of the padding is cut off.
+            is smaller is padded with the mean color, and what is said of the padding is cut off.
         stride: From one window to the next, as a share of the window, above 0 to 1. The last
             windows of a row and of a column end where the image does.
         scales: Times the size that the images are looked at, one after the other.
@@ -443,9 +443,9 @@ Interpolation = tuple[np.ndarray, np.ndarray]
 def _window(
     pixels: np.ndarray, box: Box, rows: Interpolation, columns: Interpolation
 ) -> np.ndarray:
-    """A window of an image that is resized by these rules, float32, padded with the mean colour."""
+    """A window of an image that is resized by these rules, float32, padded with the mean color."""
     window = np.empty((box.height, box.width, 3), np.float32)
-    window[:] = MEAN_COLOUR
+    window[:] = MEAN_COLOR
     inside = []
     for axis, start, side, (numbers, shares) in [
         (0, box.top, box.height, rows),
@@ -543,7 +543,7 @@ class Run:
     Args:
         folder: The folder.
         model: The model with the weights that were asked for.
-        classes: Names and colours of its classes.
+        classes: Names and colors of its classes.
         settings: What the run was told: data, sizes, rates, ….
     """
 

@@ -194,7 +194,7 @@ def label_map(labels, predictions):
         raise ValueError(
             "A label map (batch, height, width) has one class number per pixel of its image. "
             f"Received: labels of shape {tuple(labels.shape)}, predictions of shape "
-            f"{tuple(predictions.shape)}. Resize the labels (nearest neighbour); turn one-hot "
+            f"{tuple(predictions.shape)}. Resize the labels (nearest neighbor); turn one-hot "
             "labels into class numbers by argmax."
         )
     return labels

@@ -190,7 +190,7 @@ class MeanAccuracy(ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PixelAccuracy(ConfusionMatrixMetric):
-    """Share of the labelled pixels that were classified right.
+    """Share of the labeled pixels that were classified right.
 
     Args:
         num_classes: Number of classes K.

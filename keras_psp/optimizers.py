@@ -1,4 +1,4 @@
-"""The paper's optimiser: SGD with L2, faster heads, and polynomial decay over the run."""
+"""The paper's optimizer: SGD with L2, faster heads, and polynomial decay over the run."""
 
 import copy
 import math
@@ -18,11 +18,11 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Decays the learning rate to 0 over the whole run: base · (1 − step/total)^power.
 
     How long a run is only `fit` knows. A segmentation model of this package fills in
-    `total_steps` where it is `None` when its `fit` begins, also with an optimiser of Keras:
+    `total_steps` where it is `None` when its `fit` begins, also with an optimizer of Keras:
     `keras.optimizers.AdamW(keras_psp.optimizers.PolynomialDecay(1e-3))`. Outside of such a run,
     as in `train_on_batch`, the rate is `base`.
 
-    `compile` makes the length a variable of the optimiser, so that every `fit` uses the same
+    `compile` makes the length a variable of the optimizer, so that every `fit` uses the same
     compiled step. A file that is written during a run holds it, too, and counts until the next
     `fit` or `train_on_batch`.
 
@@ -53,18 +53,18 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         self._run: Any = (0, math.inf if total_steps is None else total_steps)
 
     def of(self, optimizer) -> "PolynomialDecay":
-        """Returns this schedule, with the length of the run as a variable of the optimiser.
+        """Returns this schedule, with the length of the run as a variable of the optimizer.
 
         A compiled step reads it there, so that the next run, of another length, can use that step.
 
         Args:
-            optimizer: A Keras optimiser.
+            optimizer: A Keras optimizer.
 
         Returns:
-            The schedule; itself if it is the optimiser's already.
+            The schedule; itself if it is the optimizer's already.
 
         Raises:
-            ValueError: If the optimiser was built without it.
+            ValueError: If the optimizer was built without it.
         """
         run = next((v for v in optimizer.variables if v.name == "run"), None)
         if run is self._run:
@@ -76,7 +76,7 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
                 f"Received: optimizer={optimizer.name}, which is built. "
                 "Make another one with this schedule, and compile before you build it."
             )
-        # A copy, because a schedule may be given to several optimisers.
+        # A copy, because a schedule may be given to several optimizers.
         schedule = copy.copy(self)
         if run is None:
             options = {"dtype": "float32", "aggregation": "only_first_replica", "name": "run"}
@@ -86,7 +86,7 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         return schedule
 
     def begin_run(self, first_step: int, total_steps: float) -> None:
-        """Lets the rate decay from the optimiser's step `first_step` on, for `total_steps`."""
+        """Lets the rate decay from the optimizer's step `first_step` on, for `total_steps`."""
         self._run.assign([first_step, total_steps])
 
     def end_run(self) -> None:
@@ -113,7 +113,7 @@ class SGD(keras.optimizers.SGD):
             PyTorch's SGD. (Keras' own `weight_decay` is the decoupled one.)
         multipliers: Layer name → factor on the learning rate; `None` gives the pyramid and the
             heads of our segmentation models ten times the backbone's.
-        name: Name of the optimiser.
+        name: Name of the optimizer.
         **kwargs: What `keras.optimizers.SGD` takes.
 
     Reference:

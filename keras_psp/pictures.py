@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 VOID_COLOR = (0, 0, 0)
 RIGHT, WRONG = (225, 225, 225), (214, 39, 40)
-# Of Okabe and Ito's colours, which people of any colour vision tell apart.
+# Of Okabe and Ito's colors, which people of any color vision tell apart.
 HIT, MISS, FALSE_ALARM = (0, 114, 178), (213, 94, 0), (240, 228, 66)
 _INK, _GRID = "#333333", "#dddddd"
 
@@ -38,13 +38,13 @@ def colorize(labels: Any, classes: ClassList = CAMVID) -> np.ndarray:
     Args:
         labels: Integers of any shape, usually `(height, width)` or `(batch, height, width)`:
             classes 0 … K−1, 255 void.
-        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
 
     Returns:
-        The colours, uint8, of shape `(*labels.shape, 3)`.
+        The colors, uint8, of shape `(*labels.shape, 3)`.
 
     Raises:
-        ValueError: If a label is neither a class that has a colour nor void, or no integer.
+        ValueError: If a label is neither a class that has a color nor void, or no integer.
 
     Example:
 
@@ -70,8 +70,8 @@ def overlay(image: Any, labels: Any, alpha: float = 0.5, classes: ClassList = CA
     Args:
         image: RGB, 0–255, `(height, width, 3)` or `(batch, height, width, 3)`.
         labels: Integers of the same size without the channels: classes 0 … K−1, 255 void.
-        alpha: How much of the result is colour, from 0 (the image) to 1 (the label map).
-        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+        alpha: How much of the result is color, from 0 (the image) to 1 (the label map).
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
 
     Returns:
         The picture, uint8, of the image's shape.
@@ -104,9 +104,9 @@ def overlay(image: Any, labels: Any, alpha: float = 0.5, classes: ClassList = CA
 def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarray:
     """Shows where a prediction is wrong: altogether, or as regards one class.
 
-    Without a `label`, right pixels are light grey and wrong ones red. With it, the pixels of that
+    Without a `label`, right pixels are light gray and wrong ones red. With it, the pixels of that
     class that were found (hits) are blue, those that were not (misses) orange, those of other
-    classes that were taken for it (false alarms) yellow, and all else light grey. What is void in
+    classes that were taken for it (false alarms) yellow, and all else light gray. What is void in
     truth counts nowhere and is black.
 
     Args:
@@ -115,7 +115,7 @@ def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarr
         label: The class, or `None` for all of them at once.
 
     Returns:
-        The colours, uint8, of shape `(*truth.shape, 3)`.
+        The colors, uint8, of shape `(*truth.shape, 3)`.
 
     Raises:
         ValueError: If truth and prediction differ in shape, or the label is no class.
@@ -163,11 +163,11 @@ def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarr
 
 
 def legend(file: str | os.PathLike[str] | None, classes: ClassList = CAMVID) -> "Path | Image":
-    """Draws a strip that says which colour means which class.
+    """Draws a strip that says which color means which class.
 
     Args:
         file: Where to write the picture; the ending says the format, usually `.png`.
-        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
 
     Returns:
         The path of the picture, or the picture if `file` is `None`.
@@ -197,7 +197,7 @@ def segmentation_gallery(
 ) -> "Path | Image":
     """Draws image, truth, prediction and errors side by side, a row for each image, with a legend.
 
-    In the last column the pixels that are right are grey, those that are wrong red, and those that
+    In the last column the pixels that are right are gray, those that are wrong red, and those that
     are void in truth, and so count nowhere, black; the figure over it is the share of right pixels
     among those that count.
 
@@ -206,7 +206,7 @@ def segmentation_gallery(
         images: RGB, 0–255, `(batch, height, width, 3)`, or a list of images of different sizes.
         truths: Labels 0 … K−1 or 255 (void), `(batch, height, width)` or a list, or `None`.
         predictions: Classes 0 … K−1, likewise, or `None`. Errors are shown where both are given.
-        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
         whole_legend: Whether the legend shows every class, so that pictures of the same images are
             of one size, or those that occur.
 
@@ -277,8 +277,8 @@ def class_errors(
 ) -> "Path | Image":
     """Draws hits, misses and false alarms of one class, or of each of several, in an image.
 
-    Every class has a panel of its own, with its IoU in this image. The colours are those of
-    `error_map`, which people of any colour vision tell apart, unlike the colours of many class
+    Every class has a panel of its own, with its IoU in this image. The colors are those of
+    `error_map`, which people of any color vision tell apart, unlike the colors of many class
     lists, CamVid's among them.
 
     Args:
@@ -287,7 +287,7 @@ def class_errors(
         truth: Labels 0 … K−1 or 255 (void), `(height, width)`.
         prediction: Classes 0 … K−1, `(height, width)`.
         names: Name or names of the classes; `None` shows all that occur in truth or prediction.
-        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
 
     Returns:
         The path of the picture, or the picture if `file` is `None`.
@@ -340,11 +340,11 @@ def pyramid_activations(
 ) -> "Path | Image":
     """Draws what each level of a model's pyramid pooling adds to the features of an image.
 
-    The upper row shows the b×b cells of each level after its convolution, batch normalisation and
+    The upper row shows the b×b cells of each level after its convolution, batch normalization and
     ReLU; the lower row shows them upsampled, as the head gets them, and the features they are put
-    behind. Within a column, places alike have colours alike: red, green and blue are the first
+    behind. Within a column, places alike have colors alike: red, green and blue are the first
     three principal components of the cells, or of the features, of this image; a single cell has
-    nothing to differ from and is grey. The strength is the root mean square over cells and
+    nothing to differ from and is gray. The strength is the root mean square over cells and
     channels.
 
     Args:
@@ -393,7 +393,7 @@ def pyramid_activations(
         _show(axes[0], _as_colors(cells, cells), title, labels=True, extent=extent)
         upsampled = _as_colors(upsample(cells), cells)
         _show(axes[1], upsampled, "upsampled", labels=True, extent=extent)
-    note = "within a column, places alike have colours alike (three principal components)"
+    note = "within a column, places alike have colors alike (three principal components)"
     figure.supxlabel(note, fontsize=9, color=_INK)
     return _finish(figure, file)
 
@@ -532,13 +532,13 @@ def per_class_bars(
     iou: Any,
     classes: ClassList = CAMVID,
 ) -> "Path | Image":
-    """Draws the IoU of every class as a bar in its colour, and their mean as a line.
+    """Draws the IoU of every class as a bar in its color, and their mean as a line.
 
     Args:
         file: Where to write the picture; the ending says the format, usually `.png`.
         iou: One IoU from 0 to 1 for each of the K classes; NaN where a class is absent, which
             leaves it out of the mean.
-        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
 
     Returns:
         The path of the picture, or the picture if `file` is `None`.
@@ -604,7 +604,7 @@ def confusion_matrix(
         file: Where to write the picture.
         matrix: Pixels `(K, K)`: rows the true class, columns the predicted. They are shown as
             shares of their row, in per cent where there are at most 20 classes.
-        classes: The names and colours of the classes. Defaults to CamVid's eleven.
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
 
     Returns:
         The path of the picture, or the picture if `file` is `None`.
@@ -651,7 +651,7 @@ def confusion_matrix(
 
 
 def write_image(file: str | os.PathLike[str], picture: Any) -> Path:
-    """Writes an array as an image file: a colour picture, or a label map as 8-bit grey levels with
+    """Writes an array as an image file: a color picture, or a label map as 8-bit gray levels with
     its classes as values.
 
     Args:
@@ -753,7 +753,7 @@ def _panels(images: Sequence[np.ndarray], columns: int) -> "tuple[Figure, np.nda
 
 
 def _show(axes: "Axes", picture: np.ndarray, title: str, labels: bool = False, **kwargs) -> None:
-    """Shows an image, or a map whose colours mean something: a blend of two would mean a third."""
+    """Shows an image, or a map whose colors mean something: a blend of two would mean a third."""
     interpolation = "nearest" if labels else "antialiased"
     axes.imshow(picture, interpolation=interpolation, **kwargs)
     axes.set_title(title, fontsize=11, color=_INK)
@@ -776,7 +776,7 @@ def _swatches(labels: Sequence[int], classes: ClassList) -> list[tuple[str, Colo
 
 
 def _add_legend(figure: "Figure", swatches: Sequence[tuple[str, Color]]) -> None:
-    """Adds the name of every colour under the figure."""
+    """Adds the name of every color under the figure."""
     from matplotlib.patches import Patch
 
     handles = [

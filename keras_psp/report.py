@@ -69,7 +69,7 @@ def page(
         A whole HTML document.
     """
     classes = evaluation.classes
-    count = f"{len(evaluation.names)} images, {evaluation.confusion_matrix.sum():,} labelled pixels"
+    count = f"{len(evaluation.names)} images, {evaluation.confusion_matrix.sum():,} labeled pixels"
     parts = [
         f"<h1>Mean IoU {evaluation.mean_iou:.3f}</h1>",
         f'<p class="soft">{count}. Looked at: {html.escape(evaluation.looked_at or "unknown")}. '
@@ -199,7 +199,7 @@ def _every_image(evaluation: Evaluation, comparison: Comparison | None) -> str:
 
 
 def _name(classes: ClassList, number: int) -> str:
-    """A class' colour and name."""
+    """A class' color and name."""
     void = number == VOID
     color = pictures.VOID_COLOR if void else classes.colors[number]
     name = "Void" if void else html.escape(classes.names[number])
@@ -223,7 +223,7 @@ def _png(picture: np.ndarray, smooth: bool) -> bytes:
     image: Any = Image.fromarray(picture)
     if image.width > _WIDTH:
         size = _WIDTH, max(1, round(image.height * _WIDTH / image.width))
-        # A blend of two colours of a label map would be a third class.
+        # A blend of two colors of a label map would be a third class.
         kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
         image = image.resize(size, kind)
     buffer = io.BytesIO()

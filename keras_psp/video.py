@@ -41,8 +41,8 @@ def segment_video(
             not at all.
         image_size: The size at which the model looks at the frames; see `segment`.
         policy: How it looks at them; see `segment`.
-        classes: The names and colours of the classes. Defaults to CamVid's eleven.
-        alpha: How much of the result is colour, from 0 (the video) to 1 (the label maps).
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
+        alpha: How much of the result is color, from 0 (the video) to 1 (the label maps).
         batch_size: How many windows, or whole frames, the model sees at a time.
         progress: Whether to show a progress bar.
 

@@ -122,7 +122,7 @@ def test_a_layer_of_layers_with_a_weight_of_its_own():
 def test_blocks_of_a_resnet_add_up():
     costs = counted(keras_psp.ResNet, "resnet18", image_size=(224, 224))
     blocks = costs.by_block()
-    # 56×56 places, two 3×3 convolutions of 64 channels; four normalised vectors beside.
+    # 56×56 places, two 3×3 convolutions of 64 channels; four normalized vectors beside.
     assert blocks["stage1_block1"].multiply_adds == 2 * 9 * 64 * 64 * 56 * 56
     assert blocks["stage1_block1"].parameters == 2 * 9 * 64 * 64 + 4 * 64
     # The first block of a stage has a projection.

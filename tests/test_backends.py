@@ -28,7 +28,7 @@ TESTS = [
     "tests/test_inference.py::test_the_courses_protocol_is_reproduced[size2-48-policy2]",
     "tests/layers/test_batch_normalization.py::test_a_mask_leaves_places_out",
     "tests/layers/test_batch_normalization.py::test_keeps_the_contract_of_a_layer",
-    "tests/layers/test_bilinear_upsample.py::test_the_lectures_example_has_half_pixel_centres",
+    "tests/layers/test_bilinear_upsample.py::test_the_lectures_example_has_half_pixel_centers",
     "tests/layers/test_bilinear_upsample.py::test_keeps_the_contract_of_a_layer_with_two_inputs",
     "tests/layers/test_bilinear_upsample.py::test_strips_are_the_map_upsampled[500-True]",
     "tests/layers/test_blocks.py::test_keeps_the_contract_of_a_layer[bottleneck]",

@@ -63,7 +63,7 @@ def test_unknown_values_are_named():
 
 def test_unknown_colors_are_named():
     mask = np.array([[[1, 2, 3], [0, 0, 0], [9, 9, 9]]], "uint8")
-    with pytest.raises(ValueError, match=r"\(1, 2, 3\) \(1 pixels\)\. Add these colours"):
+    with pytest.raises(ValueError, match=r"\(1, 2, 3\) \(1 pixels\)\. Add these colors"):
         LabelColors({(9, 9, 9): 0})(mask)
 
 
@@ -73,14 +73,14 @@ def test_stray_colors_become_void_up_to_a_share():
     coding = LabelColors({(9, 9, 9): 4}, stray=0.01)
     assert coding(mask)[0].tolist() == [VOID] + 9 * [4]
     mask[0, 1] = 1
-    with pytest.raises(ValueError, match="Every colour"):
+    with pytest.raises(ValueError, match="Every color"):
         coding(mask)
 
 
 def test_frequencies_agree_with_the_published_shares():
-    labelled = np.array(PUBLISHED_SHARES) / (1 - 0.0395)
+    labeled = np.array(PUBLISHED_SHARES) / (1 - 0.0395)
     order = [classes.SEGNET_CLASSES.index(name) for name in classes.CAMVID_CLASSES]
-    np.testing.assert_allclose(classes.CAMVID_FREQUENCIES, labelled[order], atol=1e-4)
+    np.testing.assert_allclose(classes.CAMVID_FREQUENCIES, labeled[order], atol=1e-4)
     assert sum(classes.CAMVID_FREQUENCIES) == pytest.approx(1, abs=1e-5)
 
 
@@ -131,7 +131,7 @@ def test_distinct_colors_begin_as_in_pascal_voc():
         ([], None, "needs 1 to 254 names. Received: names=\\[\\]"),
         ("road", None, "Pass a sequence of strings"),
         (["road", "car", "road"], None, "Received: 'road' more than once"),
-        (["road"], [(0, 0, 0), (1, 1, 1)], "1 names, 2 colours"),
+        (["road"], [(0, 0, 0), (1, 1, 1)], "1 names, 2 colors"),
     ],
 )
 def test_class_list_rejects_nonsense(names, colors, message):

@@ -217,7 +217,7 @@ def corner(picture, box):
     return (*cut[0, 0, :2], *cut[-1, -1, :2])
 
 
-def test_the_single_crop_is_the_centre():
+def test_the_single_crop_is_the_center():
     (box,) = POLICIES["single"].boxes(256, 341)
     # (341 - 256) // 2 = 42 columns to the central square, and 16 more.
     assert corner(ramp(256, 341), box) == (58, 16, 58 + 223, 16 + 223)
@@ -225,7 +225,7 @@ def test_the_single_crop_is_the_centre():
     assert corner(ramp(300, 256), box) == (14, 22 + 14, 14 + 226, 22 + 14 + 226)
 
 
-def test_ten_crops_are_corners_and_centre_of_the_central_square_and_their_mirror_images():
+def test_ten_crops_are_corners_and_center_of_the_central_square_and_their_mirror_images():
     picture = ramp(256, 341)
     boxes = POLICIES["10"].boxes(256, 341)
     first = [(42, 0), (74, 0), (42, 32), (74, 32), (58, 16)]  # x, y
@@ -271,7 +271,7 @@ def test_whole_squares_are_resized_to_the_crops_size():
     y, x = np.mgrid[:256, :256]
     found = crops(np.stack([x, y, 0 * x], axis=-1), Policy((256,), ("square",)))
     assert [crop.shape for crop in found] == [(224, 224, 3)]
-    # The centre of column 100 of 224 lies at 100.5 · 256 / 224 - 0.5 of 256.
+    # The center of column 100 of 224 lies at 100.5 · 256 / 224 - 0.5 of 256.
     places = (np.arange(224) + 0.5) * 256 / 224 - 0.5
     np.testing.assert_allclose(found[0][0, :, 0], places, atol=0.51)
     np.testing.assert_allclose(found[0][:, 0, 1], places, atol=0.51)
@@ -315,8 +315,8 @@ def test_images_may_be_files(tmp_path):
 def test_wrong_policies_are_errors():
     with pytest.raises(ValueError, match=r"Received: policy='dense'. Did you mean 'dense_"):
         crops(noise(9, 9), "dense")
-    with pytest.raises(ValueError, match=r"Received: place='centre'. Did you mean 'center'"):
-        Policy(places=("centre",))
+    with pytest.raises(ValueError, match=r"Received: place='center'. Did you mean 'center'"):
+        Policy(places=("center",))
     with pytest.raises(ValueError, match=re.escape("Received: scales=(256,), squares=2.")):
         Policy(squares=2)
     with pytest.raises(ValueError, match=r"Received: an image of 224×300 .*crop_size=227"):
@@ -327,7 +327,7 @@ def test_wrong_policies_are_errors():
 
 
 def linear(kernel, size=(None, None), activation="softmax"):
-    """Scores are the mean colour, 0–1, times a matrix."""
+    """Scores are the mean color, 0–1, times a matrix."""
     image = keras.Input((*size, 3))
     x = layers.GlobalAveragePooling2D()(layers.Rescaling(1 / 255)(image))
     kernel = np.asarray(kernel, "float32")
@@ -342,7 +342,7 @@ TEN = Policy((8,), ("corners", "center"), mirrored=True)
 
 
 def means(picture, boxes, size):
-    """Mean colours, 0–1, of squares whose upper left corners are given."""
+    """Mean colors, 0–1, of squares whose upper left corners are given."""
     return np.array([picture[y : y + size, x : x + size].mean((0, 1)) for y, x in boxes]) / 255
 
 
@@ -352,7 +352,7 @@ def test_probabilities_of_crops_are_averaged(activation):
     found = classify(linear(KERNEL, (5, 5), activation), pictures, TEN, batch_size=4)
     assert found.shape == (3, 4)
     for answer, picture, (top, left) in zip(found, pictures, [(0, 0), (0, 1), (2, 0)], strict=True):
-        # The crops' colours do not change when they are mirrored.
+        # The crops' colors do not change when they are mirrored.
         boxes = [(top + y, left + x) for y, x in [(0, 0), (0, 3), (3, 0), (3, 3), (1, 1)]]
         expected = softmax(means(picture, boxes, 5) @ KERNEL).mean(axis=0)
         np.testing.assert_allclose(answer, expected, rtol=1e-5)
@@ -428,7 +428,7 @@ def test_what_cannot_classify_is_an_error():
 
 # Evaluating --------------------------------------------------------------------------------------
 
-# The more red, the higher class 6; the more green, the higher class 0. Grey says nothing.
+# The more red, the higher class 6; the more green, the higher class 0. Gray says nothing.
 RANKS = np.arange(7) * np.array([[1], [-1], [0]])
 RED, GREEN, BLUE = np.eye(3, dtype="uint8") * 255
 

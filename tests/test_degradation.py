@@ -25,7 +25,7 @@ def test_batches_are_shifted_by_up_to_four_pixels_and_mirrored_half_of_the_time(
     shifts = set()
     mirrored = 0
     for view in batch:
-        known = view[..., 2] == 0  # outside, all channels have the mean colour
+        known = view[..., 2] == 0  # outside, all channels have the mean color
         (ys, xs), (rows, columns) = np.nonzero(known), view[known][:, :2].T - 100
         flipped = columns[xs == xs.min()][0] > columns[xs == xs.max()][0]
         mirrored += flipped

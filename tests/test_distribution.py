@@ -1,5 +1,5 @@
 """Several devices, or several processes, do what one does with the same batches: losses, weights
-(so the statistics of batch normalisation too) and scores, however void is spread over them. So what
+(so the statistics of batch normalization too) and scores, however void is spread over them. So what
 one has begun another can end."""
 
 import os
@@ -100,7 +100,7 @@ def test_mirrored_strategy(tmp_path, one, model):
     assert len(read_table(run / "history.csv")) == 2
 
 
-# XLA's optimisations take longer than the training.
+# XLA's optimizations take longer than the training.
 JAX = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_backend_optimization_level=0"}
 TWO_DEVICES = JAX | {"XLA_FLAGS": JAX["XLA_FLAGS"] + " --xla_force_host_platform_device_count=2"}
 GLOO = JAX | {"JAX_CPU_COLLECTIVES_IMPLEMENTATION": "gloo"}

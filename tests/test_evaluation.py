@@ -208,13 +208,11 @@ def test_a_better_model_is_called_better_and_the_seed_decides():
 
 def test_only_the_same_images_are_compared():
     for other in (scored(1, 2, 3), scored(1, 2, names=("0", "x"))):
-        with pytest.raises(
-            ValueError, match=r"on the same images.*Received: 2 images, 20 labelled"
-        ):
+        with pytest.raises(ValueError, match=r"on the same images.*Received: 2 images, 20 labeled"):
             compare(scored(1, 2), other)
     smaller = scored(1, 2)
     smaller.confusion_matrices[0, 0, 1] -= 1
-    with pytest.raises(ValueError, match=r"on the same images.*20 labelled.*, 2 images, 19 "):
+    with pytest.raises(ValueError, match=r"on the same images.*20 labeled.*, 2 images, 19 "):
         compare(scored(1, 2), smaller)
 
 

@@ -40,7 +40,7 @@ def model():
 
 
 def frames(batch, height, width, seed=0):
-    """Street scenes, so that neighbouring pixels belong together."""
+    """Street scenes, so that neighboring pixels belong together."""
     scenes = [keras_psp.street_scene(seed + i, (height, width))[0] for i in range(batch)]
     return np.stack(scenes)
 

@@ -53,7 +53,7 @@ def test_worked_out_by_hand():
     ids=lambda layer: layer.name,
 )
 @pytest.mark.parametrize("size", [(None, None), (9, 12)])
-def test_blocks_pyramid_and_heads_give_the_same_without_normalisation(
+def test_blocks_pyramid_and_heads_give_the_same_without_normalization(
     layer, size, set_random_weights
 ):
     inputs = keras.Input((*size, 4))

@@ -19,7 +19,7 @@ BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 @pytest.fixture
 def benchmark(monkeypatch):
-    """Returns a function that imports a benchmark, which finds its neighbours as a script does."""
+    """Returns a function that imports a benchmark, which finds its neighbors as a script does."""
     monkeypatch.syspath_prepend(BENCHMARKS)
     return __import__
 

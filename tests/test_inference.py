@@ -75,7 +75,7 @@ def test_the_shorter_side_keeps_the_shape(strongest_channel, halves):
 
 def test_what_is_not_rgb_is_an_error(strongest_channel, halves, tmp_path):
     wrong = {
-        "grey": halves[..., 0],
+        "gray": halves[..., 0],
         "four": np.concatenate([halves, halves[..., :1]], axis=-1),
         "deep": halves.astype("uint16") * 257,
         "nan": np.full((4, 4, 3), np.nan),
@@ -90,7 +90,7 @@ def test_what_is_not_rgb_is_an_error(strongest_channel, halves, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "mode, kind", [("L", "greyscale"), ("RGBA", "RGBA"), ("I;16", "16-bit or deeper")]
+    "mode, kind", [("L", "grayscale"), ("RGBA", "RGBA"), ("I;16", "16-bit or deeper")]
 )
 def test_a_file_of_the_wrong_kind_is_named(strongest_channel, tmp_path, mode, kind):
     file = tmp_path / "street.png"
@@ -163,7 +163,7 @@ def test_what_a_segmenter_is_told_is_checked(strongest_channel, halves):
 
 
 def resized(image, height, width):
-    """Bilinear with half-pixel centres: `np.interp` between the centres of the old pixels."""
+    """Bilinear with half-pixel centers: `np.interp` between the centers of the old pixels."""
     for axis, new in enumerate((height, width)):
         old = image.shape[axis]
         places = (np.arange(new) + 0.5) * old / new - 0.5
@@ -371,7 +371,7 @@ def test_memory_holds_one_map_of_probabilities():
 
 
 def _train(model, folder, targets):
-    """One epoch of one step towards each of the targets, of which the first scores best."""
+    """One epoch of one step toward each of the targets, of which the first scores best."""
 
     class Target(keras.callbacks.Callback):
         def on_epoch_end(self, epoch, logs=None):

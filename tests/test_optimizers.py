@@ -1,4 +1,4 @@
-"""The recipe's optimiser against PyTorch's, and schedules that `fit` fills in."""
+"""The recipe's optimizer against PyTorch's, and schedules that `fit` fills in."""
 
 import json
 import subprocess
@@ -27,7 +27,7 @@ KINDS = [
     {"momentum": 0.9, "nesterov": True},
     {"momentum": 0.0, "nesterov": False},
 ]
-# In a process of its own: PyTorch's optimisers load Triton, and that may crash beside TensorFlow.
+# In a process of its own: PyTorch's optimizers load Triton, and that may crash beside TensorFlow.
 PYTORCH = """
 import sys, numpy, torch
 for file in sys.argv[1:]:

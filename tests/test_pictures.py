@@ -21,14 +21,14 @@ def read(file):
 
 
 def has_color(picture, color):
-    """Whether a noticeable part of the picture, not only single pixels, has exactly this colour."""
+    """Whether a noticeable part of the picture, not only single pixels, has exactly this color."""
     return (picture == np.asarray(color)).all(-1).sum() > 50
 
 
-# Label maps as colours --------------------------------------------------------------------------
+# Label maps as colors --------------------------------------------------------------------------
 
 
-def test_every_class_has_its_colour_and_void_is_black():
+def test_every_class_has_its_color_and_void_is_black():
     labels = np.array([*range(11), VOID])
     assert pictures.colorize(labels).tolist() == [*map(list, CAMVID.colors), [0, 0, 0]]
 
@@ -222,8 +222,8 @@ def test_pyramid_shows_the_cells_of_every_level(figure, bins):
         np.testing.assert_allclose(below[i][np.ix_(rows, columns)], expected, atol=1e-5)
 
 
-def test_features_alike_have_colours_alike(figure):
-    # Red, green and blue among eight channels, of which three components lose nothing: colours lie
+def test_features_alike_have_colors_alike(figure):
+    # Red, green and blue among eight channels, of which three components lose nothing: colors lie
     # as far from each other as features do.
     image = keras.Input((None, None, 3))
     features = keras.layers.Dense(8)
@@ -386,7 +386,7 @@ def test_without_a_file_a_figure_is_the_picture_itself(draw, tmp_path):
     assert np.array_equal(np.asarray(picture), read(draw(tmp_path / "a.png")))
 
 
-def test_legend_has_every_colour(tmp_path):
+def test_legend_has_every_color(tmp_path):
     picture = read(pictures.legend(tmp_path / "legend.png"))
     assert all(has_color(picture, color) for color in CAMVID.colors)
 

@@ -77,7 +77,7 @@ def test_every_frame_is_segmented_and_keeps_its_time(
     for number, frame in enumerate(frames):
         assert frame.shape == (48, 64, 3)
         border = 16 + 8 * number
-        # Colours suffer from the codec, by its chroma most of all at the border.
+        # Colors suffer from the codec, by its chroma most of all at the border.
         assert np.abs(frame[:, : border - 4] - np.array([255.0, 255, 0])).mean() < 12
         assert np.abs(frame[:, border + 4 :] - np.array([255.0, 0, 255])).mean() < 12
 

@@ -16,7 +16,7 @@ BATCH, STEPS, SIZE, CLASSES = 4, 3, (33, 41), 3
 
 
 def images_and_labels():
-    """10 images: the last batch is half a one. Of every other pair hardly a pixel is labelled, and
+    """10 images: the last batch is half a one. Of every other pair hardly a pixel is labeled, and
     each pair goes to a device of its own."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (10, *SIZE, 3)).astype("float32")

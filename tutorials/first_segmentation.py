@@ -22,7 +22,7 @@ EPOCHS = 6
 # the one this package is made for, has 701 frames.
 #
 # For a start there is something quicker: street scenes that the program draws itself, with the
-# eleven classes of CamVid. Every scene is different, colours and light vary, and so the network has
+# eleven classes of CamVid. Every scene is different, colors and light vary, and so the network has
 # to learn shapes and places as well.
 
 # %%
@@ -54,7 +54,7 @@ print(f"255 void         {(labels == 255).mean():6.1%}")
 pictures.segmentation_gallery("first_segmentation/scenes.png", images[:3], labels[:3])
 
 # %% [markdown]
-# ![Three street scenes and their classes in colours](first_segmentation/scenes.png)
+# ![Three street scenes and their classes in colors](first_segmentation/scenes.png)
 #
 # Two things in these numbers matter later. The classes are very unequal: road and buildings fill
 # half of the picture, a traffic sign is a few dozen pixels. And there is a twelfth value, **255:
@@ -66,8 +66,8 @@ pictures.segmentation_gallery("first_segmentation/scenes.png", images[:3], label
 # %% [markdown]
 # ## A network that sees the whole street
 #
-# To say what a pixel is, its neighbourhood is often not enough. A grey patch may be road, sidewalk
-# or a wall; a boat and a car look alike from close by, but boats are rarely parked at the kerb.
+# To say what a pixel is, its neighborhood is often not enough. A gray patch may be road, sidewalk
+# or a wall; a boat and a car look alike from close by, but boats are rarely parked at the curb.
 # People solve this by looking at the whole scene. PSPNet's idea is to give every pixel that view:
 #
 # 1. A **backbone**, here ResNet-18, turns the image into a map of features, one place for each 8 ×
@@ -102,7 +102,7 @@ print(f"{model.count_params():,} parameters")
 # `fit` is Keras' own. What is special about training a PSPNet, this package does by itself: a
 # learning rate that sinks to zero over the run, ten times that rate for the new layers on top of
 # the backbone, and a second, *auxiliary* head one stage before its end, which helps the early
-# layers to learn and is gone afterwards.
+# layers to learn and is gone afterward.
 
 # %%
 history = model.fit(train, validation_data=val, epochs=EPOCHS, verbose=2).history
@@ -176,7 +176,7 @@ pictures.segmentation_gallery(
 # %% [markdown]
 # ![Image, truth, prediction and errors of three scenes](first_segmentation/predictions.png)
 #
-# In the last column what is right is grey, what is wrong red, and void black. The large shapes are
+# In the last column what is right is gray, what is wrong red, and void black. The large shapes are
 # found. Most errors lie along their borders, because the map of features is much smaller than the
 # image and an outline has to be guessed from it; and poles, signs and people are missed altogether.
 # A few hundred steps on small images are only a beginning: larger images, finer features

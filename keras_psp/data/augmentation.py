@@ -2,7 +2,7 @@
 
 Everything here stands on Keras' own mask-aware layers, which take and return
 `{"images": ..., "segmentation_masks": ...}`. What they lack is added around them: what a layer
-moves in from outside the picture is void, not class 0, and has the mean colour; and the random
+moves in from outside the picture is void, not class 0, and has the mean color; and the random
 numbers depend on a seed alone, however many threads draw them.
 """
 
@@ -20,8 +20,8 @@ from keras_psp.classes import CAMVID, VOID
 from keras_psp.data.tensors import Epochs
 from keras_psp.naming import check_name
 
-# Mean colour of ImageNet (RGB, 0-255): what a network that normalises by it sees as nothing.
-MEAN_COLOUR = (123.675, 116.28, 103.53)
+# Mean color of ImageNet (RGB, 0-255): what a network that normalizes by it sees as nothing.
+MEAN_COLOR = (123.675, 116.28, 103.53)
 
 UNIFORMS = 6
 """How many random numbers a view is made of."""
@@ -34,8 +34,8 @@ class RandomView(keras.layers.RandomRotation):
     One affine map and one resampling for what would otherwise be four: faster, and less blurred.
     As in the PSPNet authors' code, a scaled image that is larger than the crop is cut at a random
     place, and a smaller one comes to lie in the middle. Images are resampled bilinearly (half-pixel
-    centres, no antialiasing), labels take the nearest pixel. Outside the picture the image has the
-    mean colour (RGB 124, 116, 104) and the mask 255, void.
+    centers, no antialiasing), labels take the nearest pixel. Outside the picture the image has the
+    mean color (RGB 124, 116, 104) and the mask 255, void.
 
     Args:
         height: Height of the view in pixels.
@@ -155,7 +155,7 @@ class RandomView(keras.layers.RandomRotation):
         new_masks = np.empty(views.shape[:3], np.uint8)
         # A rim of one pixel is what all that lies outside looks like.
         image = np.empty((height + 2, width + 2, 3), images.dtype)
-        image[:] = np.rint(MEAN_COLOUR)
+        image[:] = np.rint(MEAN_COLOR)
         mask = np.full(image.shape[:2], VOID, np.uint8)
         for i in range(batch):
             image[1:-1, 1:-1] = images[i]
@@ -178,7 +178,7 @@ class RandomView(keras.layers.RandomRotation):
                 Image.Transform.AFFINE,
                 [float(value) for line in data for value in line],
                 Image.Resampling.BILINEAR,
-                fillcolor=tuple(int(value) for value in MEAN_COLOUR),
+                fillcolor=tuple(int(value) for value in MEAN_COLOR),
             )
             np.add(np.asarray(view), np.float32(0.5), out=views[i])  # Pillow rounds down.
         return views, new_masks
@@ -187,7 +187,7 @@ class RandomView(keras.layers.RandomRotation):
         if not training:
             return self.backend.cast(images, self.compute_dtype)
         view = functools.partial(
-            self._view, outside=MEAN_COLOUR, dtype=self.compute_dtype, interpolation="bilinear"
+            self._view, outside=MEAN_COLOR, dtype=self.compute_dtype, interpolation="bilinear"
         )
         return _compiled(view, self.backend)(images, transformation)
 
@@ -212,7 +212,7 @@ class RandomView(keras.layers.RandomRotation):
         x = np_.arange(self.width, dtype="float32")
         y = np_.arange(self.height, dtype="float32")[:, None]
 
-        def neighbours(axis: str, length: Any) -> list[tuple[Any, Any]]:
+        def neighbors(axis: str, length: Any) -> list[tuple[Any, Any]]:
             """Returns the numbers of the rows or columns next to each place, and their shares."""
             along_x, along_y, start = (part[:, None, None] for part in transformation[axis])
             place = along_x * x + along_y * y + start
@@ -230,8 +230,8 @@ class RandomView(keras.layers.RandomRotation):
         outside = self.backend.convert_to_tensor(outside, dtype=dtype)
         pixels = cast(np_.reshape(images, (batch * height * width, channels)), dtype) - outside
         first = (np_.arange(batch, dtype="int32") * (height * width))[:, None, None]
-        columns, view = neighbours("columns", width), outside
-        for row, of_row in neighbours("rows", height):
+        columns, view = neighbors("columns", width), outside
+        for row, of_row in neighbors("rows", height):
             for column, of_column in columns:
                 share = cast(of_row * of_column, dtype)[..., None]
                 view = view + share * np_.take(pixels, first + row * width + column, axis=0)
@@ -374,7 +374,7 @@ def get(
             | `"authors"` | as PSPNet's authors: `"course"`, but blurred last |
             | `"course"` | 5x5 blur (p 0.5), rotation up to 10° (p 0.5), scale 0.5-2, flip, crop |
             | `"flip"` | flip, and random crop where `output_size` is below the images' size |
-            | `"scratch"` | without ImageNet weights: scale 0.6-1.5, flip, crop, colour jitter |
+            | `"scratch"` | without ImageNet weights: scale 0.6-1.5, flip, crop, color jitter |
 
         output_size: `(height, width)` in pixels that the presets return.
         seed: Same seed, same random numbers.
@@ -410,7 +410,7 @@ def get(
     elif isinstance(augment, str):
         preset = PRESETS[check_name("augmentation preset", augment, PRESETS)]
         policy = keras.config.dtype_policy()
-        # Half precision is for networks; of colours it would lose the last bits.
+        # Half precision is for networks; of colors it would lose the last bits.
         keras.config.set_dtype_policy("float32")
         try:
             layers = preset(*output_size)
@@ -711,7 +711,7 @@ def _apply(
 
 def _flaw(layer: keras.layers.Layer, num_classes: int, size: tuple[int, int]) -> str:
     """Returns why a layer does not keep labels exact, or nothing."""
-    # Stripes of the first class, the last and void, elsewhere in each image: what mixes neighbours
+    # Stripes of the first class, the last and void, elsewhere in each image: what mixes neighbors
     # or images makes other labels of them.
     given = (0, num_classes - 1, VOID)
     place = np.arange(size[1]) // 3 + np.arange(4)[:, None, None]

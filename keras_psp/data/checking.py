@@ -62,7 +62,7 @@ class DataReport:
 
     @property
     def absent(self) -> dict[str, list[str]]:
-        """The classes that never occur, per split. They cannot be learnt or scored there."""
+        """The classes that never occur, per split. They cannot be learned or scored there."""
         return {
             split: [self.classes.names[label] for label in np.flatnonzero(pixels[:-1] == 0)]
             for split, pixels in self.pixels.items()
@@ -93,9 +93,9 @@ class DataReport:
 
     @staticmethod
     def _shares(pixels: np.ndarray) -> list[str]:
-        """Share of the labelled pixels per class; of all pixels for void, which comes last."""
-        labelled, total = max(pixels[:-1].sum(), 1), max(pixels.sum(), 1)
-        parts = [*(pixels[:-1] / labelled), pixels[-1] / total]
+        """Share of the labeled pixels per class; of all pixels for void, which comes last."""
+        labeled, total = max(pixels[:-1].sum(), 1), max(pixels.sum(), 1)
+        parts = [*(pixels[:-1] / labeled), pixels[-1] / total]
         return [f"{part:.3%}" if part else "0" for part in parts]
 
 
@@ -109,8 +109,8 @@ def check_data(
     """Looks at every file of a data set and reports what is wrong, without stopping at the first.
 
     It finds empty splits, files of one name, images and label maps without partner, files that
-    cannot be read or are of the wrong kind (greyscale, transparent, 16-bit), pairs of different
-    sizes, labels and colours that are not in the class list, and classes that never occur.
+    cannot be read or are of the wrong kind (grayscale, transparent, 16-bit), pairs of different
+    sizes, labels and colors that are not in the class list, and classes that never occur.
 
     Args:
         folder: A folder as for `load_folder`, or one that holds CamVid as for `load_camvid`.

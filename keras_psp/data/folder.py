@@ -50,8 +50,8 @@ def load_folder(
     with `train/labels/X.png`, `train/X.png` with `trainannot/X.png`, or `train/X.png` with
     `train_labels/X_L.png` (or `X.png`). Images are 8-bit RGB, PNG or JPEG. Label maps are PNG,
     either with one channel, whose numbers 0, 1, 2, … are the classes in the order of the class list
-    and 255 is void, or with the classes' colours (black is void unless it is a class). Palette
-    images have both: where the class list has colours of its own, these decide.
+    and 255 is void, or with the classes' colors (black is void unless it is a class). Palette
+    images have both: where the class list has colors of its own, these decide.
 
     The class list lies in the folder: `classes.txt` with one name a line, or `class_dict.csv` with
     the columns `name,r,g,b`. Classes called void, unlabelled, unlabeled or ignore become void, and
@@ -62,7 +62,7 @@ def load_folder(
         split: A split, or a list of them.
         image_size: (height, width) in pixels, or `None` for the size that all images have.
         batch_size: Images per batch.
-        classes: Class names, or a `ClassList` with colours, instead of the folder's class list.
+        classes: Class names, or a `ClassList` with colors, instead of the folder's class list.
         augment: As in `load_camvid`, and so are `crop_size`, `shuffle`, `seed`, `cache`,
             `drop_remainder` and `antialias`.
 
@@ -122,10 +122,10 @@ def has_classes(root: Path) -> bool:
 def read_classes(
     root: Path, classes: ClassList | Sequence[str] | None = None
 ) -> tuple[ClassList, LabelCoding, LabelColors]:
-    """Returns the class list of a folder, without void, and what the numbers and colours mean.
+    """Returns the class list of a folder, without void, and what the numbers and colors mean.
 
-    Where the classes have colours of their own, what is returned for the numbers looks at the
-    colours of palettes too.
+    Where the classes have colors of their own, what is returned for the numbers looks at the
+    colors of palettes too.
 
     Args:
         root: The folder.
@@ -157,14 +157,14 @@ def read_classes(
         LabelValues(labels),
         LabelColors(dict(zip(whole.colors, labels, strict=True))),
     )
-    # The colours that a `ClassList` gives to names without any say nothing about the files.
+    # The colors that a `ClassList` gives to names without any say nothing about the files.
     if colors is None or (classes is not None and list(colors) == distinct_colors(len(names))):
         return known, values, meanings
     return known, NumbersOrColors(values, meanings), meanings
 
 
 def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
-    """Reads names and colours from a class_dict.csv."""
+    """Reads names and colors from a class_dict.csv."""
     with file.open(newline="", encoding="utf-8-sig") as stream:
         reader = csv.DictReader(stream, skipinitialspace=True)
         heading, rows = reader.fieldnames or [], list(reader)
@@ -174,17 +174,17 @@ def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
         names = [row["name"].strip() for row in rows]
         colors = [tuple(int(row[channel]) for channel in COLUMNS[1:]) for row in rows]
         if not all(0 <= channel <= 255 for color in colors for channel in color):
-            raise ValueError("a colour outside 0 to 255")
+            raise ValueError("a color outside 0 to 255")
     except (TypeError, ValueError) as error:  # A line too short has None in its last columns.
         raise ValueError(
-            f"A class_dict.csv must have the columns {','.join(COLUMNS)}, colours 0 to 255. "
+            f"A class_dict.csv must have the columns {','.join(COLUMNS)}, colors 0 to 255. "
             f"Received: {file} ({error}). Correct the heading or the line."
         ) from None
     if len(set(colors)) != len(colors):
         double = next(color for color in colors if colors.count(color) > 1)
         raise ValueError(
-            f"Every class must have a colour of its own. Received: {file} with {double} more than "
-            f"once. Change the colours, also in the label maps."
+            f"Every class must have a color of its own. Received: {file} with {double} more than "
+            f"once. Change the colors, also in the label maps."
         )
     return names, colors
 

@@ -1,4 +1,4 @@
-"""Fewer classes out of many: the same frames, labelled more coarsely."""
+"""Fewer classes out of many: the same frames, labeled more coarsely."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
 
     Returns:
         Data of the same kind, with the same images and with labels of the new classes, or a list of
-        them. `class_names`, `class_colors` (each the colour of the first old class) and
+        them. `class_names`, `class_colors` (each the color of the first old class) and
         `sample_names` are attributes.
 
     Raises:

@@ -11,7 +11,7 @@ from keras_psp.classes import VOID
 def cut_patches(
     data: Iterable[Any], num_patches: int, num_classes: int = 11, size: int = 32, seed: int = 0
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Cuts square patches out of segmented images; a patch has the class of its centre pixel.
+    """Cuts square patches out of segmented images; a patch has the class of its center pixel.
 
     Every class gets the same number of patches, and a class' patches come from all images that have
     it. Cut from CamVid's train and val frames, they are a task of CIFAR-10's shape.
@@ -20,7 +20,7 @@ def cut_patches(
         data: Batches of (image, label), as from `load_camvid`: not augmented, not shuffled.
         num_patches: How many of each class.
         num_classes: Number of classes K.
-        size: Pixels a side, even; the centre is the pixel at `size // 2`.
+        size: Pixels a side, even; the center is the pixel at `size // 2`.
         seed: Which patches.
 
     Returns:

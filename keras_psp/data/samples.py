@@ -16,8 +16,8 @@ LabelCoding = Callable[[np.ndarray], np.ndarray]
 
 _MODES = {
     "1": "black and white",
-    "L": "greyscale",
-    "LA": "greyscale with transparency",
+    "L": "grayscale",
+    "LA": "grayscale with transparency",
     "P": "a palette image",
     "PA": "a palette image with transparency",
     "RGB": "RGB",
@@ -29,14 +29,14 @@ _PNG, _PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 
 @dataclasses.dataclass(frozen=True)
 class NumbersOrColors:
-    """What label files with one channel mean where the classes have numbers and known colours.
+    """What label files with one channel mean where the classes have numbers and known colors.
 
-    Greyscale files hold numbers. A palette file has both a number and a colour at each pixel, which
-    decides where they disagree: whoever reduces a picture to a palette numbers the colours anew.
+    Grayscale files hold numbers. A palette file has both a number and a color at each pixel, which
+    decides where they disagree: whoever reduces a picture to a palette numbers the colors anew.
 
     Args:
         values: What the numbers mean.
-        colors: What the colours mean.
+        colors: What the colors mean.
     """
 
     values: LabelCoding
@@ -65,15 +65,15 @@ class NumbersOrColors:
             return self.colors(table[numbers])
         shown = ", ".join(f"{n} in {tuple(table[n].tolist())}" for n in used[:5] if n < len(table))
         raise ValueError(
-            "A palette's colours must all be classes' colours, or its numbers the classes. "
-            f"Received: {shown}{', …' if len(used) > 5 else ''}: only some are classes' colours, "
-            "which are not those of the numbers. Save the label map as RGB if the colours are "
-            "meant, as greyscale if the numbers are."
+            "A palette's colors must all be classes' colors, or its numbers the classes. "
+            f"Received: {shown}{', …' if len(used) > 5 else ''}: only some are classes' colors, "
+            "which are not those of the numbers. Save the label map as RGB if the colors are "
+            "meant, as grayscale if the numbers are."
         )
 
     @staticmethod
     def _label(coding: LabelCoding, pixel: np.ndarray) -> int | None:
-        """Returns the label of one number or colour; `None` where there is none."""
+        """Returns the label of one number or color; `None` where there is none."""
         try:
             return int(coding(pixel).item())
         except ValueError:  # No meaning, or no such entry in the palette.
@@ -168,8 +168,8 @@ def read_label(source: Path | bytes, coding: LabelCoding, name: str = "") -> np.
     """Reads a label map.
 
     Args:
-        source: File, or its bytes. Numbers: an 8-bit greyscale, palette (its indices) or black and
-            white image. Colours: an 8-bit RGB or palette image. Of `NumbersOrColors`, a palette
+        source: File, or its bytes. Numbers: an 8-bit grayscale, palette (its indices) or black and
+            white image. Colors: an 8-bit RGB or palette image. Of `NumbersOrColors`, a palette
             image may have either.
         coding: Turns its pixels into labels.
         name: What messages call bytes.
@@ -183,7 +183,7 @@ def read_label(source: Path | bytes, coding: LabelCoding, name: str = "") -> np.
     """
     image, mode = _open(source, name)
     if isinstance(coding, LabelColors):
-        kinds, rule = ["RGB", "P"], "8-bit RGB, as the classes are told apart by colours"
+        kinds, rule = ["RGB", "P"], "8-bit RGB, as the classes are told apart by colors"
     else:
         kinds, rule = ["L", "P", "1"], "8-bit with one channel, as the classes are numbers"
     if mode not in [_MODES[kind] for kind in kinds]:
@@ -205,7 +205,7 @@ def read_label(source: Path | bytes, coding: LabelCoding, name: str = "") -> np.
 def resize_image(
     image: np.ndarray, size: tuple[int, int], antialias: bool | str = "auto"
 ) -> np.ndarray:
-    """Resizes an image bilinearly, with half-pixel centres.
+    """Resizes an image bilinearly, with half-pixel centers.
 
     Args:
         image: uint8, `(height, width, 3)`.
@@ -237,7 +237,7 @@ def is_smoothed(old: Sequence[int], new: Sequence[int], antialias: bool | str = 
 
 
 def interpolation(old: int, new: int, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Says of which values of a row a shorter or longer row is made: bilinear, half-pixel centres.
+    """Says of which values of a row a shorter or longer row is made: bilinear, half-pixel centers.
 
     Args:
         old: How many values there are.
@@ -298,7 +298,7 @@ def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     Args:
         height: Its height.
         width: Its width.
-        short_side: The shorter of the two afterwards.
+        short_side: The shorter of the two afterward.
 
     Returns:
         `(height, width)`, the longer side rounded.
@@ -334,7 +334,7 @@ def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def has_colors(source: Path | bytes, name: str = "") -> bool:
-    """Tells whether a label file's pixels are colours (True) or numbers (False)."""
+    """Tells whether a label file's pixels are colors (True) or numbers (False)."""
     return _open(source, name)[0].mode in ("RGB", "RGBA")
 
 
@@ -354,7 +354,7 @@ def _open(source: Path | bytes, name: str) -> tuple[Any, str]:
             f"An image file must be whole. Received: {_where(source, name)}, which cannot be read "
             f"({reason}). Copy or download it again, or remove it together with its partner.",
         ) from error
-    # Pillow reads 16-bit colour PNGs as if they had 8 bits, so that their header has to be asked.
+    # Pillow reads 16-bit color PNGs as if they had 8 bits, so that their header has to be asked.
     if (data.startswith(_PNG) and data[_PNG_BIT_DEPTH] == 16) or image.mode[0] in "IF":
         return image, "16-bit or deeper"
     return image, _MODES.get(image.mode, image.mode)

@@ -24,7 +24,7 @@ def shard_batches(
     JAX needs batches that its devices can share equally, and TensorFlow's `MirroredStrategy` at
     least an image for each. A batch with fewer frames than `batch_size` is therefore filled up with
     black frames that are void all over. These count in no score and in no loss of a batch, but
-    batch normalisation would learn from them: of data to train with, an incomplete batch should be
+    batch normalization would learn from them: of data to train with, an incomplete batch should be
     dropped, as `load_camvid("train")` does by itself. (The `val_loss` of an epoch weighs such a
     batch as if it were full.)
 

@@ -1,8 +1,8 @@
 """Street scenes drawn by a program: the eleven classes, without a download.
 
-A scene is a small world in metres (a road, what stands beside it, what moves on it), seen by a
+A scene is a small world in meters (a road, what stands beside it, what moves on it), seen by a
 camera in a car. `World` collects flat shapes from far to near, `street_scene` paints them twice:
-in colours and in labels. Shape, place and neighbours tell the classes apart. Colours do not: walls,
+in colors and in labels. Shape, place and neighbors tell the classes apart. Colors do not: walls,
 sky, road, cars and clothes share them, and light, haze and shadow change them.
 """
 
@@ -63,7 +63,7 @@ def street_scene(
         getattr(paint, shape)(pixels, color)
         if name is not None:
             getattr(label, shape)(pixels, name)
-    # A pixel has the mean colour of those painted in it, and the label of one: names do not mix.
+    # A pixel has the mean color of those painted in it, and the label of one: names do not mix.
     labels = np.array(names)[1::_SUPERSAMPLING, 1::_SUPERSAMPLING].copy()
     image = np.array(picture.reduce(_SUPERSAMPLING), np.float32)
     return _expose(world, image, labels, np.random.default_rng(seed)), labels

@@ -1,4 +1,4 @@
-"""What stands in a drawn street: its colours, its measures, and how each thing is put together."""
+"""What stands in a drawn street: its colors, its measures, and how each thing is put together."""
 
 import functools
 import math
@@ -8,7 +8,7 @@ from typing import Any
 
 from keras_psp.classes import VOID
 
-_NEAR = 0.7  # Metres in front of the camera, below which nothing is drawn.
+_NEAR = 0.7  # Meters in front of the camera, below which nothing is drawn.
 _SEEN = 2.5  # Half the width of the widest picture, in units of its height.
 
 (
@@ -29,9 +29,9 @@ Color = tuple[float, float, float]
 Point = tuple[float, float]  # (right, up)
 Place = tuple[float, float, float]  # (right of the road's middle, up, ahead)
 Shape = tuple[str, list[float], list[float], tuple[int, ...], int | None]
-"""Polygon or ellipse, x and y of its points, its colour (RGBA), its label."""
+"""Polygon or ellipse, x and y of its points, its color (RGBA), its label."""
 
-# mood: (zenith, horizon, clouds, share of clouds, metres at which haze takes 63 %, sun)
+# mood: (zenith, horizon, clouds, share of clouds, meters at which haze takes 63 %, sun)
 _MOODS: dict[str, tuple[Color, Color, Color, float, float, float]] = {
     "clear": ((74, 124, 196), (176, 204, 232), (244, 246, 250), 0.25, 400, 1.0),
     "cloudy": ((120, 150, 190), (202, 212, 222), (236, 236, 238), 0.6, 300, 0.7),
@@ -74,7 +74,7 @@ _GLASS: list[Color] = [(46, 54, 66), (70, 84, 98), (120, 136, 150), (36, 38, 44)
 _SHADOW: Color = (12, 14, 20)
 
 # Length and width of a car; its silhouette from the rear (0) to the front (1), with heights in
-# metres, in clockwise order from the rear bumper; its side windows likewise.
+# meters, in clockwise order from the rear bumper; its side windows likewise.
 _CARS: dict[str, tuple[Point, list[Point], list[Point]]] = {
     "hatchback": (
         (3.9, 1.7),
@@ -111,7 +111,7 @@ _CARS: dict[str, tuple[Point, list[Point], list[Point]]] = {
 }  # fmt: skip
 
 # How a side of the street is built: chances of a house, a garden, a gap; setback of the houses from
-# the pavement in metres; least and largest number of floors.
+# the pavement in meters; least and largest number of floors.
 _STYLES = {
     "terrace": ((0.85, 0.1, 0.05), (0, 3), (1, 3)),
     "detached": ((0.6, 0.35, 0.05), (3, 9), (1, 3)),
@@ -130,7 +130,7 @@ def _tone(color: Color, factor: float) -> Color:
 
 
 class World:
-    """What stands where, in metres, and how it looks from the camera.
+    """What stands where, in meters, and how it looks from the camera.
 
     `s` is the distance to the right of the road's middle (along its bend), `y` the height above the
     road, `z` the distance ahead. The shapes that come out are in units of the picture's height,
@@ -151,10 +151,10 @@ class World:
 
         self.half_road = rng.uniform(3.0, 6.5)
         self.pavements = {side: rng.uniform(1.6, 4.5) for side in (-1, 1)}
-        self.kerb = rng.uniform(0.08, 0.16)
+        self.curb = rng.uniform(0.08, 0.16)
         self.driving_side = rng.choice((-1, 1))
-        grey, tint = rng.uniform(62, 132), rng.uniform(-8, 8)
-        self.asphalt = (grey + tint, grey, grey - tint + rng.uniform(-4, 8))
+        gray, tint = rng.uniform(62, 132), rng.uniform(-8, 8)
+        self.asphalt = (gray + tint, gray, gray - tint + rng.uniform(-4, 8))
 
         # The camera: where the road vanishes in the picture, height above the road, distance from
         # its middle, focal length; and the road's bend.
@@ -259,7 +259,7 @@ class World:
 
 
 def _ground(world: World) -> None:
-    """Verges, pavements with their kerbs, the road and its markings, the houses' shadows."""
+    """Verges, pavements with their curbs, the road and its markings, the houses' shadows."""
     rng, half, far = world.rng, world.half_road, 400.0
     verge = rng.choice([(96, 110, 62), (120, 116, 84), (134, 130, 122), (84, 100, 58)])
     paving = _mix(world.asphalt, rng.choice(_WALLS), rng.uniform(0.1, 0.5))
@@ -271,16 +271,16 @@ def _ground(world: World) -> None:
     world.add(world.strip(-half, half, _NEAR, far), world.asphalt, _ROAD)
     for side in (-1, 1):
         inner, outer = side * half, side * (half + world.pavements[side])
-        world.add(world.strip(inner, outer, _NEAR, far, world.kerb), paving, _SIDEWALK)
+        world.add(world.strip(inner, outer, _NEAR, far, world.curb), paving, _SIDEWALK)
         z = 1.0
         while z < 20:
-            world.add(world.strip(inner, outer, z, z + 0.03 + 0.004 * z, world.kerb), seam)
+            world.add(world.strip(inner, outer, z, z + 0.03 + 0.004 * z, world.curb), seam)
             z += 1.2 + 0.08 * z
-        upper = world.strip(inner, inner, _NEAR, far, world.kerb)
+        upper = world.strip(inner, inner, _NEAR, far, world.curb)
         lower = world.strip(inner, inner, _NEAR, far)
         face = [*upper[: len(upper) // 2], *lower[len(lower) // 2 :]]
         world.add(face, _tone(stone, 0.72), _SIDEWALK)
-        edge = world.strip(inner, inner + 0.18 * side, _NEAR, 120, world.kerb)
+        edge = world.strip(inner, inner + 0.18 * side, _NEAR, 120, world.curb)
         world.add(edge, stone, _SIDEWALK)
     for _ in range(rng.randrange(8)):  # Mended places.
         s, z = rng.uniform(-half, half), rng.uniform(2, 25)
@@ -314,7 +314,7 @@ def _markings(world: World) -> None:
         while z < 120:
             line(half * (2 * lane / lanes - 1), z, z + dash, wide, paint)
             z += dash + gap
-    if world.chance(0.5):  # Double lines at the kerb.
+    if world.chance(0.5):  # Double lines at the curb.
         color = rng.choice([(214, 178, 60), paint])
         for s in (half - 0.25, half - 0.5):
             line(s, _NEAR, 120, 0.12, color)
@@ -375,8 +375,8 @@ def _house(
     wall: Color,
     floors: int,
 ) -> None:
-    rng, yard, storey = world.rng, abs(front - edge) > 0.5, world.rng.uniform(2.7, 3.6)
-    high, deep = floors * storey + rng.uniform(0.3, 1.0), side * rng.uniform(8, 14)
+    rng, yard, story = world.rng, abs(front - edge) > 0.5, world.rng.uniform(2.7, 3.6)
+    high, deep = floors * story + rng.uniform(0.3, 1.0), side * rng.uniform(8, 14)
     lit = 1 + world.sun * (0.22 if side != world.sun_side else -0.35)
     wall = _tone(wall, rng.uniform(0.85, 1.1))
     face, gable = _tone(wall, lit), _tone(wall, 0.86)
@@ -397,19 +397,19 @@ def _house(
     world.upright(front, z0, end, gable, _BUILDING)
     world.wall(front, z0, z1, 0, high, face, _BUILDING)
     trim = _tone(_mix(face, (235, 232, 226), rng.uniform(0.0, 0.7)), 0.95)
-    for y in (storey, high - 0.4) if top == high else (high - 0.3,):
+    for y in (story, high - 0.4) if top == high else (high - 0.3,):
         world.wall(front, z0, z1, y, y + 0.3, trim)
 
     shop = floors > 1 and not yard and world.chance(0.5)
-    _windows(world, front, z0, z1, floors, storey, trim, shop)
+    _windows(world, front, z0, z1, floors, story, trim, shop)
     if shop:
-        world.wall(front, z0, z1, storey * 0.84, storey * 0.84 + 0.6, rng.choice(_PAINTS))
+        world.wall(front, z0, z1, story * 0.84, story * 0.84 + 0.6, rng.choice(_PAINTS))
     if z0 > 4 and world.chance(0.6):  # Windows of the end wall.
         pane = rng.choice(_GLASS)
         for floor in range(floors):
             for s in (front + 0.25 * deep, front + 0.65 * deep):
-                y = (floor + 0.3) * storey
-                world.panel(s, z0, 0, side * 1.2, y, y + 0.5 * storey, pane)
+                y = (floor + 0.3) * story
+                world.panel(s, z0, 0, side * 1.2, y, y + 0.5 * story, pane)
     if yard and world.chance(0.6):
         _fence(world, edge + side * 0.1, max(z0, _NEAR), z1)
 
@@ -420,11 +420,11 @@ def _windows(
     z0: float,
     z1: float,
     floors: int,
-    storey: float,
+    story: float,
     trim: Color,
     shop: bool,
 ) -> None:
-    """Windows and doors towards the street, with less detail where they are far away."""
+    """Windows and doors toward the street, with less detail where they are far away."""
     rng, frame = world.rng, 0.09
     glass = _tone(rng.choice(_GLASS), rng.uniform(0.8, 1.2))
     columns = max(1, round((z1 - z0) / rng.uniform(2.2, 4.0)))
@@ -434,7 +434,7 @@ def _windows(
         for column in range(columns):
             pane = _tone(glass, rng.uniform(0.75, 1.3))
             a = z0 + (column + 0.5 - wide / 2) * pitch
-            b, low, high = a + wide * pitch, (floor + sill) * storey, (floor + sill + tall) * storey
+            b, low, high = a + wide * pitch, (floor + sill) * story, (floor + sill + tall) * story
             if floor == 0 and shop:
                 a, b = z0 + (column + 0.08) * pitch, z0 + (column + 0.92) * pitch
                 low, high = 0.5, 2.4
@@ -503,7 +503,7 @@ def _tree(world: World, s: float, z: float, size: float) -> None:
 
     blob(0, 0, 0.75 * radius, 0.75 * tall, 0.65)
     count = 6 + int(16 * min(1.0, 8 / z))
-    for i in range(count):  # Dark behind, light in front, on top and towards the sun.
+    for i in range(count):  # Dark behind, light in front, on top and toward the sun.
         angle, reach = rng.uniform(0, 2 * math.pi), 0.8 * math.sqrt(rng.random())
         x, y = reach * math.cos(angle), reach * math.sin(angle)
         light = 0.62 + 0.3 * i / count + 0.16 * world.sun * (y + world.sun_side * x)
@@ -699,7 +699,7 @@ def _bicyclist(world: World, s: float, z: float, sideways: bool) -> None:
     facing = rng.choice((-1, 1))
     shirt, trousers = (_tone(rng.choice(_CLOTHES), rng.uniform(0.8, 1.25)) for _ in range(2))
     frame, skin, helmet = rng.choice(_PAINTS), rng.choice(_SKINS), rng.choice(_HELMETS)
-    tyre, spokes, sleeve = (
+    tire, spokes, sleeve = (
         (26, 26, 28),
         _mix(world.asphalt, (150, 152, 154), 0.4),
         _tone(shirt, 0.85),
@@ -712,7 +712,7 @@ def _bicyclist(world: World, s: float, z: float, sideways: bool) -> None:
     world.shadow(s, z, 1.2)
     if sideways:
         for hub in (-0.52, 0.52):
-            world.disc(s + hub, z, r, r, tyre, _BICYCLIST)
+            world.disc(s + hub, z, r, r, tire, _BICYCLIST)
             world.disc(s + hub, z, r, r - 0.06, spokes, _BICYCLIST)
         rear, front, seat, crank, bar = (
             (-0.52, r),
@@ -739,7 +739,7 @@ def _bicyclist(world: World, s: float, z: float, sideways: bool) -> None:
         limb(shoulder, (0.42, 1.05), 0.1, sleeve)
     else:
         wheel = [(s - 0.045, 0.0, z), (s + 0.045, 2 * r, z)]
-        world.add(wheel, tyre, _BICYCLIST, shape="ellipse")
+        world.add(wheel, tire, _BICYCLIST, shape="ellipse")
         limb((-0.28, 1.02), (0.28, 1.02), 0.06, frame)
         limb((0, 0.5), (0, 1.0), 0.08, frame)
         for x, sole in ((-1, 0.15), (1, 0.42)):
@@ -771,7 +771,7 @@ def _car(world: World, s: float, z: float, away: bool, shape: str) -> None:
     def along(u: float) -> float:
         return z + long * (u if away else 1 - u)
 
-    def reach(y: float) -> float:  # Half the width, which shrinks towards the roof.
+    def reach(y: float) -> float:  # Half the width, which shrinks toward the roof.
         return half - 0.22 * max(0.0, y - 0.9)
 
     def side(points: Sequence[Point]) -> list[Place]:

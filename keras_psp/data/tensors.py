@@ -40,7 +40,7 @@ class Epochs:
     """Numbers the passes over a `tf.data.Dataset`: from 0 on, or as `set` says.
 
     Not with `tf.data.Dataset.from_generator`: that makes TensorFlow give every larger piece of
-    memory back at once (glibc's M_TRIM_THRESHOLD), and whatever the process computes afterwards
+    memory back at once (glibc's M_TRIM_THRESHOLD), and whatever the process computes afterward
     takes a third longer.
     """
 

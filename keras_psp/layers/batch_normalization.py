@@ -1,4 +1,4 @@
-"""Batch normalisation with the papers' constants, over all replicas."""
+"""Batch normalization with the papers' constants, over all replicas."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_psp")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation as the ResNet and PSPNet papers use it.
+    """Batch normalization as the ResNet and PSPNet papers use it.
 
     It differs from `keras.layers.BatchNormalization` in its defaults (momentum 0.9 and epsilon
     1e-5 instead of 0.99 and 1e-3) and in what a batch is: under `tf.distribute.MirroredStrategy`
@@ -72,7 +72,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return ops.cast(x, self.compute_dtype), mean, variance
 
     def keep(self, mean, variance):
-        """Moves the moving statistics towards those of a batch."""
+        """Moves the moving statistics toward those of a batch."""
         keep = self.momentum
         self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
         self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))

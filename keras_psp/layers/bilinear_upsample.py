@@ -11,8 +11,8 @@ class BilinearUpsample(keras.layers.Layer):
     """Resizes feature maps by bilinear interpolation.
 
     Two conventions are in use for where the samples of an image lie. With *aligned corners* the
-    centres of the corner pixels of input and output coincide, as in PSPNet; with *half-pixel
-    centres* the corners of the corner pixels do, as in image libraries. Keras itself has the
+    centers of the corner pixels of input and output coincide, as in PSPNet; with *half-pixel
+    centers* the corners of the corner pixels do, as in image libraries. Keras itself has the
     second only.
 
     The size comes from one of three places: `size`, `factor`, or the tensor `like` of the call.

@@ -11,7 +11,7 @@ from keras_psp.naming import check_name
 
 
 class Block(keras.layers.Layer):
-    """A chain of convolutions, each with batch normalisation and ReLU, and a shortcut around it."""
+    """A chain of convolutions, each with batch normalization and ReLU, and a shortcut around it."""
 
     # Whether training computes what is in the block again, backwards, instead of keeping it. The
     # model says so, whose option it is.
@@ -139,9 +139,9 @@ class BasicBlock(Block):
         dilation_rate: Dilation of both convolutions.
         residual: Whether there is a shortcut; `False` gives the plain net's block.
         shortcut: What the shortcut is where the shape changes: `"B"`, a 1×1 convolution with batch
-            normalisation, or `"A"`, every second place and zeros in the new channels.
+            normalization, or `"A"`, every second place and zeros in the new channels.
         use_bias: Whether the convolutions have biases.
-        epsilon: Epsilon of the batch normalisations.
+        epsilon: Epsilon of the batch normalizations.
         second_dilation_rate: Dilation of the second convolution, if it is another one.
         **kwargs: What `keras.layers.Layer` takes.
 
@@ -207,9 +207,9 @@ class DilatedBottleneck(Block):
             `keras.applications`): the convolution that has the stride.
         residual: Whether there is a shortcut; `False` gives a plain block.
         shortcut: What the shortcut is where the shape changes: `"B"`, a 1×1 convolution with batch
-            normalisation, or `"A"`, every second place and zeros in the new channels.
+            normalization, or `"A"`, every second place and zeros in the new channels.
         use_bias: Whether the convolutions have biases.
-        epsilon: Epsilon of the batch normalisations.
+        epsilon: Epsilon of the batch normalizations.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:

@@ -57,7 +57,7 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
     outside of the input counts nowhere.
 
     Args:
-        pool_size: Places a side of the square; odd, if it is centred.
+        pool_size: Places a side of the square; odd, if it is centered.
         dilation_rate: From one of them to the next.
         centered: Whether the square lies around its place; otherwise it begins there.
         **kwargs: What `keras.layers.Layer` takes.
@@ -69,7 +69,7 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
         The input's.
 
     Raises:
-        ValueError: If `pool_size` is even and the square centred.
+        ValueError: If `pool_size` is even and the square centered.
 
     Example:
 
@@ -100,7 +100,7 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
     zeros.
 
     Args:
-        pool_size: Places a side of the square; odd, if it is centred.
+        pool_size: Places a side of the square; odd, if it is centered.
         dilation_rate: From one of them to the next.
         centered: Whether the square lies around its place; otherwise it begins there.
         count_outside: Whether what lies outside counts, as zeros.
@@ -113,7 +113,7 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
         The input's.
 
     Raises:
-        ValueError: If `pool_size` is even and the square centred.
+        ValueError: If `pool_size` is even and the square centered.
 
     Example:
 

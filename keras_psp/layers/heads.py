@@ -9,7 +9,7 @@ from keras_psp.layers.pyramid_convolution import PyramidConv2D
 
 @keras.saving.register_keras_serializable("keras_psp")
 class SegmentationHead(keras.layers.Layer):
-    """3×3 convolution, batch normalisation, ReLU, spatial dropout, 1×1 convolution to the classes.
+    """3×3 convolution, batch normalization, ReLU, spatial dropout, 1×1 convolution to the classes.
 
     PSPNet has two of them: the head behind the pyramid and, in training, the auxiliary head on the
     last stage but one.

@@ -58,7 +58,7 @@ class ImageNormalization(keras.layers.Layer):
         if inputs.shape[-1] not in (3, None):
             raise ValueError(
                 "Images are RGB, (batch, height, width, 3). "
-                f"Received: images of shape {tuple(inputs.shape)}. Repeat the channel of greyscale "
+                f"Received: images of shape {tuple(inputs.shape)}. Repeat the channel of grayscale "
                 "images three times; leave out a channel of transparency."
             )
         row = NORMALIZATIONS[self.mode]

@@ -19,7 +19,7 @@ class InceptionModule(keras.layers.Layer):
 
     The 1×1 convolutions before the large ones and behind the pooling keep the number of channels,
     and with it the work, small. The naive form is without them. Every convolution has a bias and a
-    ReLU, or batch normalisation in the place of the bias.
+    ReLU, or batch normalization in the place of the bias.
 
     Args:
         filters_1x1: Channels of the 1×1 convolution.
@@ -31,7 +31,7 @@ class InceptionModule(keras.layers.Layer):
         naive: Whether to leave the reductions and the projection out; their numbers are not used
             then.
         dilation_rate: Dilation of 3×3, 5×5 and pooling.
-        batch_normalization: Whether there is batch normalisation (epsilon 1e-3).
+        batch_normalization: Whether there is batch normalization (epsilon 1e-3).
         largest_kernel: Side of the kernel that is called 5×5 here.
         **kwargs: What `keras.layers.Layer` takes.
 
@@ -124,8 +124,8 @@ class InceptionModule(keras.layers.Layer):
         for branch in self.branches:
             x = inputs
             for layer in branch:
-                normalises = isinstance(layer, BatchNormalization)
-                x = layer(x, training=training) if normalises else layer(x)
+                normalizes = isinstance(layer, BatchNormalization)
+                x = layer(x, training=training) if normalizes else layer(x)
             outputs.append(x)
         return ops.concatenate(outputs, axis=-1)
 
@@ -151,7 +151,7 @@ class InceptionModule(keras.layers.Layer):
 
 
 def convolution(layer, *args, batch_normalization, name, dtype=None, **options):
-    """The layers of one convolution of GoogLeNet's: with bias and ReLU, or batch normalisation."""
+    """The layers of one convolution of GoogLeNet's: with bias and ReLU, or batch normalization."""
     if not batch_normalization:
         return [layer(*args, activation="relu", name=name, dtype=dtype, **options)]
     return [

@@ -1,4 +1,4 @@
-"""Local response normalisation, which AlexNet and GoogLeNet have."""
+"""Local response normalization, which AlexNet and GoogLeNet have."""
 
 import keras
 from keras import ops
@@ -6,7 +6,7 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("keras_psp")
 class LocalResponseNormalization(keras.layers.Layer):
-    """Divides every value by how strongly the neighbouring channels respond at its place.
+    """Divides every value by how strongly the neighboring channels respond at its place.
 
         y[c] = x[c] / (bias + alpha · Σ x[d]²)^beta, over the `size` channels d around c
 

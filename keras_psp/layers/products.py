@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-# Winograd's F(2, 3): of four neighbours, of a kernel's three taps, and of two outputs.
+# Winograd's F(2, 3): of four neighbors, of a kernel's three taps, and of two outputs.
 _INPUTS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], "float32")
 _TAPS = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], "float32") / 2
 _OUTPUTS = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], "float32")

@@ -65,7 +65,7 @@ class PyramidPooling(keras.layers.Layer):
     """Sees a feature map at several scales at once, the whole image included.
 
     For every `b` in `bins` the map is averaged over b×b cells, reduced to `filters` channels by a
-    1×1 convolution with batch normalisation and ReLU, and upsampled to the input's size (aligned
+    1×1 convolution with batch normalization and ReLU, and upsampled to the input's size (aligned
     corners). The results stand behind the input in the concatenation, in the order of `bins`.
 
     The cells are those of `AdaptiveAveragePooling2D`, so every size works.
@@ -74,9 +74,9 @@ class PyramidPooling(keras.layers.Layer):
         bins: Cells a side of each level.
         filters: Channels of each level; the input's channels divided by the number of bins
             (the paper's choice) if `None`.
-        momentum: Momentum of the batch normalisation's moving statistics.
-        epsilon: Epsilon of the batch normalisation.
-        align_corners: Whether the corners' centres coincide in the upsampling, see
+        momentum: Momentum of the batch normalization's moving statistics.
+        epsilon: Epsilon of the batch normalization.
+        align_corners: Whether the corners' centers coincide in the upsampling, see
             `BilinearUpsample`.
         upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
             cells they are, which is all that `PyramidConv2D` needs.

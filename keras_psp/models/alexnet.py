@@ -9,8 +9,8 @@ from keras_psp.models.classifier import Classifier, add_end, checked_shape
 from keras_psp.models.weights import load_first_weights
 from keras_psp.naming import check_name
 
-# variant → rows of (filters, kernel size, strides, padding, groups, normalised, pooled). The second
-# is torchvision's: the network of "One weird trick" in one column, without normalisation.
+# variant → rows of (filters, kernel size, strides, padding, groups, normalized, pooled). The second
+# is torchvision's: the network of "One weird trick" in one column, without normalization.
 ALEXNETS = {
     "alexnet": (
         (96, 11, 4, 0, 1, True, True),
@@ -47,7 +47,7 @@ def AlexNet(
 
     Args:
         variant: `"alexnet"`, the paper's, or `"alexnet_torchvision"`, which has fewer filters, no
-            groups and no normalisation.
+            groups and no normalization.
         include_top: Whether the three fully connected layers are there.
         num_classes: Outputs of the last one.
         weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
@@ -66,7 +66,7 @@ def AlexNet(
 
     Returns:
         A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
-        normalises them itself. It gives class probabilities `(batch, num_classes)`, or the features
+        normalizes them itself. It gives class probabilities `(batch, num_classes)`, or the features
         behind the last pooling, 6×6×256 of 227×227.
 
     Raises:
@@ -98,7 +98,7 @@ def AlexNet(
     )
     image = keras.Input(shape, name="image")
     x = ImageNormalization("torch", name="normalize")(image)
-    for i, (filters, kernel, strides, padding, groups, normalised, pooled) in enumerate(rows, 1):
+    for i, (filters, kernel, strides, padding, groups, normalized, pooled) in enumerate(rows, 1):
         if strides > 1 and padding:
             x = keras.layers.ZeroPadding2D(padding, "channels_last", name=f"pad{i}")(x)
         x = keras.layers.Conv2D(
@@ -111,7 +111,7 @@ def AlexNet(
             data_format="channels_last",
             name=f"conv{i}",
         )(x)
-        if normalised:
+        if normalized:
             x = LocalResponseNormalization(name=f"lrn{i}")(x)
         if pooled:
             x = keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name=f"pool{i}")(x)

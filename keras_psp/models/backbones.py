@@ -119,7 +119,7 @@ def build_backbone(
         input_shape: `(height, width, 3)`, either of which may be `None`.
         normalization: For a model: what it wants done to an image (a mode of `ImageNormalization`,
             `"none"` for RGB 0–255 as it is). `"auto"` takes models of KerasHub to want `"torch"`,
-            others that begin with something else than a convolution to normalise themselves, and
+            others that begin with something else than a convolution to normalize themselves, and
             knows the families of `keras.applications` by name; the rest get RGB 0–255, and a
             warning.
 

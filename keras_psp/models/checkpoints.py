@@ -17,7 +17,7 @@ import numpy as np
 
 # File formats ------------------------------------------------------------------------------------
 
-# Training scripts put the tensors under one of these, beside optimiser, epoch and the like.
+# Training scripts put the tensors under one of these, beside optimizer, epoch and the like.
 _WRAPPERS = ("state_dict", "model")
 
 
@@ -168,7 +168,7 @@ def _number(text: str, following: str | None) -> str:
     return str(int(text) + 1) if following and text.isdecimal() else text
 
 
-# What PyTorch calls a tensor → what Keras does, in a convolution and in a batch normalisation.
+# What PyTorch calls a tensor → what Keras does, in a convolution and in a batch normalization.
 _TENSORS = {
     "weight": ("kernel", "gamma"),
     "bias": ("bias", "beta"),
@@ -176,7 +176,7 @@ _TENSORS = {
     "running_var": ("moving_variance",),
 }
 
-# Counts training steps for a kind of batch normalisation that nobody uses.
+# Counts training steps for a kind of batch normalization that nobody uses.
 _COUNTER = r".*\.num_batches_tracked"
 
 _BLOCKS = {
@@ -276,7 +276,7 @@ _V3_CONVOLUTIONS = [
 
 SOURCES: tuple[Source, ...] = (
     Source(
-        "a VGG with batch normalisation",
+        "a VGG with batch normalization",
         ("features.1.running_mean",),
         refused="The paper's VGG, which ours is, has none: vgg16, not vgg16_bn",
     ),

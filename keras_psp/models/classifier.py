@@ -55,7 +55,7 @@ class Classifier(Model):
         self.variant = variant
         self.initial_weights = initial_weights
         self.image_size = image_size
-        # Half precision must not reach the image before it is normalised.
+        # Half precision must not reach the image before it is normalized.
         self.autocast = False
 
     def get_config(self):
@@ -114,7 +114,7 @@ def checked_shape(
     if len(shape) != 3 or shape[-1] != 3:
         raise ValueError(
             "Images are RGB, (height, width, 3). "
-            f"Received: input_shape={shape}. Name all three; grey images repeat their channel."
+            f"Received: input_shape={shape}. Name all three; gray images repeat their channel."
         )
     height, width, _ = shape
     if any(side is not None and side < minimum for side in (height, width)):

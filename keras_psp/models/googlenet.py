@@ -38,8 +38,8 @@ class Variant:
     """One row of the table of GoogLeNets.
 
     Attributes:
-        batch_normalization: Whether batch normalisation takes the place of biases and of local
-            response normalisation.
+        batch_normalization: Whether batch normalization takes the place of biases and of local
+            response normalization.
         largest_kernel: Side of what the paper calls 5×5.
         centered: Whether the poolings with stride 2 pad evenly; otherwise at the end only.
         last_pool: Places a side of the last of them.
@@ -202,7 +202,7 @@ class GoogLeNet(Model):
         )
         super().__init__(inputs=image, outputs=end, name=name or variant)
         self.variant = variant
-        # Half precision must not reach the image before it is normalised.
+        # Half precision must not reach the image before it is normalized.
         self.autocast = False
         self.auxiliary_heads = heads
         keep_layers(self, heads.values())
@@ -236,7 +236,7 @@ class GoogLeNet(Model):
         if not isinstance(y_pred, dict):
             return super().compute_loss(x, y, y_pred, sample_weight, training)
         loss = super().compute_loss(x, y, y_pred["predictions"], sample_weight, training)
-        # Not `compute_loss` again: what layers add to the loss (regularisers) counts once.
+        # Not `compute_loss` again: what layers add to the loss (regularizers) counts once.
         for auxiliary in y_pred["auxiliary"]:
             loss += self.auxiliary_weight * self._compile_loss(y, auxiliary, sample_weight)
         return loss
@@ -267,8 +267,8 @@ def _trunk(row: Variant, naive: bool, output_stride: int) -> list[keras.layers.L
     """The layers before the classifier, one behind the other."""
 
     def conv(name, *args):
-        normalised = row.batch_normalization
-        return convolution(PaddedConv2D, *args, batch_normalization=normalised, name=name)
+        normalized = row.batch_normalization
+        return convolution(PaddedConv2D, *args, batch_normalization=normalized, name=name)
 
     def normalize(name):
         return [] if row.batch_normalization else [LocalResponseNormalization(name=name)]

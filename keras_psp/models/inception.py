@@ -37,7 +37,7 @@ def Inception(
     Args:
         variant: `"googlenet"`, the first of the family, or `"inception_v3"`, that of
             `keras.applications`; `"googlenet_torchvision"` and `"inception_v3_torchvision"` are the
-            forms in which torchvision has them (GoogLeNet with batch normalisation).
+            forms in which torchvision has them (GoogLeNet with batch normalization).
         include_top: Whether the fully connected layer is there.
         num_classes: Its outputs.
         weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
@@ -60,7 +60,7 @@ def Inception(
 
     Returns:
         A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
-        normalises them itself. It gives class probabilities `(batch, num_classes)`, or features at
+        normalizes them itself. It gives class probabilities `(batch, num_classes)`, or features at
         1/32 of the image. Its attribute `initial_weights` says what it started from.
 
     Raises:

@@ -44,7 +44,7 @@ class PSPNet(SegmentationModel):
         auxiliary_weight: Weight of the auxiliary loss on the last stage but one; 0 leaves the
             auxiliary head out.
         align_corners: How the pyramid and the logits are upsampled, see `BilinearUpsample`: with
-            aligned corners (the paper's way), or with half-pixel centres (most of
+            aligned corners (the paper's way), or with half-pixel centers (most of
             mmsegmentation's).
         recompute: Whether training keeps of a ResNet's blocks only what goes into them, and
             computes the rest again on the way back: about half of the memory, a quarter more time.
@@ -52,7 +52,7 @@ class PSPNet(SegmentationModel):
         name: Name of the model.
 
     Input shape:
-        `(batch, height, width, 3)`: RGB, 0–255, integer or float. The model normalises by itself.
+        `(batch, height, width, 3)`: RGB, 0–255, integer or float. The model normalizes by itself.
 
     Output shape:
         `(batch, height, width, num_classes)`: logits, float32.

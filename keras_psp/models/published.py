@@ -15,7 +15,7 @@ class Published:
         num_classes: How many classes it knows.
         data: What it was trained on, and whose order the classes are in.
         score: What its publisher measured.
-        licence: Of the publisher's code and weights; the data have their own.
+        license: Of the publisher's code and weights; the data have their own.
         options: Arguments that the model must have.
     """
 
@@ -24,7 +24,7 @@ class Published:
     num_classes: int
     data: str
     score: str
-    licence: str
+    license: str
     options: Mapping[str, Any] = field(default_factory=dict)
 
 

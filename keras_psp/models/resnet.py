@@ -33,7 +33,7 @@ class Variant:
         shortcut: What a shortcut is where the shape changes: the paper's option `"A"` or `"B"`.
         stride_on: Which convolution of a bottleneck has the stride.
         use_bias: Whether convolutions have biases.
-        epsilon: Epsilon of the batch normalisations.
+        epsilon: Epsilon of the batch normalizations.
         normalization: What its weights want done to an image.
         image_size: Side of the images that it is made for.
         contracted: Whether dilation spreads late, as OpenMMLab has it: the first block of a dilated
@@ -153,7 +153,7 @@ def ResNet(
 
     Returns:
         A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
-        normalises them itself. It gives class probabilities `(batch, num_classes)`, or features
+        normalizes them itself. It gives class probabilities `(batch, num_classes)`, or features
         `(batch, height / output_stride, width / output_stride, channels)`. Its attribute
         `initial_weights` says what it started from.
 

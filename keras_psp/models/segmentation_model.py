@@ -55,7 +55,7 @@ class SegmentationModel(Model):
         Args:
             optimizer: `"recipe"` is `keras_psp.optimizers.SGD()`: momentum 0.9, L2 1e-4, polynomial
                 decay from 0.01 over the run, ten times the rate on pyramid and heads. Otherwise
-                any Keras optimiser.
+                any Keras optimizer.
             loss: `"recipe"` is `keras_psp.losses.SparseCategoricalCrossentropy()`, blind to void.
                 Otherwise any Keras loss of labels and logits. The auxiliary head gets the same.
             metrics: `"recipe"` is `keras_psp.metrics.SegmentationScores`: mean IoU, mean accuracy
@@ -183,12 +183,12 @@ class SegmentationModel(Model):
 
     @property
     def metrics_variables(self):
-        # On JAX a step sees what it is given: weights, the optimiser's variables, and these.
+        # On JAX a step sees what it is given: weights, the optimizer's variables, and these.
         own = [self._class_weights.variable] if self.compiled else []
         return super().metrics_variables + own
 
     def _open_schedule(self) -> PolynomialDecay | None:
-        """The schedule whose length `fit` fills in, if the optimiser has one."""
+        """The schedule whose length `fit` fills in, if the optimizer has one."""
         optimizer = _inner(self.optimizer)
         schedule = getattr(optimizer, "_learning_rate", None)
         if not isinstance(schedule, PolynomialDecay) or schedule.total_steps is not None:
@@ -198,7 +198,7 @@ class SegmentationModel(Model):
         return schedule
 
     def _must_compile_again(self) -> bool:
-        """Whether more is trainable than the optimiser knows."""
+        """Whether more is trainable than the optimizer knows."""
         optimizer = _inner(self.optimizer)
         if not optimizer.built:
             return False
@@ -321,7 +321,7 @@ class SegmentationModel(Model):
             loss = losses["small_logits"] + sum(self.losses)
             return loss + self.auxiliary_weight * losses.get("small_auxiliary", 0.0)
         loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
-        # Not `compute_loss` again: what layers add to the loss (regularisers) counts once.
+        # Not `compute_loss` again: what layers add to the loss (regularizers) counts once.
         auxiliary = self._compile_loss(y, y_pred["auxiliary"], sample_weight)
         return loss + self.auxiliary_weight * auxiliary
 

@@ -31,7 +31,7 @@ class SimpleSegmentationNet(SegmentationModel):
         name: Name of the model.
 
     Input shape:
-        `(batch, height, width, 3)`: RGB, 0–255, integer or float. The model normalises by itself.
+        `(batch, height, width, 3)`: RGB, 0–255, integer or float. The model normalizes by itself.
 
     Output shape:
         `(batch, height, width, num_classes)`: logits, float32.

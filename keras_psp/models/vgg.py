@@ -71,7 +71,7 @@ def VGG(
 
     Returns:
         A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
-        normalises them itself. It gives class probabilities `(batch, num_classes)`, or the features
+        normalizes them itself. It gives class probabilities `(batch, num_classes)`, or the features
         behind the last pooling, 7×7×512 of 224×224. Its attribute `initial_weights` says what it
         started from.
 

@@ -16,7 +16,7 @@ def write_parts(weights: str | os.PathLike[str], target: Path, part_mib: float) 
     """Writes a weights file as float16, in parts.
 
     Kernels become float16. What has one axis stays as it is: it takes few bytes, and a variance of
-    batch normalisation may lie outside of float16's range.
+    batch normalization may lie outside of float16's range.
 
     Args:
         weights: The file, which Keras wrote.

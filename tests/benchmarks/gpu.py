@@ -198,7 +198,7 @@ class Program:
         }
         if device == "cpu":
             found |= {"JAX_PLATFORMS": "cpu", "CUDA_VISIBLE_DEVICES": ""}
-            # Only numbers are asked of it, and XLA's optimisations take longer than these.
+            # Only numbers are asked of it, and XLA's optimizations take longer than these.
             flags = os.environ.get("XLA_FLAGS", "")
             found["XLA_FLAGS"] = f"{flags} --xla_backend_optimization_level=0".strip()
         return found

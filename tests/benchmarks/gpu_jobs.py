@@ -263,11 +263,11 @@ CHECKS = {
     "dilated convolution": (_of_layers("PaddedConv2D", 5, 3, dilation_rate=2), 1e-4),
     "strided convolution": (_of_layers("PaddedConv2D", 5, 3, 2), 1e-4),
     "max pooling": (_of_layers("PaddedMaxPooling2D", 3, 2), 1e-4),
-    "batch normalisation": (_of_layers("BatchNormalization"), 1e-4),
+    "batch normalization": (_of_layers("BatchNormalization"), 1e-4),
     "upsampling": (_of_layers("BilinearUpsample", (17, 25)), 1e-4),
     "bottleneck": (_of_layers("DilatedBottleneck", 4, dilation_rate=2), 1e-4),
     "inception module": (_of_layers("InceptionModule", 3, 4, 5, 2, 3, 4), 1e-4),
-    "response normalisation": (_of_layers("LocalResponseNormalization"), 1e-4),
+    "response normalization": (_of_layers("LocalResponseNormalization"), 1e-4),
     "pyramid and head, levels left small": (
         _layer(_pyramid_and_head, lambda features: _pyramid_and_head(features, upsample=True)),
         1e-4,

@@ -1,6 +1,6 @@
 """Augmentation: image and label stay together, labels exact, numbers depend on the seed alone.
 
-The picture that *is* its label: each class has a colour, so the image says what the label must be.
+The picture that *is* its label: each class has a color, so the image says what the label must be.
 """
 
 import keras
@@ -16,16 +16,16 @@ own_layers_of_keras = pytest.mark.skipif(
     reason="Keras' own geometric layers interpolate masks before Keras 3.14, and are refused",
 )
 
-# Far apart, and far from the mean colour.
-COLOURS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], "float32")
+# Far apart, and far from the mean color.
+COLORS = np.array([[0, 0, 0], [255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 255]], "float32")
 
 
 def blocks(batch=4, height=96, width=128, side=16, seed=0):
-    """Returns images of blocks of colour, and the labels that they stand for."""
+    """Returns images of blocks of color, and the labels that they stand for."""
     shape = (batch, -(-height // side), -(-width // side))
-    labels = np.random.default_rng(seed).integers(0, len(COLOURS), shape)
+    labels = np.random.default_rng(seed).integers(0, len(COLORS), shape)
     labels = labels.repeat(side, 1).repeat(side, 2)[:, :height, :width].astype("int32")
-    return COLOURS[labels], labels
+    return COLORS[labels], labels
 
 
 def run(augment, images, labels, seed=0):
@@ -34,7 +34,7 @@ def run(augment, images, labels, seed=0):
 
 
 def inside(labels, reach=2):
-    """Returns where a label has no other label within reach: there the image mixes no colours."""
+    """Returns where a label has no other label within reach: there the image mixes no colors."""
     same = np.ones_like(labels, bool)
     padded = np.pad(labels, [(0, 0), (reach, reach), (reach, reach)], constant_values=-1)
     height, width = labels.shape[1:]
@@ -55,13 +55,13 @@ GEOMETRY = {
     "shear": keras.layers.RandomShear(0.3, 0.3, fill_mode="constant"),
     "perspective": keras.layers.RandomPerspective(1.0, 0.5),
     "crop": keras.layers.RandomCrop(64, 80),
-    "grey outside": keras.layers.RandomRotation(0.1, fill_mode="constant", fill_value=3.0),
+    "gray outside": keras.layers.RandomRotation(0.1, fill_mode="constant", fill_value=3.0),
     "bright outside": keras.layers.RandomZoom((0.3, 0.5), fill_mode="constant", fill_value=254.5),
     "pipeline": keras.layers.Pipeline(
         [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1, fill_mode="constant")]
     ),
     # With a fill_value that would be class 3 if nobody looked for it.
-    "grey pipeline": keras.layers.Pipeline(
+    "gray pipeline": keras.layers.Pipeline(
         [
             keras.layers.RandomFlip(),
             keras.layers.RandomRotation(0.1, fill_mode="constant", fill_value=4.0),
@@ -83,10 +83,10 @@ def test_the_image_that_is_its_label(name):
     changed = False
     for seed in range(3):
         new_images, new_labels = run(augment, images, labels, seed)
-        assert set(np.unique(new_labels)) <= {*range(len(COLOURS)), VOID}
+        assert set(np.unique(new_labels)) <= {*range(len(COLORS)), VOID}
         sure = inside(new_labels) & (new_labels != VOID)
         assert sure.mean() > 0.1
-        expected = COLOURS[np.where(sure, new_labels, 0)]
+        expected = COLORS[np.where(sure, new_labels, 0)]
         np.testing.assert_allclose(new_images[sure], expected[sure], atol=0.02)
         changed |= new_labels.shape != labels.shape or (new_labels != labels).any()
     assert changed
@@ -99,14 +99,14 @@ def test_presets_keep_image_and_label_together(preset):
     new_images, new_labels = run(augment, images, labels)
     assert new_images.shape == (8, 80, 112, 3)
     assert new_labels.shape == (8, 80, 112)
-    # At scale 2, colours mix over 2 pixels, and with the blur over another 4.
+    # At scale 2, colors mix over 2 pixels, and with the blur over another 4.
     sure = inside(new_labels, reach=6) & (new_labels != VOID)
     assert sure.mean() > 0.1
-    np.testing.assert_allclose(new_images[sure], COLOURS[new_labels[sure]], atol=0.02)
+    np.testing.assert_allclose(new_images[sure], COLORS[new_labels[sure]], atol=0.02)
 
 
-def test_halves_tell_the_label_after_colours_change():
-    # Darker than the middle is class 0, brighter class 1, whatever colour jitter does to either.
+def test_halves_tell_the_label_after_colors_change():
+    # Darker than the middle is class 0, brighter class 1, whatever color jitter does to either.
     labels = np.zeros((16, 64, 64), "int32")
     labels[:, 20:50, 10:40] = 1
     images = np.where(labels[..., None] == 1, 160.0, 60.0) * np.ones(3)
@@ -344,7 +344,7 @@ def test_none_changes_nothing():
 def test_cutmix_cuts_labels_too():
     images, labels = blocks()
     new_images, new_labels = run(augmentation.get(keras.layers.CutMix()), images, labels)
-    np.testing.assert_allclose(new_images, COLOURS[new_labels], atol=1e-3)
+    np.testing.assert_allclose(new_images, COLORS[new_labels], atol=1e-3)
 
 
 @pytest.mark.parametrize("layer", [augmentation.RandomView, augmentation.RandomBlur])
@@ -381,7 +381,7 @@ def keep(**changes):
     return keras.layers.Lambda(lambda b: {**b, **{k: f(b[k]) for k, f in changes.items()}})
 
 
-def mean_of_neighbours(masks):
+def mean_of_neighbors(masks):
     return tf.nn.avg_pool(masks, 3, 1, "SAME")
 
 
@@ -397,7 +397,7 @@ TWO_FILLS = [keras.layers.RandomZoom(0.1, fill_value=value) for value in (0.0, 4
         (keras.layers.MixUp(), "it (fails on them|turns the labels)"),
         (keras.layers.RandomElasticTransform(), "it warps images and masks differently"),
         (keep(images=lambda x: x[:, :8]), r"it returns images \(4, 8, .* with masks \(4, 360,"),
-        (keep(segmentation_masks=mean_of_neighbours), r"it turns the labels \(0, 10, 255\) into "),
+        (keep(segmentation_masks=mean_of_neighbors), r"it turns the labels \(0, 10, 255\) into "),
         (keep(segmentation_masks=lambda x: (x + x[::-1]) / 2), "it turns the labels"),
         (keras.layers.Pipeline(TWO_FILLS), r"its layers have several fill_value: 0\.0, 4\.0"),
     ],
@@ -415,7 +415,7 @@ def test_layers_that_do_not_keep_labels(layer, flaw):
 def test_any_number_of_classes(count):
     augmentation.get(keras.layers.RandomRotation(0.5), num_classes=count)
     with pytest.raises(ValueError, match=rf"turns the labels \(0, {count - 1}, 255\)"):
-        augmentation.get(keep(segmentation_masks=mean_of_neighbours), num_classes=count)
+        augmentation.get(keep(segmentation_masks=mean_of_neighbors), num_classes=count)
 
 
 def test_unknown_preset():
@@ -462,9 +462,9 @@ def test_keras_cv():
         ),
     ]
     for layer in layers:
-        new_images, new_labels = run(augmentation.get(layer), COLOURS[labels], labels)
+        new_images, new_labels = run(augmentation.get(layer), COLORS[labels], labels)
         sure = inside(new_labels) & (new_labels != VOID)
         assert sure.mean() > 0.1
         assert 0 not in new_labels
-        np.testing.assert_allclose(new_images[sure], COLOURS[new_labels[sure]], atol=0.02)
+        np.testing.assert_allclose(new_images[sure], COLORS[new_labels[sure]], atol=0.02)
         assert (new_labels != labels).any()

@@ -154,7 +154,7 @@ def test_other_layers_have_the_same_distribution(monkeypatch):
     np.testing.assert_array_equal(first, again)
     data.set_epoch(1)
     assert (first != data[0][0]).any()
-    # Mean and deviation of 160 images' colours, within three standard errors.
+    # Mean and deviation of 160 images' colors, within three standard errors.
     (mean, deviation), (other_mean, other) = ((sample.mean(), sample.std()) for sample in means)
     assert abs(mean - other_mean) < 3 * deviation * np.sqrt(2 / 160)
     assert 0.8 < deviation / other < 1.25

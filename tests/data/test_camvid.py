@@ -341,10 +341,10 @@ def test_what_a_folder_gave_is_not_taken_for_anything_else(
         ]
 
     folders = [tmp_path / name / "CamVid" for name in ("one", "two")]
-    for folder, colour in zip(folders, (100, 200), strict=True):
+    for folder, color in zip(folders, (100, 200), strict=True):
         shutil.copytree(segnet, folder)
         for file in (folder / "val").iterdir():
-            write_image(file, picture(colour))
+            write_image(file, picture(color))
     assert prepared(folder=folders[0]) == [100] * 3
     assert prepared(folder=folders[1], config="segnet") == [200] * 3
     monkeypatch.setenv("KERAS_PSP_DATA", str(folders[0].parent))

@@ -27,7 +27,7 @@ def folder(tmp_path, write_image):
         write_image(tmp_path / "train" / "labels" / f"{name}.png", label)
 
     pair("c_other_size", np.zeros((2, 5, 3)), np.zeros((2, 4)))
-    pair("d_greyscale", np.zeros((2, 5)), np.zeros((2, 5)))
+    pair("d_grayscale", np.zeros((2, 5)), np.zeros((2, 5)))
     pair("e_label_3", np.zeros((2, 5, 3)), np.full((2, 5), 3))
     pair("f_broken", np.zeros((2, 5, 3)), np.zeros((2, 5)))
     (tmp_path / "train" / "images" / "f_broken.png").write_bytes(b"nothing")
@@ -49,7 +49,7 @@ def test_every_fault_is_reported(folder):
         ("train", "unknown label"),
         ("train", "unreadable"),
     ]
-    names = ["g_no_label", "h_no_image", "c_other_size", "d_greyscale", "e_label_3", "f_broken"]
+    names = ["g_no_label", "h_no_image", "c_other_size", "d_grayscale", "e_label_3", "f_broken"]
     for name, problem in zip(names, report.problems, strict=True):
         assert name in problem.message
     assert "labels 3 (10 pixels)" in report.problems[4].message
@@ -94,7 +94,7 @@ def test_files_of_one_name_are_a_fault(tmp_path, write_image, layout, label, dou
 
 
 def test_kaggles_camvid_is_camvid(tmp_path, write_image):
-    # As `load_camvid` reads it: eleven classes, and a stray colour in a hundred pixels is void.
+    # As `load_camvid` reads it: eleven classes, and a stray color in a hundred pixels is void.
     mask = np.full((20, 20, 3), CAMVID_COLORS_32["Wall"])
     mask[0, :2] = 1, 2, 3
     write_image(tmp_path / "train" / "a.png", np.zeros((20, 20, 3)))
@@ -106,7 +106,7 @@ def test_kaggles_camvid_is_camvid(tmp_path, write_image):
     assert report.classes == CAMVID
     assert report.pixels["train"].tolist() == [398, *[0] * 10, 2]  # Walls are Building.
     assert check_data(tmp_path, classes=["Wall"]).classes.names == ("Wall",)
-    # With another colour it is somebody's own.
+    # With another color it is somebody's own.
     (tmp_path / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows[:-1], "Wall,9,9,9"]))
     assert len(check_data(tmp_path).classes) == 31
 

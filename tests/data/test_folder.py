@@ -1,4 +1,4 @@
-"""Own data: three layouts, class lists in two forms, label maps as numbers and as colours."""
+"""Own data: three layouts, class lists in two forms, label maps as numbers and as colors."""
 
 import numpy as np
 import pytest
@@ -72,14 +72,14 @@ ROAD, CAR, SKY, OTHER = (128, 64, 128), (64, 0, 128), (70, 130, 180), (1, 2, 3)
 @pytest.mark.parametrize(
     ("pixels", "palette", "expected"),
     [
-        ([[0, 1, 1]], [SKY, ROAD], [[2, 0, 0]]),  # As Pillow's `quantize` numbers colours.
+        ([[0, 1, 1]], [SKY, ROAD], [[2, 0, 0]]),  # As Pillow's `quantize` numbers colors.
         ([[0, 1, 1]], [ROAD, SKY], [[0, 2, 2]]),
         (
             [[0, 2, 1, 255]],
             [ROAD, CAR, SKY, *[OTHER] * 253],
             [[0, 2, 1, 255]],
         ),  # Both say the same.
-        ([[0, 2, 1, 255]], [OTHER] * 256, [[0, 2, 1, 255]]),  # The colours are nobody's.
+        ([[0, 2, 1, 255]], [OTHER] * 256, [[0, 2, 1, 255]]),  # The colors are nobody's.
         ([[0, 0, 0]], [(0, 0, 0)], [[255, 255, 255]]),
     ],
 )
@@ -106,9 +106,7 @@ def test_a_palette_with_two_meanings_is_refused(tmp_path, write_image):
     fill(tmp_path, write_image, {"a": [[0, 1]]})
     paint(tmp_path, [[0, 1]], [SKY, OTHER])
     classes = ClassList(["road", "car", "sky"], [ROAD, CAR, SKY])
-    message = (
-        r"a\.png: A palette's colours.*Received: 0 in \(70, 130, 180\), 1 in \(1, 2, 3\): only"
-    )
+    message = r"a\.png: A palette's colors.*Received: 0 in \(70, 130, 180\), 1 in \(1, 2, 3\): only"
     with pytest.raises(ValueError, match=message):
         labels_of(tmp_path, classes=classes)
 
@@ -145,7 +143,7 @@ def test_a_label_beyond_the_class_list_is_named(tmp_path, write_image):
 
 def test_a_color_that_is_in_no_class_list_is_named(tmp_path, write_image):
     fill(tmp_path, write_image, {"a": [[[1, 2, 3]]]})
-    with pytest.raises(ValueError, match=r"a\.png: Every colour.*\(1, 2, 3\)"):
+    with pytest.raises(ValueError, match=r"a\.png: Every color.*\(1, 2, 3\)"):
         load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
 
 
@@ -172,7 +170,7 @@ def test_a_folder_without_class_list_is_told_how_to_write_one(tmp_path, write_im
     [
         ("road,1,2,3", r"must have the columns name,r,g,b.*class_dict\.csv"),
         ("name,r,g,b\nroad,1,two,3", "invalid literal.*two"),
-        ("name,r,g,b\nroad,1,2,300", "a colour outside 0 to 255"),
+        ("name,r,g,b\nroad,1,2,300", "a color outside 0 to 255"),
         ("name,r,g,b\nroad,1,2", "must have the columns"),
         ("name,r,g,b\nroad,1,2,3\ncar,1,2,3", r"with \(1, 2, 3\) more than once"),
         ("name,r,g,b", "needs 1 to 254 names"),

@@ -1,4 +1,4 @@
-"""Classes merged into fewer: labels, names, colours, and what is refused."""
+"""Classes merged into fewer: labels, names, colors, and what is refused."""
 
 import numpy as np
 import pytest

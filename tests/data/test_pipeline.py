@@ -24,7 +24,7 @@ AUTOMATIC = {"augment": "auto", "shuffle": "auto", "drop_remainder": "auto"}
 
 @pytest.fixture
 def frames(tmp_path, write_image):
-    """Twenty frames of 12x16: frame n has the colour (n, 10n, row) and the label n mod 11."""
+    """Twenty frames of 12x16: frame n has the color (n, 10n, row) and the label n mod 11."""
     samples = []
     for number in range(20):
         image = np.zeros((12, 16, 3))
@@ -45,7 +45,7 @@ def build(samples, **options):
 
 
 def order(dataset):
-    """The numbers of the frames, as their colours tell them."""
+    """The numbers of the frames, as their colors tell them."""
     return [int(image[0, 0, 0]) for images, _ in dataset for image in images]
 
 
@@ -167,7 +167,7 @@ def test_the_middle_is_cut_out_as_the_course_does(tmp_path, write_image):
 
 
 def test_the_courses_validation_transform(tmp_path, write_image):
-    # Of the centre alone, 15 and class 5 are left.
+    # Of the center alone, 15 and class 5 are left.
     image, label = np.zeros((240, 320, 3)), np.zeros((240, 320))
     image[19:220, 59:260], label[19:220, 59:260] = 15, 5
     image = write_image(tmp_path / "image.png", image)
@@ -215,7 +215,7 @@ def test_auto_is_for_the_train_split_only(frames):
     assert order(val) == list(range(20))
     assert order(plain) != sorted(order(plain))
     np.testing.assert_array_equal(batches(val)[0][0][0], batches(build(frames[:1]))[0][0][0])
-    assert len(np.unique(batches(train)[0][0][..., 0])) > 20  # Scaled and rotated: no flat colour.
+    assert len(np.unique(batches(train)[0][0][..., 0])) > 20  # Scaled and rotated: no flat color.
 
 
 def test_a_memory_too_small_is_not_used(frames, monkeypatch):

@@ -29,7 +29,7 @@ def save_16_bit_rgb(path):
 
 
 BAD_IMAGES = {
-    "greyscale": lambda path: Image.new("L", (4, 4)).save(path),
+    "grayscale": lambda path: Image.new("L", (4, 4)).save(path),
     "RGBA, with transparency": lambda path: Image.new("RGBA", (4, 4)).save(path),
     "a palette image": lambda path: Image.new("P", (4, 4)).save(path),
     "16-bit or deeper": save_16_bit_rgb,
@@ -45,7 +45,7 @@ def test_images_that_are_not_8_bit_rgb_are_refused(tmp_path, kind):
         read_image(tmp_path / "a.png")
 
 
-def test_a_16_bit_greyscale_label_map_is_refused(tmp_path):
+def test_a_16_bit_grayscale_label_map_is_refused(tmp_path):
     Image.fromarray(np.ones((4, 4), "uint16")).save(tmp_path / "a.png")
     with pytest.raises(ValueError, match=r"Received: .*a\.png, which is 16-bit or deeper"):
         read_label(tmp_path / "a.png", THREE)
@@ -84,7 +84,7 @@ def test_numbers_and_colors_are_not_mixed_up(tmp_path, write_image):
     with pytest.raises(ValueError, match=r"one channel.*Received: .*colors\.png, which is RGB"):
         read_label(tmp_path / "colors.png", THREE)
     with pytest.raises(
-        ValueError, match=r"8-bit RGB.*Received: .*numbers\.png, which is greyscale"
+        ValueError, match=r"8-bit RGB.*Received: .*numbers\.png, which is grayscale"
     ):
         read_label(tmp_path / "numbers.png", LabelColors({}))
 

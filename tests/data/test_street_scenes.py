@@ -1,4 +1,4 @@
-"""Drawn street scenes: exact labels, one scene for one seed, more than colours to learn."""
+"""Drawn street scenes: exact labels, one scene for one seed, more than colors to learn."""
 
 import random
 import types
@@ -82,14 +82,14 @@ def test_labels_are_exact_where_the_image_is_smooth(monkeypatch):
     monkeypatch.setattr(street_scenes, "_sky", lambda world, size: Image.new("RGB", size, "white"))
     monkeypatch.setattr(street_scenes, "_expose", lambda world, image, label, rng: image)
     image, label = street_scene(0, (100, 140))
-    grey = image[..., 0]
+    gray = image[..., 0]
     assert set(np.unique(label)) == {SKY, CAR}
-    assert ((grey > 0) & (grey < 255)).sum() > 50  # Edges are smooth in the image ...
-    assert (label[grey == 0] == CAR).all()  # ... and belong to one or the other in the label.
-    assert (label[(grey == 255)][: 20 * 140] == SKY).all()
+    assert ((gray > 0) & (gray < 255)).sum() > 50  # Edges are smooth in the image ...
+    assert (label[gray == 0] == CAR).all()  # ... and belong to one or the other in the label.
+    assert (label[(gray == 255)][: 20 * 140] == SKY).all()
     painted = np.zeros((100, 140), bool)
     painted[86:] = True
-    assert (label[painted & (grey == 255)] == CAR).any()  # Paint does not change what a thing is.
+    assert (label[painted & (gray == 255)] == CAR).any()  # Paint does not change what a thing is.
     assert abs((label == CAR)[20:50, 98:112].mean() - 1) < 0.35
     # Area of the triangle in pixels, by the shoelace formula.
     (x0, x1, x2), (y0, y1, y2) = triangle[1:3]
@@ -105,14 +105,14 @@ def mean_iou(prediction, target):
     return np.mean(hits / (counts.sum(0) + counts.sum(1) - hits))
 
 
-def test_neither_colour_nor_place_alone_tells_the_class(scenes):
+def test_neither_color_nor_place_alone_tells_the_class(scenes):
     images, labels = (array.astype(int) for array in scenes)
     seen, unseen = slice(0, 25), slice(25, 40)
     means = np.stack([images[seen][labels[seen] == k].mean(0) for k in range(11)])
     distance = ((images[unseen][..., None, :] - means) ** 2).sum(-1)
     assert mean_iou(distance.argmin(-1), labels[unseen]) < 0.15
 
-    coarse = (images // 16) @ [256, 16, 1]  # Any rule from 4096 colours to classes.
+    coarse = (images // 16) @ [256, 16, 1]  # Any rule from 4096 colors to classes.
     votes = np.zeros((4096, 11))
     valid = labels[seen] != VOID
     np.add.at(votes, (coarse[seen][valid], labels[seen][valid]), 1)

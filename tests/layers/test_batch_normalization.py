@@ -1,4 +1,4 @@
-"""Batch normalisation against PyTorch's, and its fast form against Keras'."""
+"""Batch normalization against PyTorch's, and its fast form against Keras'."""
 
 import keras
 import numpy as np

@@ -82,7 +82,7 @@ def test_gradient_equals_pytorchs(rng, align_corners):
     np.testing.assert_allclose(conv.get_weights()[0], expected, atol=1e-5)
 
 
-def test_the_lectures_example_has_half_pixel_centres():
+def test_the_lectures_example_has_half_pixel_centers():
     x = np.array([[1.0, 2.0], [3.0, 4.0]], "float32").reshape(1, 2, 2, 1)
     expected = [
         [1.0, 1.25, 1.75, 2.0],

@@ -1,4 +1,4 @@
-"""Normalisation against Keras' own `preprocess_input`."""
+"""Normalization against Keras' own `preprocess_input`."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""Local response normalisation against TensorFlow's and PyTorch's."""
+"""Local response normalization against TensorFlow's and PyTorch's."""
 
 import keras
 import numpy as np

@@ -29,7 +29,7 @@ def application(name, **options):
     )
 
 
-# Source, normalisation by preprocess_input's mode, last two stages, their strides, tolerance. What
+# Source, normalization by preprocess_input's mode, last two stages, their strides, tolerance. What
 # averages over the whole map (squeeze and excitation) sees more places in the copy than in the
 # source, so that EfficientNet's features agree no better than that.
 CASES = {
@@ -191,7 +191,7 @@ def test_own_networks(tiny_backbone, randomize, image):
     expected = source_features(tiny_backbone, "relu3 relu4", x)
     assert_same_at_fewer_places(build_backbone(tiny_backbone)(x), expected, 1e-5)
 
-    # Of several outputs the last two; and what normalises already is not normalised again.
+    # Of several outputs the last two; and what normalizes already is not normalized again.
     outputs = [tiny_backbone.get_layer(name).output for name in ("relu1", "relu2", "relu4")]
     several = build_backbone(keras.Model(tiny_backbone.input, outputs))
     early, late = several(x)
@@ -321,7 +321,7 @@ def test_inception_v3_dilated_computes_the_same_features_at_more_places(name, ra
     for variable in backbone.variables:
         variable.assign(values[variable.path])
     for dense, sparse, step in zip(backbone(x), expected, (2, 4), strict=True):
-        # Without padding, the source's first place is the centre of its kernel: one further in.
+        # Without padding, the source's first place is the center of its kernel: one further in.
         dense = numpy(dense)[:, step - 1 :: step, step - 1 :: step]
         dense = dense[:, : sparse.shape[1], : sparse.shape[2]]
         np.testing.assert_allclose(dense, sparse, rtol=0, atol=1e-5 * np.abs(sparse).max())

@@ -397,7 +397,7 @@ def test_a_checkpoint_fits_the_networks_that_see_images_as_its_own_does(resnet, 
     [
         (
             ["features.0.weight", "features.1.running_mean"],
-            "a VGG with batch normalisation. The paper's VGG, which ours is, has none",
+            "a VGG with batch normalization. The paper's VGG, which ours is, has none",
         ),
         (
             ["conv1.0.weight", "layer1.0.conv1.weight", "layer2.0.downsample.2.weight"],
@@ -516,7 +516,7 @@ def test_the_table_of_published_weights():
         source = [s for s in SOURCES if variant in s.variants]
         assert source, (name, variant)
         assert row.score
-        assert row.licence
+        assert row.license
     counts = {name: row.num_classes for (name, _), row in published.PUBLISHED.items()}
     assert counts == {"imagenet": 1000, "cityscapes": 19, "ade20k": 150, "voc2012": 21}
 

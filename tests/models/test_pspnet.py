@@ -259,7 +259,7 @@ def test_what_is_frozen_stays_frozen_in_a_file(make, image, rng, tmp_path):
     model.compile(run_eagerly=keras.backend.backend() != "jax")
     model.fit(x, y, verbose=0)
     model.save(tmp_path / "model.keras")
-    # Keras warns where a file holds another state of the optimiser than the model wants.
+    # Keras warns where a file holds another state of the optimizer than the model wants.
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     trainable = [v.path for v in loaded.trainable_variables]
     assert trainable == [v.path for v in model.trainable_variables]

@@ -205,7 +205,7 @@ def test_features(pooling, size, image):
         ({"pooling": "mean"}, "pooling='mean'"),
         ({"variant": "ResNet-18"}, "variant='ResNet-18'. Did you mean 'resnet18'"),
         ({"input_shape": (224, 224)}, "RGB, (height, width, 3). Received: input_shape=(224, 224)."),
-        ({"input_shape": (64, 64, 1)}, "Received: input_shape=(64, 64, 1). Name all three; grey"),
+        ({"input_shape": (64, 64, 1)}, "Received: input_shape=(64, 64, 1). Name all three; gray"),
         ({"output_stride": 0}, "output_stride=0. Use 32, 16 or 8"),
         (
             {"weights": "imagenet", "num_classes": 5},

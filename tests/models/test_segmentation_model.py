@@ -254,7 +254,7 @@ def test_what_a_step_cannot_know_of_needs_another():
     model.fit(images, labels, verbose=0)
     assert np.any(model.get_weights()[0] != kernel)
     if keras.backend.backend() == "jax":
-        return  # where Keras wants an optimiser's variables to be trained all or not at all
+        return  # where Keras wants an optimizer's variables to be trained all or not at all
     model.features.trainable = False
     calls = []
     for _ in range(3):

@@ -88,7 +88,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
             ),
             supervised_keys=("image", "label"),
             homepage=release.HOMEPAGE,
-            license=release.LICENCE,
+            license=release.LICENSE,
             citation="""@article{brostow2009camvid,
   title = {Semantic object classes in video: A high-definition ground truth database},
   author = {Brostow, Gabriel J. and Fauqueur, Julien and Cipolla, Roberto},

@@ -55,7 +55,7 @@ LAYOUTS = (
     ),
 )
 
-# Share of an original label map's pixels that may have a colour which none of the 32 classes has:
+# Share of an original label map's pixels that may have a color which none of the 32 classes has:
 # hand-drawn maps contain a stray pixel here and there. They become void.
 _STRAY = 0.01
 
@@ -86,6 +86,6 @@ def camvid_coding(found: DataFolder, merging: str = "segnet") -> LabelCoding:
         raise ValueError(
             f"The label maps of the SegNet release are already merged from 32 classes to eleven, "
             f"in SegNet's way. Received: merging={merging!r} with {found.root}. Pass data_dir= a "
-            f"folder with the original 32-colour label maps ({LAYOUTS[2]}), or merging='segnet'."
+            f"folder with the original 32-color label maps ({LAYOUTS[2]}), or merging='segnet'."
         )
     return LabelValues.segnet()

@@ -42,7 +42,7 @@ def load_camvid(
     Args:
         split: `"train"` (367 frames), `"val"` (101) or `"test"` (233), or a list of these.
         image_size: (height, width) in pixels that frames are resized to: images bilinearly with
-            half-pixel centres, labels to the nearest. `None` leaves them at 360x480 (720x960 in the
+            half-pixel centers, labels to the nearest. `None` leaves them at 360x480 (720x960 in the
             original release).
         batch_size: Frames per batch.
         augment: A preset of `keras_psp.data.augmentation`, a mask-aware Keras or KerasCV layer, or

