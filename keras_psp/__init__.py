@@ -10,24 +10,34 @@ onednn.switch_on()
 
 from keras_psp import (
     analysis,
-    classes,
-    classification,
+    callbacks,
+    data,
+    evaluation,
+    experiments,
+    inference,
+    labels,
     layers,
     losses,
     metrics,
     models,
     optimizers,
-    pictures,
+    surgery,
+    visualization,
+    weights,
 )
 from keras_psp.callbacks import RunFolder, SegmentationPictures
-from keras_psp.classification import classify, evaluate_classifier, to_fully_convolutional
 from keras_psp.data import check_data, load_camvid, load_folder, merge_classes
-from keras_psp.data.registration import register_camvid
 from keras_psp.data.street_scenes import load_street_scenes, street_scene
 from keras_psp.evaluation import compare, evaluate
-from keras_psp.exporting import export
-from keras_psp.folding import inference_form
-from keras_psp.inference import load_run, segment
+from keras_psp.inference import (
+    classify,
+    evaluate_classifier,
+    export,
+    load_run,
+    segment,
+    segment_video,
+    to_fully_convolutional,
+)
 from keras_psp.layers import (
     BasicBlock,
     BilinearUpsample,
@@ -44,9 +54,9 @@ from keras_psp.models import (
     ResNet,
     SimpleSegmentationNet,
     build_backbone,
-    load_weights,
 )
-from keras_psp.video import segment_video
+from keras_psp.surgery.fusion import inference_form
+from keras_psp.weights.loading import load_weights
 
 __all__ = [
     "VGG",
@@ -65,15 +75,19 @@ __all__ = [
     "SimpleSegmentationNet",
     "analysis",
     "build_backbone",
+    "callbacks",
     "check_data",
-    "classes",
-    "classification",
     "classify",
     "compare",
+    "data",
     "evaluate",
     "evaluate_classifier",
+    "evaluation",
+    "experiments",
     "export",
+    "inference",
     "inference_form",
+    "labels",
     "layers",
     "load_camvid",
     "load_folder",
@@ -85,11 +99,11 @@ __all__ = [
     "metrics",
     "models",
     "optimizers",
-    "pictures",
     "segment",
     "segment_video",
     "street_scene",
+    "surgery",
     "to_fully_convolutional",
+    "visualization",
+    "weights",
 ]
-
-register_camvid()

@@ -15,25 +15,26 @@ from typing import Any
 
 import keras
 
-from keras_psp import analysis, losses, optimizers, pictures
+from keras_psp import analysis, losses, optimizers, visualization
+from keras_psp.analysis.costs import format_table
 from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
-from keras_psp.callbacks import RunFolder
-from keras_psp.classes import ClassList, class_weights
+from keras_psp.atomic import check_writable, write_whole
+from keras_psp.callbacks.run_folder import RunFolder
+from keras_psp.choices import check_name
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.augmentation import PRESETS
-from keras_psp.data.cifar10 import load_cifar10
-from keras_psp.data.patches import cut_patches
-from keras_psp.data.samples import read_image
-from keras_psp.data.street_scenes import load_street_scenes
-from keras_psp.degradation import run_degradation
-from keras_psp.evaluation import Evaluation, compare, evaluate
-from keras_psp.exporting import export
-from keras_psp.files import check_writable, write_whole
-from keras_psp.inference import POLICIES, Policy, Run, image_files, load_run, segment
+from keras_psp.data.reading import read_image
+from keras_psp.data.street_scenes.loading import load_street_scenes
+from keras_psp.evaluation.segmentation import Evaluation, compare, evaluate
+from keras_psp.experiments.cifar10 import load_cifar10
+from keras_psp.experiments.degradation import run_degradation
+from keras_psp.experiments.patches import cut_patches
+from keras_psp.inference.exporting import export
+from keras_psp.inference.segmenting import POLICIES, Policy, Run, image_files, load_run, segment
+from keras_psp.inference.video import VIDEO_SUFFIXES, segment_video
+from keras_psp.labels import ClassList, class_weights
 from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
-from keras_psp.models.checkpoints import variant_of
-from keras_psp.naming import check_name
-from keras_psp.video import VIDEO_SUFFIXES, segment_video
+from keras_psp.weights.checkpoints import variant_of
 
 _WHERE = """
 Everything lies in {folder}:
@@ -147,7 +148,7 @@ def predict(args: argparse.Namespace) -> int:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         target = out / f"{path.stem}.mp4"
         segment_video(run.model, path, target, classes=run.classes, progress=True, **looks)
-        pictures.legend(out / "legend.png", run.classes)
+        visualization.legend(out / "legend.png", run.classes)
         print(f"{target.name} and legend.png lie in {out}")
         return 0
     files = image_files(path) if path.is_dir() else [path]
@@ -160,14 +161,14 @@ def predict(args: argparse.Namespace) -> int:
                 raise ValueError(f"Images need different names. Received: {file} after {other}.")
             image = read_image(file)
             labels = segment(run.model, image, **looks)
-            pictures.write_image(out / "labels" / f"{file.stem}.png", labels)
-            blend = pictures.overlay(image, labels, classes=run.classes)
-            pictures.write_image(out / "overlays" / f"{file.stem}.png", blend)
+            visualization.write_image(out / "labels" / f"{file.stem}.png", labels)
+            blend = visualization.overlay(image, labels, classes=run.classes)
+            visualization.write_image(out / "overlays" / f"{file.stem}.png", blend)
         except ValueError as error:
             failures.append(error)
         bar.add(1)
     if len(failures) < len(files):
-        pictures.legend(out / "legend.png", run.classes)
+        visualization.legend(out / "legend.png", run.classes)
         print(f"labels/, overlays/ and legend.png lie in {out}")
     if failures:
         print(f"{len(failures)} of {len(files)} images failed:", *failures, sep="\n")
@@ -247,7 +248,7 @@ def degradation(args: argparse.Namespace) -> int:
         )
     options = {"networks": args.networks, "steps": args.steps, "seeds": args.seeds}
     rows = run_degradation(folder, train, test, **options)
-    print(analysis.format_table(list(rows[0]), [list(row.values()) for row in rows]))
+    print(format_table(list(rows[0]), [list(row.values()) for row in rows]))
     print(f"Histories, table.csv and curves.png lie in {folder}")
     return 0
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.classes import VOID
+from keras_psp.labels import VOID
 from keras_psp.layers.bilinear_upsample import Strips
 
 
@@ -21,7 +21,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
     Args:
         ignore_class: The label that does not count; `None` if every label does.
         class_weights: One factor per class on the cross-entropy of its pixels, for instance
-            `keras_psp.classes.CAMVID_CLASS_WEIGHTS` (median-frequency balancing).
+            `keras_psp.data.camvid.CAMVID_CLASS_WEIGHTS` (median-frequency balancing).
         name: Name of the loss.
 
     Call arguments:

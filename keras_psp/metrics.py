@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.classes import VOID
+from keras_psp.choices import check_name
+from keras_psp.labels import VOID
 from keras_psp.losses import label_map, valid_labels, weight_map
-from keras_psp.naming import check_name
 
 # A counter is two int32, of which the low one holds less than this. So a batch may have 2³¹ − 2¹⁶
 # pixels and a split 2⁴⁷, and neither a class' row (of up to 32,000 classes) nor the sum over many

@@ -11,9 +11,9 @@ import pytest
 import keras_psp
 from keras_psp import arguments, cli
 from keras_psp.data.augmentation import PRESETS
-from keras_psp.degradation import NETWORKS
-from keras_psp.exporting import FORMATS
-from keras_psp.inference import POLICIES
+from keras_psp.experiments.degradation import NETWORKS
+from keras_psp.inference.exporting import FORMATS
+from keras_psp.inference.segmenting import POLICIES
 
 
 def refused(command, capsys):

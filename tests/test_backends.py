@@ -23,9 +23,9 @@ ROOT = Path(__file__).parents[1]
 TESTS = [
     "tests/test_losses.py",
     "tests/test_metrics.py",
-    "tests/test_callbacks.py::test_order_and_views_go_on_too",
-    "tests/test_evaluation.py::test_frames_of_any_size_are_scored_at_their_own",
-    "tests/test_inference.py::test_the_courses_protocol_is_reproduced[size2-48-policy2]",
+    "tests/callbacks/test_run_folder.py::test_order_and_views_go_on_too",
+    "tests/evaluation/test_segmentation.py::test_frames_of_any_size_are_scored_at_their_own",
+    "tests/inference/test_segmenting.py::test_the_courses_protocol_is_reproduced[size2-48-policy2]",
     "tests/layers/test_batch_normalization.py::test_a_mask_leaves_places_out",
     "tests/layers/test_batch_normalization.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_bilinear_upsample.py::test_the_lectures_example_has_half_pixel_centers",
@@ -42,8 +42,8 @@ TESTS = [
     "tests/layers/test_pyramid_pooling.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_pyramid_pooling.py::test_the_courses_vector",
     "tests/models/test_backbones.py::test_the_lectures_classifiers_are_backbones",
-    "tests/test_folding.py::test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_folded",
-    "tests/test_folding.py::test_worked_out_by_hand",
+    "tests/surgery/test_fusion.py::test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_folded",
+    "tests/surgery/test_fusion.py::test_worked_out_by_hand",
     "tests/models/test_pspnet.py::test_fit_adds_the_auxiliary_loss_and_evaluate_does_not",
     "tests/models/test_pspnet.py::test_mixed_precision_gives_full_logits[mixed_bfloat16-8]",
     "tests/models/test_pspnet.py::test_trains_by_itself_and_goes_on_from_a_file",
@@ -54,9 +54,9 @@ TESTS = [
     "tests/models/test_segmentation_model.py::test_another_loss_gets_class_weights_once_some_are_given",
     "tests/models/test_segmentation_model.py::test_what_a_step_cannot_know_of_needs_another",
     "tests/models/test_segmentation_model.py::test_fifty_fits_leave_nothing_behind",
-    "tests/test_analysis.py::test_blocks_of_a_resnet_add_up",
-    "tests/test_classification.py::test_probabilities_of_crops_are_averaged[softmax]",
-    "tests/test_classification.py::test_scores_of_a_class_map_are_averaged_before_the_softmax[None]",
+    "tests/analysis/test_costs.py::test_blocks_of_a_resnet_add_up",
+    "tests/inference/test_classifying.py::test_probabilities_of_crops_are_averaged[softmax]",
+    "tests/inference/test_classifying.py::test_scores_of_a_class_map_are_averaged_before_the_softmax[None]",
     "tests/test_optimizers.py::test_the_compiled_step_takes_the_rate_of_the_run",
     "tests/test_optimizers.py::test_a_file_from_the_end_of_a_run_has_another_run_before_it",
     "tests/test_optimizers.py::test_a_schedule_may_be_that_of_several_optimizers",
@@ -114,7 +114,7 @@ train, val = keras_psp.merge_classes([train, val], {"road": ["Road"], "sky": ["S
 model = make_model()
 seen = []
 note = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(train.epoch))
-run = keras_psp.RunFolder("three", classes=keras_psp.classes.ClassList(train.class_names))
+run = keras_psp.RunFolder("three", classes=keras_psp.labels.ClassList(train.class_names))
 history = model.fit(train, validation_data=val, epochs=2, verbose=0, callbacks=[note, run]).history
 assert seen == [0, 1] and len(history["val_mean_iou"]) == 2
 scores = model.evaluate(val, verbose=0, return_dict=True)

@@ -14,11 +14,12 @@ import pytest
 from PIL import Image
 
 import keras_psp
-from keras_psp import cli, degradation, pictures
+from keras_psp import cli, visualization
+from keras_psp.atomic import write_table
 from keras_psp.cli import main
-from keras_psp.data.street_scenes import street_scene
-from keras_psp.files import write_table
-from keras_psp.inference import Policy
+from keras_psp.data.street_scenes.loading import street_scene
+from keras_psp.experiments import degradation
+from keras_psp.inference.segmenting import Policy
 
 SMALL = ["--scenes", "4", "--image-size", "33", "48", "--batch-size", "2", "--epochs", "1"]
 
@@ -177,7 +178,7 @@ def test_predict_survives_a_broken_file_and_names_it(trained, tmp_path):
     images, out_folder = tmp_path / "images", tmp_path / "out"
     images.mkdir()
     for number, size in enumerate([(33, 48), (50, 81)]):
-        pictures.write_image(images / f"{number}.png", street_scene(number, size)[0])
+        visualization.write_image(images / f"{number}.png", street_scene(number, size)[0])
     (images / "1.jpg").write_bytes((images / "1.png").read_bytes())
     (images / "broken.png").write_bytes((images / "1.png").read_bytes()[:900])
     (images / "notes.txt").write_text("no image")
@@ -196,7 +197,7 @@ def test_predict_survives_a_broken_file_and_names_it(trained, tmp_path):
 def test_predict_looks_as_it_is_told(trained, tmp_path):
     folder, _ = trained
     pixels = street_scene(5, (70, 90))[0]
-    pictures.write_image(tmp_path / "street.png", pixels)
+    visualization.write_image(tmp_path / "street.png", pixels)
     options = ["--windows", "33", "--stride", "0.5", "--scales", "0.5", "1", "--mirror"]
     code, _, _ = run_command("predict", folder, tmp_path / "street.png", *options)
     assert code == 0
@@ -231,7 +232,7 @@ def test_predict_takes_a_video(trained, tmp_path):
 
 def test_predict_takes_one_image(trained, tmp_path):
     folder, _ = trained
-    pictures.write_image(tmp_path / "street.png", street_scene(5, (33, 48))[0])
+    visualization.write_image(tmp_path / "street.png", street_scene(5, (33, 48))[0])
     assert run_command("predict", folder, tmp_path / "street.png")[0] == 0
     assert (folder / "predictions" / "overlays" / "street.png").is_file()
 

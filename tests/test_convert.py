@@ -9,7 +9,7 @@ from keras_psp.cli import main
 from keras_psp.models import model_from_checkpoint
 
 torch = pytest.importorskip("torch", reason="PyTorch is what these are compared with")
-from tests.models import torch_checkpoints as theirs  # noqa: E402
+from tests.weights import torch_checkpoints as theirs  # noqa: E402
 
 BASIC = ((2, 2, 2, 2), False)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from keras_psp.files import read_table
+from keras_psp.atomic import read_table
 from tests.train_distributed import (
     STEPS,
     forget,

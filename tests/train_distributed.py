@@ -56,7 +56,7 @@ def make_model():
 
 def run_folder(folder, images, labels):
     from keras_psp import RunFolder
-    from keras_psp.classes import ClassList
+    from keras_psp.labels import ClassList
 
     # As many images as cannot be shared equally.
     classes, shown = ClassList(["a", "b", "c"]), [(images[:3], labels[:3])]
@@ -66,7 +66,7 @@ def run_folder(folder, images, labels):
 def train(model, result, images, labels, batch_size=BATCH, callbacks=(), epochs=1):
     import keras
 
-    from keras_psp.callbacks import find_scores
+    from keras_psp.callbacks.run_folder import find_scores
 
     losses, options = [], {}
     if keras.backend.backend() == "tensorflow":  # JAX takes ten seconds to compile this
@@ -100,7 +100,7 @@ def forget(model):
 def scores(model, images, labels):
     """What `evaluate` finds, in batches of odd numbers of images and pixels."""
     from keras_psp import evaluate
-    from keras_psp.classes import ClassList
+    from keras_psp.labels import ClassList
 
     batches = [(images[:3], labels[:3]), (images[3:6], labels[3:6])]
     result = evaluate(model, batches, ClassList(["a", "b", "c"]), batch_size=3)

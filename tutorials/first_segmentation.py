@@ -27,8 +27,8 @@ EPOCHS = 6
 
 # %%
 import keras_psp  # before keras, so that TensorFlow uses all that the processor can do
-from keras_psp import pictures
-from keras_psp.classes import CAMVID_CLASSES
+from keras_psp import visualization
+from keras_psp.data.camvid.classes import CAMVID_CLASSES
 
 import keras
 
@@ -51,7 +51,7 @@ for number, name in enumerate(CAMVID_CLASSES):
     print(f"{number:3} {name:12} {(labels == number).mean():6.1%} of these pixels")
 print(f"255 void         {(labels == 255).mean():6.1%}")
 
-pictures.segmentation_gallery("first_segmentation/scenes.png", images[:3], labels[:3])
+visualization.segmentation_gallery("first_segmentation/scenes.png", images[:3], labels[:3])
 
 # %% [markdown]
 # ![Three street scenes and their classes in colors](first_segmentation/scenes.png)
@@ -107,7 +107,7 @@ print(f"{model.count_params():,} parameters")
 # %%
 history = model.fit(train, validation_data=val, epochs=EPOCHS, verbose=2).history
 
-pictures.training_curves("first_segmentation/curves.png", history)
+visualization.training_curves("first_segmentation/curves.png", history)
 
 # %% [markdown]
 # ![Loss, scores and learning rate over the epochs](first_segmentation/curves.png)
@@ -151,7 +151,7 @@ for name, iou in zip(CAMVID_CLASSES, metric.per_class(), strict=True):
     print(f"{name:12} {iou:.3f}")
 print(f"{'mean':12} {float(metric.result()):.3f}")
 
-pictures.per_class_bars("first_segmentation/per_class.png", metric.per_class())
+visualization.per_class_bars("first_segmentation/per_class.png", metric.per_class())
 
 # %% [markdown]
 # ![The IoU of each class as a bar](first_segmentation/per_class.png)
@@ -169,7 +169,7 @@ images, labels = next(iter(val))
 images, labels = images.numpy(), labels.numpy()
 predictions = model.predict(images, verbose=0).argmax(-1)
 
-pictures.segmentation_gallery(
+visualization.segmentation_gallery(
     "first_segmentation/predictions.png", images[:3], labels[:3], predictions[:3]
 )
 
@@ -193,8 +193,8 @@ pictures.segmentation_gallery(
 image, _ = keras_psp.street_scene(seed=7_000_000, image_size=(360, 480))
 prediction = keras_psp.segment(model, image, image_size=IMAGE_SIZE)
 
-blend = pictures.overlay(image, prediction, alpha=0.6)
-pictures.write_image("first_segmentation/overlay.png", blend)
+blend = visualization.overlay(image, prediction, alpha=0.6)
+visualization.write_image("first_segmentation/overlay.png", blend)
 
 # %% [markdown]
 # ![A street scene under its predicted classes](first_segmentation/overlay.png)

@@ -16,9 +16,10 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.classes import CAMVID, VOID
+from keras_psp.choices import check_name
+from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.tensors import Epochs
-from keras_psp.naming import check_name
+from keras_psp.labels import VOID
 
 # Mean color of ImageNet (RGB, 0-255): what a network that normalizes by it sees as nothing.
 MEAN_COLOR = (123.675, 116.28, 103.53)

@@ -8,17 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from keras_psp.classes import (
-    CAMVID,
-    CAMVID_COLORS_32,
-    VOID,
-    ClassList,
-    median_frequency_weights,
-)
 from keras_psp.data import folder as own
 from keras_psp.data.camvid import layouts as camvid
+from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS_32
 from keras_psp.data.layouts import DataFolder, find_data, same_name
-from keras_psp.data.samples import DataError, LabelCoding, Sample
+from keras_psp.data.reading import DataError, LabelCoding, Sample
+from keras_psp.labels import VOID, ClassList, median_frequency_weights
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,17 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_psp.classes import (
-    VOID,
-    VOID_NAMES,
-    ClassList,
-    LabelColors,
-    LabelValues,
-    distinct_colors,
-)
 from keras_psp.data.layouts import Layout, find_data
 from keras_psp.data.pipeline import load_splits
-from keras_psp.data.samples import DataError, LabelCoding, NumbersOrColors, Sample, has_colors
+from keras_psp.data.reading import DataError, LabelCoding, NumbersOrColors, Sample, has_colors
+from keras_psp.labels import VOID, VOID_NAMES, ClassList, LabelColors, LabelValues, distinct_colors
 
 LAYOUTS = (
     Layout("folders", "{split}/images", "{split}/labels"),

@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from keras_psp.data.samples import Sample
-from keras_psp.naming import check_name
+from keras_psp.choices import check_name
+from keras_psp.data.reading import Sample
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.classes import VOID, ClassList
+from keras_psp.choices import check_name
 from keras_psp.data.batches import Batches
 from keras_psp.data.tensors import keep_attributes
-from keras_psp.naming import check_name
+from keras_psp.labels import VOID, ClassList
 
 
 def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | None = None) -> Any:

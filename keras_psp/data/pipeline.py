@@ -18,11 +18,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.classes import ClassList
 from keras_psp.data import augmentation as augmentations
 from keras_psp.data import tensors
 from keras_psp.data.batches import Batches
-from keras_psp.data.samples import LabelCoding, Sample
+from keras_psp.data.reading import LabelCoding, Sample
+from keras_psp.labels import ClassList
 
 CACHE_SHARE = 0.25
 """`cache="auto"` keeps a split in memory if it takes at most this share of the machine's."""

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.classes import VOID
 from keras_psp.data.batches import Batches
 from keras_psp.data.tensors import keep_attributes
+from keras_psp.labels import VOID
 
 
 def shard_batches(

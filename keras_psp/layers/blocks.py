@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_psp.choices import check_name
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.convolution import PaddedConv2D
-from keras_psp.naming import check_name
 
 
 class Block(keras.layers.Layer):

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_psp.naming import check_name
+from keras_psp.choices import check_name
 
 # Means and deviations of 0–255 RGB; "caffe" networks want BGR and only the mean taken off.
 _MEAN = (123.675, 116.28, 103.53)

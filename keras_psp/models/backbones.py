@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.choices import check_name
 from keras_psp.layers import (
     DilatedAveragePooling2D,
     DilatedMaxPooling2D,
@@ -19,7 +20,6 @@ from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
 from keras_psp.models.inception import V3S, Inception
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.vgg import VGG, VGGS
-from keras_psp.naming import check_name
 
 
 def _resnet(name, weights, output_stride, input_shape):

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from keras_psp import onednn
-from keras_psp.naming import check_name
+from keras_psp.choices import check_name
 
 
 class Model(keras.Model):

@@ -6,11 +6,11 @@ from typing import Any
 import keras
 
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
-from keras_psp.models.checkpoints import describe
 from keras_psp.models.inception import INCEPTIONS, Inception
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.vgg import VGG, VGGS
+from keras_psp.weights.checkpoints import describe
 
 _BUILDERS: list[tuple[Any, Any]] = [
     (RESNETS, ResNet),

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.choices import check_name
 from keras_psp.layers import (
     DilatedMaxPooling2D,
     ImageNormalization,
@@ -16,8 +17,7 @@ from keras_psp.layers import (
 from keras_psp.layers.inception_module import convolution
 from keras_psp.models.classifier import Model, add_end, checked_shape, keep_layers
 from keras_psp.models.resnet import stage_dilations
-from keras_psp.models.weights import load_first_weights
-from keras_psp.naming import check_name
+from keras_psp.weights.loading import load_first_weights
 
 # The paper's table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
 MODULES = {

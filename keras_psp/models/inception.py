@@ -5,11 +5,11 @@ from typing import Any
 
 import keras
 
+from keras_psp.choices import check_name
 from keras_psp.layers import BatchNormalization, ImageNormalization
 from keras_psp.models.classifier import Classifier, add_end, checked_shape
 from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
-from keras_psp.models.weights import load_first_weights
-from keras_psp.naming import check_name
+from keras_psp.weights.loading import load_first_weights
 
 # Inception v3's batch norms have no factors in `keras.applications`; in torchvision they have, and
 # its average poolings count the zeros outside of the map.

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.choices import check_name
 from keras_psp.layers import (
     BasicBlock,
     BatchNormalization,
@@ -15,8 +16,7 @@ from keras_psp.layers import (
     PaddedMaxPooling2D,
 )
 from keras_psp.models.classifier import Classifier, add_end, checked_shape
-from keras_psp.models.weights import load_first_weights
-from keras_psp.naming import check_name
+from keras_psp.weights.loading import load_first_weights
 
 
 @dataclass(frozen=True)

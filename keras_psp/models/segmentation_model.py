@@ -13,8 +13,8 @@ from keras_psp.layers.products import PREDICTING
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
 from keras_psp.models.classifier import Model, keep_layers, strategy_scope
-from keras_psp.models.weights import load_weights
 from keras_psp.optimizers import SGD, PolynomialDecay
+from keras_psp.weights.loading import load_weights
 
 # The model that is in a step of its own, whose loss upsamples by itself.
 _IN_STEP: contextvars.ContextVar = contextvars.ContextVar("in_step", default=None)
@@ -121,7 +121,7 @@ class SegmentationModel(Model):
             callbacks: As in Keras.
             *args: Further positional arguments of `keras.Model.fit`.
             class_weight: Class → factor on the loss of its pixels in training (others 1), or a
-                sequence of all the factors, as `keras_psp.classes.CAMVID_CLASS_WEIGHTS`.
+                sequence of all the factors, as `keras_psp.data.camvid.CAMVID_CLASS_WEIGHTS`.
             **kwargs: What `keras.Model.fit` takes.
 
         Returns:

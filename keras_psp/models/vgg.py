@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import keras
 
+from keras_psp.choices import check_name
 from keras_psp.layers import ImageNormalization, LocalResponseNormalization
 from keras_psp.models.classifier import Classifier, add_end, checked_shape
-from keras_psp.models.weights import load_first_weights
-from keras_psp.naming import check_name
+from keras_psp.weights.loading import load_first_weights
 
 # The paper's table 1: kernel sizes of the convolutions in each of the five stages.
 _A = ((3,), (3,), (3, 3), (3, 3), (3, 3))

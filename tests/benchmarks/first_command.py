@@ -34,12 +34,12 @@ PARTS = [
     ("keras_psp.cli", "PSPNet", "building the network"),
     ("keras_psp.models.segmentation_model", "SegmentationModel.fit", "fit, around what follows"),
     ("keras_psp.models.segmentation_model", "SegmentationModel.evaluate", "validation"),
-    ("keras_psp.callbacks", "RunFolder._save_checkpoint", "writing weights"),
-    ("keras_psp.callbacks", "RunFolder._save_best", "writing weights"),
-    ("keras_psp.callbacks", "RunFolder._draw", "pictures of an epoch"),
+    ("keras_psp.callbacks.run_folder", "RunFolder._save_checkpoint", "writing weights"),
+    ("keras_psp.callbacks.run_folder", "RunFolder._save_best", "writing weights"),
+    ("keras_psp.callbacks.run_folder", "RunFolder._draw", "pictures of an epoch"),
     ("keras_psp.cli", "load_run", "reading the run"),
     ("keras_psp.cli", "_evaluate", "scores of the best weights"),
-    ("keras_psp.evaluation", "Evaluation.write", "report"),
+    ("keras_psp.evaluation.segmentation", "Evaluation.write", "report"),
 ]
 MEASURES = ["seconds", "user", "system", "faults"]
 

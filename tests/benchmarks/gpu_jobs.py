@@ -98,7 +98,7 @@ def _device(library):
 
 def _costs(network, size):
     """Multiply-adds for an image, and those of the auxiliary head, which training has besides."""
-    from keras_psp.analysis import count
+    from keras_psp.analysis.costs import count
 
     import keras
 
@@ -479,7 +479,8 @@ def train(spec):
     """Two jobs: to train until `spec["end"]`, and to write down what was learned."""
     import keras_psp
     from keras_psp import losses, optimizers
-    from keras_psp.classes import CAMVID_CLASS_WEIGHTS, ClassList
+    from keras_psp.data.camvid.classes import CAMVID_CLASS_WEIGHTS
+    from keras_psp.labels import ClassList
 
     import keras
 
@@ -539,10 +540,12 @@ def train(spec):
         # What can be put together again is what counts: it is scored and drawn.
         model.load_weights(float16_parts.join_parts(parts, run / "joined.weights.h5"))
         scores = model.evaluate(val, return_dict=True, verbose=0)
-        per_class = keras_psp.callbacks.find_scores(model).per_class()
+        per_class = keras_psp.callbacks.run_folder.find_scores(model).per_class()
         images, labels = (np.asarray(part)[:4] for part in next(iter(val)))
         found = [model.predict_on_batch(image[None])[0].argmax(-1) for image in images]
-        keras_psp.pictures.segmentation_gallery(out / "samples.png", images, labels, found, classes)
+        keras_psp.visualization.segmentation_gallery(
+            out / "samples.png", images, labels, found, classes
+        )
         (out / "history.csv").write_bytes((run / "history.csv").read_bytes())
         return {
             "parts": {part.name: part.stat().st_size for part in parts},

@@ -13,7 +13,7 @@ import sys
 import time
 
 import keras_psp
-from keras_psp.inference import Policy, Segmenter
+from keras_psp.inference.segmenting import Policy, Segmenter
 
 import keras
 import numpy as np

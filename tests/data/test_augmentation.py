@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_psp.classes import VOID
 from keras_psp.data import augmentation
+from keras_psp.labels import VOID
 
 own_layers_of_keras = pytest.mark.skipif(
     tuple(map(int, keras.__version__.split(".")[:2])) < (3, 14),

@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 import keras_psp
-from keras_psp.classes import ClassList, LabelValues
 from keras_psp.data import Batches
 from keras_psp.data.pipeline import make_dataset
-from keras_psp.data.samples import DataError, Sample
+from keras_psp.data.reading import DataError, Sample
+from keras_psp.labels import ClassList, LabelValues
 
 NAMES = ClassList(["one", "two"])
 
@@ -194,7 +194,7 @@ def test_classes_are_merged_and_batches_shared(on_jax):
 
 def test_weights_and_reports_take_them(on_jax, tmp_path):
     data = keras_psp.load_street_scenes("val", (24, 32), 4, num_images=6)
-    weights = keras_psp.classes.class_weights(data, 11)
+    weights = keras_psp.labels.class_weights(data, 11)
     pixels = np.bincount(np.concatenate([labels.ravel() for _, labels in data]), minlength=256)
     assert [weight > 0 for weight in weights] == [count > 0 for count in pixels[:11]]
 

@@ -13,9 +13,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_psp import classes
 from keras_psp.data import load_camvid
-from keras_psp.data.camvid import layouts, release
+from keras_psp.data.camvid import classes, layouts, release
 
 SIZE = (6, 8)
 SEGNET_ROAD, SEGNET_VOID = 3, 11

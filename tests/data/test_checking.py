@@ -5,8 +5,8 @@ import shutil
 import numpy as np
 import pytest
 
-from keras_psp.classes import CAMVID, CAMVID_CLASS_WEIGHTS, CAMVID_COLORS_32
 from keras_psp.data import check_data, load_folder
+from keras_psp.data.camvid.classes import CAMVID, CAMVID_CLASS_WEIGHTS, CAMVID_COLORS_32
 
 NAMES = ["road", "car", "sky"]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp.classes import ClassList
 from keras_psp.data import load_folder
+from keras_psp.labels import ClassList
 
 COLORS = {"void": (0, 0, 0), "road": (128, 64, 128), "car": (64, 0, 128)}
 LAYOUTS = {

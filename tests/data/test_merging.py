@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import keras_psp
-from keras_psp.classes import CAMVID, CAMVID_CLASSES
+from keras_psp.data.camvid.classes import CAMVID, CAMVID_CLASSES
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_psp.classes import ClassList, LabelValues
 from keras_psp.data import merge_classes, pipeline, shard_batches
 from keras_psp.data.pipeline import load_splits, make_dataset
-from keras_psp.data.samples import Sample
+from keras_psp.data.reading import Sample
+from keras_psp.labels import ClassList, LabelValues
 from keras_psp.layers import ImageNormalization
 
 ROOT = Path(__file__).parents[2]
@@ -305,7 +305,7 @@ NO_GENERATOR = """
 import sys
 import keras_psp
 import numpy as np
-from keras_psp.degradation import run_degradation
+from keras_psp.experiments.degradation import run_degradation
 from tests.train_distributed import make_model
 
 train, val = keras_psp.load_street_scenes(["train", "val"], (33, 41), 4, num_images=8)
@@ -314,7 +314,7 @@ train, val = keras_psp.data.shard_batches([train, val], 4)
 uncached = keras_psp.load_street_scenes("val", (24, 32), 4, num_images=8, cache=False)
 model = make_model()
 model.fit(train, validation_data=val, epochs=2, verbose=0)
-keras_psp.evaluate(model, val, keras_psp.classes.ClassList(train.class_names))
+keras_psp.evaluate(model, val, keras_psp.labels.ClassList(train.class_names))
 list(uncached)
 images, classes = np.zeros((8, 8, 8, 3), "uint8"), np.arange(8) % 2
 options = {"networks": ["plain-20"], "seeds": [1], "steps": 2, "evaluations": 1, "batch_size": 2}

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp.classes import CAMVID, VOID
 from keras_psp.data import street_scenes
-from keras_psp.data.street_scenes import load_street_scenes, street_scene
+from keras_psp.data.camvid.classes import CAMVID
+from keras_psp.data.street_scenes.loading import load_street_scenes, street_scene
+from keras_psp.labels import VOID
 
 SKY, CAR, ROAD = (CAMVID.names.index(name) for name in ("Sky", "Car", "Road"))
 

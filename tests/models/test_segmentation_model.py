@@ -166,7 +166,7 @@ def test_class_weights_as_a_sequence():
     logs, outputs = train_step(model, images, labels, class_weight=factors)
     expected = cross_entropy(labels, outputs["logits"], factors[np.where(labels == 255, 0, labels)])
     assert logs["loss"] == pytest.approx(expected, rel=1e-5)
-    weights = keras_psp.classes.CAMVID_CLASS_WEIGHTS
+    weights = keras_psp.data.camvid.CAMVID_CLASS_WEIGHTS
     with pytest.raises(ValueError, match=r"Received: class_weight of 11 numbers, num_classes=3\."):
         model.fit(images, labels, class_weight=weights, verbose=0)
 

@@ -1,5 +1,26 @@
 """CamVid: 701 street scenes from Cambridge with a class for every pixel.
 
-`load_camvid` is what one calls. `builder` holds the same data set for TensorFlow Datasets
-(`tfds.load("camvid")`), `release` what is downloaded, `layouts` how it lies in folders.
+`load_camvid` is what one calls. `classes` says what its labels mean, `builder` holds the same data
+set for TensorFlow Datasets (`tfds.load("camvid")`), `release` what is downloaded, `layouts` how it
+lies in folders.
 """
+
+from keras_psp.data.camvid.classes import (
+    CAMVID,
+    CAMVID_CLASS_WEIGHTS,
+    CAMVID_CLASSES,
+    CAMVID_COLORS,
+    CAMVID_FREQUENCIES,
+    CAMVID_MERGINGS,
+    SEGNET_CLASS_WEIGHTS,
+)
+
+__all__ = [
+    "CAMVID",
+    "CAMVID_CLASSES",
+    "CAMVID_CLASS_WEIGHTS",
+    "CAMVID_COLORS",
+    "CAMVID_FREQUENCIES",
+    "CAMVID_MERGINGS",
+    "SEGNET_CLASS_WEIGHTS",
+]

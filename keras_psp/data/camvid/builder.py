@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 
 import tensorflow_datasets as tfds
 
-from keras_psp.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES, CAMVID_MERGINGS
+from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
+from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES, CAMVID_MERGINGS
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, camvid_coding, find_camvid
-from keras_psp.data.samples import LabelCoding, Sample
-from keras_psp.naming import check_name
+from keras_psp.data.reading import LabelCoding, Sample
 
 
 class Camvid(tfds.core.GeneratorBasedBuilder):

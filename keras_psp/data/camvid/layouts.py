@@ -2,10 +2,11 @@
 
 import os
 
-from keras_psp.classes import CAMVID_MERGINGS, LabelColors, LabelValues, camvid_label_colors
+from keras_psp.choices import check_name
+from keras_psp.data.camvid.classes import CAMVID_MERGINGS, camvid_label_colors, segnet_labels
 from keras_psp.data.layouts import DataFolder, Layout, find_data
-from keras_psp.data.samples import LabelCoding
-from keras_psp.naming import check_name
+from keras_psp.data.reading import LabelCoding
+from keras_psp.labels import LabelColors
 
 SPLITS = ("train", "val", "test")
 
@@ -88,4 +89,4 @@ def camvid_coding(found: DataFolder, merging: str = "segnet") -> LabelCoding:
             f"in SegNet's way. Received: merging={merging!r} with {found.root}. Pass data_dir= a "
             f"folder with the original 32-color label maps ({LAYOUTS[2]}), or merging='segnet'."
         )
-    return LabelValues.segnet()
+    return segnet_labels()

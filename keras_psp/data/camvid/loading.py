@@ -6,12 +6,13 @@ from typing import Any
 
 import keras
 
-from keras_psp.classes import CAMVID, CAMVID_MERGINGS, LabelValues
+from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
+from keras_psp.data.camvid.classes import CAMVID, CAMVID_MERGINGS
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, SPLITS, camvid_coding, find_camvid
 from keras_psp.data.pipeline import load_splits
-from keras_psp.data.samples import LabelCoding, Sample
-from keras_psp.naming import check_name
+from keras_psp.data.reading import LabelCoding, Sample
+from keras_psp.labels import LabelValues
 
 
 def load_camvid(
@@ -54,7 +55,7 @@ def load_camvid(
             augmentation (behind layers of your own at a random place), or from the middle where
             there is none.
         merging: How 32 classes become eleven: `"segnet"` or `"lecture"`, which needs the original
-            or Kaggle's label maps. See `keras_psp.classes.CAMVID_MERGINGS`.
+            or Kaggle's label maps. See `keras_psp.data.camvid.CAMVID_MERGINGS`.
         shuffle: Whether every epoch has an order of its own. `"auto"`: the train split only.
         seed: Seed of order and augmentation. The same seed gives the same batches.
         cache: Whether decoded frames are kept in memory (4 bytes a pixel: 254 MB for the train
@@ -70,7 +71,7 @@ def load_camvid(
         on the TensorFlow backend, `keras_psp.data.Batches` (a `keras.utils.PyDataset`, which needs
         no TensorFlow) on the others, with the same order and the same views. Images are float32
         `(batch, height, width, 3)`, RGB 0–255; labels int32 `(batch, height, width)`, 0–10 in the
-        order of `keras_psp.classes.CAMVID_CLASSES`, 255 void. `len()` is the number of batches;
+        order of `keras_psp.data.camvid.CAMVID_CLASSES`, 255 void. `len()` is the number of batches;
         `class_names`, `class_colors` and `sample_names` are attributes. `fit` of this package's
         models sets the epoch, on which order and views depend; elsewhere `set_epoch(number)` does.
 

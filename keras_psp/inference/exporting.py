@@ -1,0 +1,290 @@
+"""A trained model as a file for other programs: SavedModel, ONNX, LiteRT and OpenVINO."""
+
+import dataclasses
+import importlib.util
+import os
+import tempfile
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_psp.atomic import write_folder_whole, write_whole
+from keras_psp.choices import check_name
+from keras_psp.surgery.fusion import inference_form
+
+
+def export(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    format: str | None = None,
+    *,
+    image_size: Sequence[int | None] | None = None,
+    batch_size: int | None = None,
+    input_dtype: str = "float32",
+    classes: bool = False,
+    quantize: str | None = None,
+    calibration_data: Iterable[Any] | None = None,
+) -> Path:
+    """Writes a trained model in its inference form, for other programs and other machines.
+
+    | `path` | format | runs in |
+    | --- | --- | --- |
+    | `model.keras` | `"keras"` | Keras on any backend, where `keras_psp` is imported |
+    | `model` (a folder) | `"saved_model"` | TensorFlow, TensorFlow Serving |
+    | `model.onnx` | `"onnx"` | ONNX Runtime and whatever reads ONNX |
+    | `model.tflite` | `"litert"` | LiteRT, formerly TensorFlow Lite: phones, small machines |
+    | `model.xml` and `model.bin` | `"openvino"` | OpenVINO: processors and graphics by Intel |
+
+    The file takes `image`, RGB 0–255, `(batch, height, width, 3)`, and gives what the model gives:
+    `logits` of a segmentation model, `predictions` of a classifier. All that is computed is
+    computed in float32, also where training was in half precision. Everything but `.keras` is
+    written on the TensorFlow backend; ONNX and OpenVINO need `pip install "keras-psp[export]"`.
+    (OpenVINO computes in bfloat16 on processors that can, unless it is told
+    `{"INFERENCE_PRECISION_HINT": "f32"}`.)
+
+    Args:
+        model: The model, as `inference_form` takes it.
+        path: The file, or the SavedModel's folder. It is written whole or not at all.
+        format: A format of the table; by default the one of the path's ending.
+        image_size: `(height, width)` of the images, either of which may be `None`, any; by default
+            the model's own. A file for one size is faster.
+        batch_size: Images that are taken at once; `None` is any number. In LiteRT, where it is
+            unknown, it has to be set by `resize_tensor_input`, and so have unknown sizes.
+        input_dtype: `"float32"` or `"uint8"`, which is what cameras and files give.
+        classes: Whether the file gives `classes`, the best class of each pixel, uint8
+            `(batch, height, width)`, in place of the logits.
+        quantize: LiteRT alone: `"dynamic"` keeps the weights in 8 bits, a quarter of the size, and
+            finds the range of everything else as it computes; `"int8"` knows these ranges from
+            `calibration_data`, and needs `image_size` and `batch_size`.
+        calibration_data: Some dozens of images like those to come: arrays `(height, width, 3)`,
+            RGB, 0–255, batches of them, or batches of (images, labels), as the loaders of this
+            package give them.
+
+    Returns:
+        The path that was written.
+
+    Raises:
+        ValueError: If there is no such format, or it cannot do what is asked for.
+        ImportError: If a package that the format needs is not installed.
+
+    Example:
+
+    ```python
+    import os, tempfile
+    import keras_psp
+    import keras, numpy as np
+
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    with tempfile.TemporaryDirectory() as folder:
+        file = keras_psp.export(model, os.path.join(folder, "street.keras"))
+        street = keras.saving.load_model(file)
+    assert street(np.zeros((1, 60, 81, 3))).shape == (1, 60, 81, 11)
+    ```
+    """
+    path = Path(path)
+    row = _format(path, format)
+    images = _calibration(row, quantize, calibration_data)
+    check_name("input_dtype", input_dtype, ["float32", "uint8"])
+
+    form = inference_form(model, image_size, batch_size, dtype="float32")
+    image = keras.Input(batch_shape=form.input.shape, dtype=input_dtype, name="image")
+    output = form(ops.cast(image, form.input.dtype))
+    name = "logits" if len(output.shape) == 4 else "predictions"
+    if classes:
+        if name != "logits" or output.shape[-1] > 256:
+            raise ValueError(
+                "The best class of each pixel is that of a segmentation model of up to 256 classes."
+                f" Received: classes=True, outputs of shape {output.shape}. Leave classes out."
+            )
+        name, output = "classes", _BestClass(name="best_class")(output)
+    if images is not None:
+        images = _checked(images, image)
+    with warnings.catch_warnings():
+        # Of the libraries below us, about one another.
+        warnings.simplefilter("ignore")
+        row.write(keras.Model(image, {name: output}, name=model.name), path, quantize, images)
+    return path
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class _BestClass(keras.layers.Layer):
+    """The class of the largest logit, uint8."""
+
+    def call(self, inputs):
+        if keras.backend.backend() != "tensorflow":
+            return ops.cast(ops.argmax(inputs, axis=-1), "uint8")
+        import tensorflow as tf
+
+        # Keras' own argmax looks at the bits of zeros, which OpenVINO cannot.
+        return tf.cast(tf.argmax(inputs, axis=-1), tf.uint8)
+
+
+def _convert(model, path, format="tf_saved_model"):
+    (image,) = model.inputs
+    # Without it, the batch would be of any size.
+    signature = keras.InputSpec(shape=image.shape, dtype=image.dtype, name="image")
+    model.export(str(path), format, verbose=False, input_signature=[signature])
+
+
+def _write_keras(model, path, quantize, images):
+    (output,) = model.output.values()
+    write_whole(path, keras.Model(model.input, output, name=model.name).save)
+
+
+def _write_saved_model(model, path, quantize, images):
+    write_folder_whole(path, lambda folder: _convert(model, folder), "saved_model.pb")
+
+
+def _write_onnx(model, path, quantize, images):
+    import onnx
+
+    def write(file):
+        _convert(model, file, "onnx")
+        converted = onnx.load(file)
+        for value in (*converted.graph.input, *converted.graph.output):
+            axes = zip(("batch", "height", "width"), value.type.tensor_type.shape.dim, strict=False)
+            for name, axis in axes:
+                if axis.dim_param:
+                    axis.dim_param = name
+        # An operation that could not be converted would be found out by the user only.
+        onnx.checker.check_model(converted)
+        onnx.save(converted, file)
+
+    write_whole(path, write)
+
+
+def _write_litert(model, path, quantize, images):
+    import tensorflow as tf
+
+    with tempfile.TemporaryDirectory() as folder:
+        _convert(model, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        if quantize is not None:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if images is not None:
+            converter.representative_dataset = lambda: ([image] for image in images)
+        write_whole(path, converter.convert())
+
+
+def _write_openvino(model, path, quantize, images):
+    import openvino
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+        _convert(model, folder)
+        file = Path(folder, path.name)
+        openvino.save_model(openvino.convert_model(folder), file, compress_to_fp16=False)
+        # Never an old .xml beside new weights.
+        path.unlink(missing_ok=True)
+        os.replace(file.with_suffix(".bin"), path.with_suffix(".bin"))
+        os.replace(file, path)
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """One row of the table of formats.
+
+    Attributes:
+        suffix: What the path ends in; nothing where it is a folder.
+        write: Function (model, path, quantization, calibration images).
+        packages: What it needs beside Keras.
+        quantizations: What it can do in 8 bits.
+    """
+
+    suffix: str
+    write: Callable[..., None]
+    packages: tuple[str, ...] = ("tensorflow",)
+    quantizations: tuple[str, ...] = ()
+
+
+FORMATS = {
+    "keras": Format(".keras", _write_keras, packages=()),
+    "saved_model": Format("", _write_saved_model),
+    "onnx": Format(".onnx", _write_onnx, ("tensorflow", "onnx", "tf2onnx")),
+    "litert": Format(".tflite", _write_litert, quantizations=("dynamic", "int8")),
+    "openvino": Format(".xml", _write_openvino, ("tensorflow", "openvino")),
+}
+
+
+def _format(path: Path, name: str | None) -> Format:
+    """The format that was asked for, or that of the path's ending, if it can be written here."""
+    if name is None:
+        name = {row.suffix: name for name, row in FORMATS.items()}.get(path.suffix)
+        if name is None:
+            endings = ", ".join(row.suffix for row in FORMATS.values() if row.suffix)
+            raise ValueError(
+                f"The ending of a path tells the format: {endings}, or none for a SavedModel's "
+                f"folder. Received: path='{path}'. Change the ending, or pass format=."
+            )
+    row = FORMATS[check_name("format", name, FORMATS)]
+    if row.suffix and path.suffix != row.suffix:
+        raise ValueError(
+            f"A file of format {name!r} ends in {row.suffix}. Received: path='{path}'. Change the "
+            "ending, or the format."
+        )
+    if row.packages and keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"Only .keras files are written on every backend. Received: format={name!r} on "
+            f"{keras.backend.backend()}. Export a .keras file here, load it where KERAS_BACKEND is "
+            "tensorflow, and export that."
+        )
+    missing = [package for package in row.packages if importlib.util.find_spec(package) is None]
+    if missing:
+        raise ImportError(
+            f"Format {name!r} needs {', '.join(row.packages)}. Received: a Python without "
+            f'{", ".join(missing)}. Install them: pip install "keras-psp[export]".'
+        )
+    return row
+
+
+def _calibration(row: Format, quantize: str | None, data: Any) -> Any:
+    """The calibration data, if they are needed and nothing else is wrong with `quantize`."""
+    if (quantize == "int8") != (data is not None):
+        raise ValueError(
+            "Calibration data are what int8 needs, and nothing else does. Received: "
+            f"quantize={quantize!r}, calibration_data={'None' if data is None else 'given'}. "
+            "Pass both or neither."
+        )
+    if quantize is None:
+        return None
+    check_name("quantization", quantize, ["dynamic", "int8"])
+    if quantize not in row.quantizations:
+        raise ValueError(
+            "Only LiteRT files can be in 8 bits. "
+            f"Received: quantize={quantize!r} for a path that ends in {row.suffix or 'nothing'}. "
+            "Let it end in .tflite, or leave quantize out."
+        )
+    return data
+
+
+def _checked(data: Iterable[Any], image: Any) -> list[np.ndarray]:
+    """Calibration images, each repeated to a batch."""
+    batch_size, *size = image.shape
+    if None in image.shape:
+        raise ValueError(
+            "A file in int8 takes images of one size, and a certain number of them at once. "
+            f"Received: quantize='int8' for a model that takes {image.shape}. Pass image_size= and "
+            "batch_size=1."
+        )
+    images = []
+    for item in data:
+        batch = ops.convert_to_numpy(item[0] if isinstance(item, tuple | list) else item)
+        for pixels in batch if batch.ndim == 4 else batch[None]:
+            if pixels.shape != tuple(size) or pixels.min() < 0 or pixels.max() > 255:
+                raise ValueError(
+                    f"Calibration images must be RGB, 0–255, {tuple(size)}, as those of the file. "
+                    f"Received: calibration_data with {pixels.shape}, {pixels.min()} to "
+                    f"{pixels.max()}. Resize them."
+                )
+            images.append(np.repeat(pixels[None].astype(image.dtype), batch_size, axis=0))
+    if not images:
+        raise ValueError(
+            "Calibration needs an image at least. Received: calibration_data without any. "
+            "Some dozens are enough."
+        )
+    return images

@@ -1,0 +1,166 @@
+"""Segmenting a video: frame by frame, as an overlay on what was filmed."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from keras_psp.atomic import write_whole
+from keras_psp.data.camvid.classes import CAMVID
+from keras_psp.inference.segmenting import Policy, Segmenter, best_class
+from keras_psp.labels import ClassList
+from keras_psp.visualization.pictures import overlay
+
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
+
+
+def segment_video(
+    model: keras.Model,
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    image_size: int | Sequence[int] | None = None,
+    policy: str | Policy = "single",
+    *,
+    classes: ClassList = CAMVID,
+    alpha: float = 0.5,
+    batch_size: int = 8,
+    progress: bool = False,
+) -> Path:
+    """Writes a video with what a model says of every frame laid over it.
+
+    Frames are read, segmented and written as they come, so that a video may be of any length. They
+    keep their size and their times; a side with an odd number of pixels gets one more, as players
+    want it. There is no sound.
+
+    Args:
+        model: A segmentation model: RGB images 0–255 in, logits out.
+        source: The video, in any format that FFmpeg reads.
+        target: Where to write; the ending says the format, usually `.mp4`. It is written whole or
+            not at all.
+        image_size: The size at which the model looks at the frames; see `segment`.
+        policy: How it looks at them; see `segment`.
+        classes: The names and colors of the classes. Defaults to CamVid's eleven.
+        alpha: How much of the result is color, from 0 (the video) to 1 (the label maps).
+        batch_size: How many windows, or whole frames, the model sees at a time.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        The path of the new video.
+
+    Raises:
+        ImportError: If PyAV is not installed.
+        FileNotFoundError: If there is no such video.
+        ValueError: If it cannot be read to its end or has no frame, if the ending of `target` is no
+            video format's, or where `segment` raises it.
+
+    Example:
+
+    ```python
+    import av
+    import numpy as np
+    import keras_psp
+
+    with av.open("street.mp4", "w") as video:
+        stream = video.add_stream("h264", rate=25, width=64, height=48)
+        for number in range(3):
+            frame = np.full((48, 64, 3), 80 * number, "uint8")
+            video.mux(stream.encode(av.VideoFrame.from_ndarray(frame)))
+        video.mux(stream.encode())
+
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    keras_psp.segment_video(model, "street.mp4", "segmented.mp4")
+    ```
+    """
+    av = _av()
+    segmenter = Segmenter(model, image_size, policy, batch_size)
+    if Path(target).suffix.lower() not in VIDEO_SUFFIXES:
+        raise ValueError(
+            f"The ending of a video says its format: one of {', '.join(VIDEO_SUFFIXES)}. "
+            f"Received: target='{target}'. Choose one of them, usually .mp4."
+        )
+    with _open(av, source) as video:
+        stream = video.streams.video[0]
+        bar = keras.utils.Progbar(stream.frames or None, verbose=int(progress), unit_name="frame")
+
+        def write(path: Path) -> None:
+            with av.open(str(path), "w") as new:
+                encoder = None
+                for pixels, time, probabilities in segmenter(_frames(av, video, source)):
+                    picture = _even(overlay(pixels, best_class(probabilities), alpha, classes))
+                    if encoder is None:
+                        height, width, _ = picture.shape
+                        encoder = new.add_stream(
+                            new.default_video_codec,
+                            rate=stream.average_rate or 25,
+                            width=width,
+                            height=height,
+                            pix_fmt="yuv420p",
+                        )
+                        encoder.codec_context.time_base = stream.time_base
+                    frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+                    frame.pts, frame.time_base = time, stream.time_base
+                    new.mux(encoder.encode(frame))
+                    bar.add(1)
+                if encoder is None:
+                    raise ValueError(
+                        "A video to segment must have at least one frame. "
+                        f"Received: {source} without any. Pass another video."
+                    )
+                new.mux(encoder.encode())
+
+        return write_whole(target, write)
+
+
+def _av() -> Any:
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError(
+            "Videos are read and written by PyAV. Received: a Python without it. "
+            'Install it: pip install "keras-psp[video]".'
+        ) from error
+    return av
+
+
+def _open(av: Any, source: str | os.PathLike[str]) -> Any:
+    try:
+        video = av.open(str(source))
+    except FileNotFoundError:
+        raise
+    except av.error.FFmpegError as error:
+        raise _broken(source, error) from error
+    if not video.streams.video:
+        video.close()
+        raise ValueError(
+            "A video to segment must have pictures. "
+            f"Received: {source}, which has none. Pass another video."
+        )
+    return video
+
+
+def _frames(av: Any, video: Any, source: Any) -> Iterator[tuple[np.ndarray, int]]:
+    """The pixels of every frame, upright, and its time."""
+    try:
+        for frame in video.decode(video=0):
+            pixels = frame.to_ndarray(format="rgb24")
+            # Phones film sideways, and write down by how much, anticlockwise.
+            yield np.rot90(pixels, round(frame.rotation / 90)), frame.pts
+    except av.error.FFmpegError as error:
+        raise _broken(source, error) from error
+
+
+def _broken(source: Any, error: Exception) -> ValueError:
+    reason = getattr(error, "strerror", None) or error
+    return ValueError(
+        f"A video must be whole, and in a format that FFmpeg reads. Received: {source} ({reason}). "
+        "Copy or convert it again."
+    )
+
+
+def _even(picture: np.ndarray) -> np.ndarray:
+    """The picture with its last row and column repeated where their number is odd."""
+    height, width, _ = picture.shape
+    return np.pad(picture, [(0, height % 2), (0, width % 2), (0, 0)], "edge")

@@ -1,0 +1,269 @@
+"""What the numbers in a label map mean: class names and colors, void, translations, weights.
+
+Labels are names, never amounts. In this package a label map holds the numbers 0 … K-1 of the
+classes and `VOID` where nothing is known.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+Color = tuple[int, int, int]
+
+VOID = 255
+"""The label of pixels of which nothing is known. It counts in no loss, metric or statistic."""
+
+VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore")
+"""Names in class lists (in any case of letters) that mean void, not a class."""
+
+_UNKNOWN = 254  # Marks values and colors without a meaning inside the look-up tables below.
+MAX_CLASSES = _UNKNOWN
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassList:
+    """The classes of a data set, in the order of their labels.
+
+    Args:
+        names: One name per class; the place in the sequence is the label.
+        colors: One (red, green, blue) per class, 0–255, or `None`: `distinct_colors` are taken.
+
+    Example:
+
+    ```python
+    from keras_psp.labels import ClassList
+
+    classes = ClassList(["road", "other"], [(128, 64, 128), (0, 0, 192)])
+    assert len(classes) == 2 and classes.names[0] == "road"
+    ```
+    """
+
+    names: tuple[str, ...]
+    colors: tuple[Color, ...] = ()
+
+    def __init__(self, names: Sequence[str], colors: Sequence[Sequence[int]] | None = None):
+        if isinstance(names, str) or not 1 <= len(names) <= MAX_CLASSES:
+            raise ValueError(
+                f"A class list needs 1 to {MAX_CLASSES} names. Received: names={names!r}. "
+                f"Pass a sequence of strings, the name of class 0 first."
+            )
+        if len(set(names)) != len(names):
+            double = sorted({name for name in names if list(names).count(name) > 1})
+            raise ValueError(
+                f"Class names must differ. Received: {', '.join(map(repr, double))} more than "
+                f"once. Remove or rename the doubles."
+            )
+        colors = distinct_colors(len(names)) if colors is None else colors
+        triples = tuple((int(r), int(g), int(b)) for r, g, b in colors)
+        if len(triples) != len(names):
+            raise ValueError(
+                f"Every class needs one color. Received: {len(names)} names, {len(triples)} "
+                f"colors. Pass as many colors as names, or none."
+            )
+        object.__setattr__(self, "names", tuple(names))
+        object.__setattr__(self, "colors", triples)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def distinct_colors(count: int) -> list[Color]:
+    """Returns `count` well distinguishable colors, none of them black (void's).
+
+    The bits of the class number are dealt out to the high bits of red, green and blue in turn, as
+    in the color maps of PASCAL VOC.
+
+    Args:
+        count: How many.
+
+    Returns:
+        A list of (red, green, blue), 0–255.
+    """
+    colors = []
+    for number in range(1, count + 1):
+        channels = [0, 0, 0]
+        for bit in range(8):
+            channels[bit % 3] |= (number >> bit & 1) << (7 - bit // 3)
+        colors.append((channels[0], channels[1], channels[2]))
+    return colors
+
+
+def median_frequency_weights(pixels: ArrayLike, present: ArrayLike) -> list[float]:
+    """Returns class weights that balance rare and frequent classes.
+
+    The frequency of a class is its number of pixels divided by the number of pixels of all images
+    in which it occurs; its weight is the median of all frequencies divided by its own.
+
+    Args:
+        pixels: Per class, its number of pixels in the data set.
+        present: Per class, the number of pixels (void included) of the images it occurs in.
+
+    Returns:
+        One weight per class; 0 for a class that never occurs, which the median leaves out.
+
+    Example:
+
+    ```python
+    from keras_psp.labels import median_frequency_weights
+
+    assert median_frequency_weights([50, 25, 100], [100, 100, 100]) == [1.0, 2.0, 0.5]
+    ```
+
+    Reference:
+        Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels with a Common
+        Multi-Scale Convolutional Architecture" (2015), section 6.2.
+    """
+    counts, totals = np.asarray(pixels, float), np.asarray(present, float)
+    occurs = counts > 0
+    frequency = counts[occurs] / totals[occurs]
+    weights = np.zeros(len(counts))
+    weights[occurs] = np.median(frequency) / frequency
+    return [float(weight) for weight in weights]
+
+
+def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> list[float]:
+    """Returns median-frequency weights from one pass over a dataset, for `fit(class_weight=…)`.
+
+    Args:
+        data: Batches of (image, label), as from `load_camvid`; not augmented and not shuffled, so
+            that every pixel is counted once.
+        num_classes: Number of classes K.
+        power: Exponent of the weights: 0.5 helps rare classes at less cost to the others.
+
+    Returns:
+        One weight per class, as from `median_frequency_weights`.
+
+    Raises:
+        ValueError: If a label is neither a class nor void.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.labels import class_weights
+
+    labels = np.array([[[0, 0, 0, 0, 1, 255]]])
+    assert class_weights([(None, labels)], num_classes=2, power=0.5) == [0.625**0.5, 2.5**0.5]
+    ```
+    """
+    pixels, present = np.zeros((2, num_classes), np.int64)
+    for _, labels in data:
+        for label in np.asarray(labels):
+            known = label[label != VOID]
+            if other := sorted({int(n) for n in known[(known < 0) | (known >= num_classes)]}):
+                raise ValueError(
+                    f"A label must be one of 0 … {num_classes - 1} or {VOID} for void. Received: "
+                    f"label {', '.join(map(str, other[:5]))}. Set num_classes so that it is "
+                    f"covered, or map it to {VOID} if it means void."
+                )
+            counts = np.bincount(known, minlength=num_classes)
+            pixels += counts
+            present += (counts > 0) * label.size
+    return [weight**power for weight in median_frequency_weights(pixels, present)]
+
+
+class LabelValues:
+    """Translates label maps whose pixels are numbers.
+
+    Args:
+        labels: The label (or `VOID`) of the numbers 0, 1, 2, … in turn. 255 is void in any case.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.labels import LabelValues
+
+    one_based = LabelValues([255, 0, 1])
+    assert one_based(np.array([[0, 1, 2]], "uint8")).tolist() == [[255, 0, 1]]
+    ```
+    """
+
+    def __init__(self, labels: Sequence[int]):
+        self.count = len(labels)
+        self.table = np.full(256, _UNKNOWN, np.uint8)
+        self.table[: len(labels)] = labels
+        self.table[VOID] = VOID
+
+    def __call__(self, mask: np.ndarray) -> np.ndarray:
+        """Translates one map.
+
+        Args:
+            mask: uint8, `(height, width)`.
+
+        Returns:
+            Labels, uint8, `(height, width)`.
+
+        Raises:
+            ValueError: If a pixel has a number without a meaning.
+        """
+        labels = self.table[mask]
+        if (labels == _UNKNOWN).any():
+            values, counts = np.unique(mask[labels == _UNKNOWN], return_counts=True)
+            found = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:5], counts, strict=False))
+            raise ValueError(
+                f"A label must be 0 to {self.count - 1}, or {VOID} for unlabelled. "
+                f"Received: labels {found}{', …' if len(values) > 5 else ''}. Repair the label "
+                f"map, or give the class list all classes."
+            )
+        return labels
+
+
+class LabelColors:
+    """Translates label maps whose pixels are colors.
+
+    Args:
+        colors: The label of each (red, green, blue). Black is void where it is not a class.
+        stray: Share of an image's pixels, 0 to 1, that may have unknown colors and become void.
+
+    Example:
+
+    ```python
+    import numpy as np
+    read = LabelColors({(128, 64, 128): 0, (0, 0, 192): 1})
+    mask = np.array([[[128, 64, 128], [0, 0, 192], [0, 0, 0]]], "uint8")
+    assert read(mask).tolist() == [[0, 1, 255]]
+    ```
+    """
+
+    def __init__(self, colors: Mapping[Color, int], stray: float = 0.0):
+        self.stray = stray
+        self.table = np.full(1 << 24, _UNKNOWN, np.uint8)
+        self.table[0] = VOID
+        for (red, green, blue), label in colors.items():
+            self.table[red << 16 | green << 8 | blue] = label
+
+    def __call__(self, mask: np.ndarray) -> np.ndarray:
+        """Translates one map.
+
+        Args:
+            mask: uint8, `(height, width, 3)`.
+
+        Returns:
+            Labels, uint8, `(height, width)`.
+
+        Raises:
+            ValueError: If more than the share `stray` of the pixels have unknown colors.
+        """
+        red, green, blue = np.moveaxis(mask.astype(np.int32), -1, 0)
+        codes = red << 16 | green << 8 | blue
+        labels = self.table[codes]
+        unknown = labels == _UNKNOWN
+        if unknown.any():
+            if unknown.mean() > self.stray:
+                values, counts = np.unique(codes[unknown], return_counts=True)
+                found = ", ".join(
+                    f"{(int(v) >> 16, int(v) >> 8 & 255, int(v) & 255)} ({n} pixels)"
+                    for v, n in zip(values[:5], counts, strict=False)
+                )
+                raise ValueError(
+                    f"Every color of a label map must be in the class list. Received: (red, "
+                    f"green, blue) {found}{', …' if len(values) > 5 else ''}. Add these colors to "
+                    f"the class list, or save the label map without compression losses and "
+                    f"antialiasing (as PNG)."
+                )
+            labels[unknown] = VOID
+        return labels

@@ -1,0 +1,1 @@
+"""How a given network is rewritten: dilated, fused, counted."""

@@ -1,0 +1,43 @@
+"""What it looks like: label maps in color, galleries, curves, activations."""
+
+from keras_psp.visualization.pictures import (
+    FALSE_ALARM,
+    HIT,
+    MISS,
+    RIGHT,
+    VOID_COLOR,
+    WRONG,
+    class_errors,
+    colorize,
+    confusion_matrix,
+    degradation_curves,
+    error_map,
+    legend,
+    overlay,
+    per_class_bars,
+    pyramid_activations,
+    segmentation_gallery,
+    training_curves,
+    write_image,
+)
+
+__all__ = [
+    "FALSE_ALARM",
+    "HIT",
+    "MISS",
+    "RIGHT",
+    "VOID_COLOR",
+    "WRONG",
+    "class_errors",
+    "colorize",
+    "confusion_matrix",
+    "degradation_curves",
+    "error_map",
+    "legend",
+    "overlay",
+    "per_class_bars",
+    "pyramid_activations",
+    "segmentation_gallery",
+    "training_curves",
+    "write_image",
+]

@@ -1,0 +1,657 @@
+"""A run folder: complete, resumed exactly after a kill at any moment, and safe from NaN.
+And pictures of every epoch: what the model said then, as files and in TensorBoard's."""
+
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+from PIL import Image
+
+import keras_psp
+from keras_psp import RunFolder, SegmentationPictures, visualization
+from keras_psp.atomic import read_table, write_whole
+from keras_psp.callbacks import run_folder as callbacks
+from keras_psp.callbacks.run_folder import find_scores
+from keras_psp.labels import ClassList
+from keras_psp.metrics import MeanIoU
+from keras_psp.optimizers import SGD
+from tests.tiny import Tiny, data
+
+ABC = ClassList(["a", "b", "c"])
+EPOCHS, STEPS = 3, 2
+FILES = {
+    "best.weights.h5",
+    "checkpoint.weights.h5",
+    "config.json",
+    "curves.png",
+    "history.csv",
+    "per_class.csv",
+    "per_class.png",
+    "samples.png",
+}
+
+
+def begin(folder, settings=None, model=None, **kwargs):
+    """A model, compiled, and the folder of its run."""
+    model = Tiny() if model is None else model
+    # Nothing here depends on how a step is compiled, which takes longer than all the steps.
+    model.compile(SGD(), run_eagerly=keras.backend.backend() == "tensorflow")
+    kwargs.setdefault("validation_data", [data(5, seed=1)])
+    return model, RunFolder(folder, classes=ABC, settings=settings, **kwargs)
+
+
+def train(model, run, epochs=EPOCHS, callbacks=(), **kwargs):
+    # Not shuffled, no dropout: a resumed run must arrive at the very same weights.
+    options = {"batch_size": 2, "verbose": 0, "shuffle": False, "validation_batch_size": 5}
+    options["validation_data"] = data(5, seed=1)
+    callbacks = [run, *callbacks]
+    return model.fit(*data(2 * STEPS), epochs=epochs, callbacks=callbacks, **options, **kwargs)
+
+
+def rows(file):
+    return [{k: v and float(v) for k, v in row.items()} for row in read_table(file)]
+
+
+def state(model):
+    variables = [*model.weights, *model.optimizer.variables]
+    return {v.path: keras.ops.convert_to_numpy(v).copy() for v in variables}
+
+
+def assert_same(state, expected):
+    assert state.keys() == expected.keys()
+    for path, value in expected.items():
+        np.testing.assert_allclose(state[path], value, rtol=1e-5, atol=1e-6, err_msg=path)
+
+
+@pytest.fixture(autouse=True)
+def no_pictures(monkeypatch):
+    """But for `whole`: drawing takes longer than all the rest."""
+    for name in ("training_curves", "per_class_bars", "segmentation_gallery"):
+        monkeypatch.setattr(visualization, name, lambda file, *_: write_whole(file, b"a picture"))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """An uninterrupted run: its folder, its history, the model's state after it."""
+    model, run = begin(tmp_path_factory.mktemp("runs") / "a" / "whole", settings={"seed": 3})
+    train(model, run)
+    return run.folder, rows(run.folder / "history.csv"), state(model)
+
+
+def test_everything_of_a_run_lies_in_its_folder(whole):
+    folder, history, final = whole
+    assert {file.name for file in folder.iterdir()} == FILES
+    assert [row["epoch"] for row in history] == list(range(EPOCHS))
+    scores = {"mean_iou", "mean_accuracy", "pixel_accuracy", "loss"}
+    assert set(history[0]) == {"epoch", "learning_rate", *scores, *(f"val_{s}" for s in scores)}
+    # At the end of each epoch.
+    expected = [0.01 * (1 - epoch / EPOCHS) ** 0.9 for epoch in range(1, EPOCHS + 1)]
+    np.testing.assert_allclose([row["learning_rate"] for row in history], expected, rtol=1e-5)
+
+    config = json.loads((folder / "config.json").read_text())
+    assert config["settings"] == {"seed": 3}
+    assert config["initial_weights"] == "random values"
+    assert config["classes"]["names"] == ["a", "b", "c"]
+    assert config["versions"] == {"keras": keras.__version__, "backend": keras.backend.backend()}
+    keras.models.model_from_json(json.dumps(config["model"]))
+
+    # The table is the last validation's, the best weights those of the best validation.
+    model = Tiny()
+    keras_psp.load_weights(model, folder / "checkpoint.weights.h5")
+    assert_same({w.path: final[w.path] for w in model.weights}, weights(model))
+    model.compile()
+    scores = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)
+    table = read_table(folder / "per_class.csv")
+    assert [row["class"] for row in table] == ["a", "b", "c"]
+    np.testing.assert_allclose(np.mean([float(r["iou"]) for r in table]), scores["mean_iou"])
+    np.testing.assert_allclose(history[-1]["val_mean_iou"], scores["mean_iou"], rtol=1e-6)
+    model = Tiny()
+    keras_psp.load_weights(model, folder / "best.weights.h5")
+    model.compile()
+    best = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)["mean_iou"]
+    np.testing.assert_allclose(best, max(row["val_mean_iou"] for row in history), rtol=1e-6)
+
+
+def weights(model):
+    return {w.path: keras.ops.convert_to_numpy(w) for w in model.weights}
+
+
+RUN = """
+import time
+import keras
+from tests.callbacks.test_run_folder import begin, train
+model, run = begin(FOLDER, settings={"seed": 3})
+slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.3))
+train(model, run, callbacks=[slow])
+"""
+
+
+def test_a_killed_run_goes_on_to_the_same_end(whole, tmp_path, capsys):
+    folder = tmp_path / "run"
+    script = RUN.replace("FOLDER", repr(str(folder)))
+    child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
+    try:
+        # In the second epoch, wherever that is.
+        history = folder / "history.csv"
+        while not history.exists():
+            assert child.poll() is None
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 1.2))
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert child.returncode == -signal.SIGKILL
+    done = len(rows(history))
+    assert 1 <= done < EPOCHS
+
+    (folder / ".partial-checkpoint.weights.h5").write_bytes(b"half of")
+    model, run = begin(folder, settings={"seed": 3})
+    first = train(model, run).epoch[0]
+    assert first in (done - 1, done)  # the table is written just before the checkpoint
+    assert (f"Going on after epoch {first} of the run" in capsys.readouterr().out) == (first > 0)
+    assert_same(state(model), whole[2])
+    assert int(model.optimizer.iterations) == EPOCHS * STEPS
+    history = rows(history)
+    assert [row["epoch"] for row in history] == list(range(EPOCHS))
+    for row, expected in zip(history, whole[1], strict=True):
+        assert row == pytest.approx(expected, rel=1e-5)
+
+
+def test_cut_off_at_any_file_it_goes_on_to_the_same_end(whole, tmp_path, monkeypatch):
+    replace, done = os.replace, []
+
+    def count_down(source, target):
+        """As a kill would: nothing after this point is done."""
+        done.append(Path(target).name)
+        if len(done) == stop:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", count_down)
+    before = [".writable", "config.json", "checkpoint.weights.h5"]
+    of_an_epoch = len(FILES) - 1
+    # Before the first checkpoint, and at every file of the second epoch.
+    for stop in (3, *range(len(before) + of_an_epoch + 1, len(before) + 2 * of_an_epoch + 1)):
+        done.clear()
+        folder = tmp_path / str(stop)
+        with pytest.raises(KeyboardInterrupt):
+            train(*begin(folder, settings={"seed": 3}))
+        cut_off_at, stop = done[-1], 0
+        model, run = begin(folder, settings={"seed": 3})
+        train(model, run)
+        assert_same(state(model), whole[2])
+        for file in ("history.csv", "per_class.csv"):
+            # To the fifth place.
+            assert len(rounded(folder / file)) == len(rounded(whole[0] / file)), cut_off_at
+            assert rounded(folder / file) == rounded(whole[0] / file), cut_off_at
+        model.load_weights(folder / "best.weights.h5")
+        best = weights(model)
+        model.load_weights(whole[0] / "best.weights.h5")
+        assert_same(best, weights(model))
+        assert {f.name for f in folder.iterdir() if not f.name.startswith(".")} == FILES
+
+
+def rounded(file):
+    def number(text):
+        try:
+            return f"{float(text):.4e}"
+        except ValueError:
+            return text
+
+    return [[number(cell) for cell in line.split(",")] for line in file.read_text().splitlines()]
+
+
+def test_order_and_views_go_on_too(tmp_path):
+    def fit(folder, epochs, validation=False):
+        # As in a process of its own: nothing remembers how often the data was seen.
+        scenes = keras_psp.load_street_scenes("train", (12, 16), 2, num_images=4, augment="flip")
+        model = Tiny(num_classes=11)
+        # At one rate, which does not tell how long the run is.
+        model.compile(SGD(0.01), run_eagerly=keras.backend.backend() == "tensorflow")
+        options = {"validation_data": scenes} if validation else {}
+        model.fit(scenes, epochs=epochs, verbose=0, callbacks=[RunFolder(folder)], **options)
+        return weights(model)
+
+    expected = fit(tmp_path / "whole", epochs=3)
+    for epochs in (2, 3):
+        # Nor does it matter who else looks at them.
+        resumed = fit(tmp_path / "cut off", epochs, validation=epochs == 2)
+    assert_same(resumed, expected)
+
+
+def test_a_finished_run_is_left_alone(tmp_path):
+    model, run = begin(tmp_path)
+    train(model, run, epochs=1)
+    again, run = begin(tmp_path)
+    assert train(again, run, epochs=1).epoch == []
+    assert_same(state(again), state(model))
+    # The folder's epochs are not those of a later `fit` without it.
+    history = again.fit(*data(2), epochs=2, verbose=0)
+    assert history.epoch == [0, 1]
+
+
+def test_a_longer_run_goes_on_in_the_longer_schedule(tmp_path):
+    model, run = begin(tmp_path)
+    train(model, run, epochs=1)
+    train(*begin(tmp_path), epochs=3)
+    rates = [row["learning_rate"] for row in rows(tmp_path / "history.csv")]
+    expected = [0, 0.01 * (1 - 2 / 3) ** 0.9, 0]  # at the end of each epoch
+    np.testing.assert_allclose(rates, expected, rtol=1e-5, atol=1e-9)
+
+
+def test_epochs_without_validation(tmp_path):
+    model, run = begin(tmp_path)
+    seen = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: seen.append(
+            {f.name: f.read_bytes() for f in tmp_path.iterdir() if f.suffix == ".csv"}
+        )
+    )
+    train(model, run, epochs=5, callbacks=[look], validation_freq=2)
+    assert [set(files) for files in seen] == [
+        {"history.csv"},
+        *[{"history.csv", "per_class.csv"}] * 4,
+    ]
+    # Tables change when there is something new.
+    tables = [files["per_class.csv"] for files in seen[1:]]
+    assert tables[0] == tables[1] != tables[2] == tables[3]
+    history = rows(tmp_path / "history.csv")
+    assert [row["val_loss"] != "" for row in history] == [False, True, False, True, False]
+    assert {file.name for file in tmp_path.iterdir()} == FILES
+    # The best of those that were scored; going on does not forget it.
+    scores = [row["val_mean_iou"] or 0 for row in history]
+    best = (tmp_path / "best.weights.h5").read_bytes()
+    model, run = begin(tmp_path)
+    train(model, run, epochs=5, validation_freq=2)
+    assert (tmp_path / "best.weights.h5").read_bytes() == best
+    model.load_weights(tmp_path / "best.weights.h5")
+    score = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)["mean_iou"]
+    np.testing.assert_allclose(score, max(scores), rtol=1e-6)
+
+
+def test_nothing_but_training(tmp_path):
+    # No validation, no score, no picture: what is left is the latest weights.
+    model, run = begin(tmp_path, validation_data=None)
+    model.compile(SGD(), metrics=None, run_eagerly=True)
+    model.fit(*data(2), epochs=2, verbose=0, callbacks=[run])
+    assert {file.name for file in tmp_path.iterdir()} == {
+        name for name in FILES if not name.startswith(("per_class", "samples"))
+    }
+    again = Tiny()
+    keras_psp.load_weights(again, tmp_path / "best.weights.h5")
+    assert_same(weights(again), weights(model))
+
+
+@pytest.mark.parametrize("when", ["in the loss", "in the last weights"])
+def test_nan_leaves_the_last_good_weights(tmp_path, when):
+    model, run = begin(tmp_path)
+    good = []
+
+    class Poison(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            good[:] = [state(self.model), (tmp_path / "checkpoint.weights.h5").read_bytes()]
+
+        def on_train_batch_begin(self, batch, logs=None):
+            if when == "in the loss" and good and batch == 1:
+                self.model.head.bias.assign([0.0, np.nan, 0.0])
+
+        def on_train_batch_end(self, batch, logs=None):
+            if when == "in the last weights" and good and batch == STEPS - 1:
+                self.model.auxiliary_head.bias.assign([0.0, np.inf, 0.0])
+
+    def without_run(variables):  # Of the schedule: that run is over.
+        return {path: value for path, value in variables.items() if path != "SGD/run"}
+
+    received = {
+        "in the loss": r"loss=nan in step 2",
+        "in the last weights": r"1 weights that are not, the first of them auxiliary_head/bias,",
+    }
+    with pytest.raises(
+        FloatingPointError,
+        match=rf"Received: {received[when]} in epoch 2\. The weights after epoch 1 were put back; "
+        rf"they lie in {tmp_path}/checkpoint\.weights\.h5\. Lower the learning rate",
+    ):
+        train(model, run, callbacks=[Poison()])
+    assert_same(without_run(state(model)), without_run(good[0]))
+    assert (tmp_path / "checkpoint.weights.h5").read_bytes() == good[1]
+    assert len(rows(tmp_path / "history.csv")) == 1
+
+
+def test_nan_in_the_first_epoch_leaves_what_it_began_with(tmp_path):
+    model, run = begin(tmp_path)
+    before = weights(model)
+    before = {path: value.copy() for path, value in before.items()}
+    images, labels = data(2)
+    images[0, 0, 0, 0] = np.nan
+    with pytest.raises(FloatingPointError, match=r"in epoch 1\. The weights after epoch 0 were"):
+        model.fit(images, labels, verbose=0, callbacks=[run])
+    assert_same(weights(model), before)
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (
+            {"settings": {"seed": 4}},
+            r"where the settings changed \(seed: 3 → 4\)\. Take ",
+        ),
+        ({"settings": {}}, r"where the settings changed \(seed: 3 → None\)"),
+        (
+            {"model": {"auxiliary_weight": 0.2}},
+            r"where the model changed \(auxiliary_weight: 0\.4 → 0\.2\)",
+        ),
+    ],
+)
+def test_a_folder_of_another_run(whole, change, message):
+    change = {"settings": {"seed": 3}, "model": {}} | change
+    model, run = begin(whole[0], change["settings"], Tiny(**change["model"]))
+    before = {path: value.copy() for path, value in weights(model).items()}
+    with pytest.raises(ValueError, match=rf"Received: folder='{whole[0]}', {message}"):
+        train(model, run)
+    assert_same(weights(model), before)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("config.json", '{"name": "of somebody else"}'),
+        ("config.json", "[1]"),
+        ("config.json", '{"model": '),
+        ("checkpoint.weights.h5", "of a run whose config.json was lost"),
+    ],
+)
+def test_a_folder_of_something_else(tmp_path, name, content):
+    (tmp_path / name).write_text(content)
+    model, run = begin(tmp_path)
+    with pytest.raises(ValueError, match=r"a folder of its own\..*config\.json cannot be"):
+        train(model, run)
+    assert (tmp_path / name).read_text() == content
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_backbone_built_again_in_the_same_notebook_is_the_same(tmp_path):
+    def build(filters=4):
+        image = keras.Input((None, None, 3))
+        features = keras.layers.Rescaling(1 / 255)(image)
+        features = keras.layers.Conv2D(filters, 3, 2, padding="same")(features)
+        stages = [features, keras.layers.Conv2D(8, 3, 2, padding="same")(features)]
+        return keras_psp.PSPNet(keras.Model(image, stages), num_classes=3, bins=(1,))
+
+    for epochs in (1, 2):
+        model = build()
+        model.compile(run_eagerly=True)
+        run = RunFolder(tmp_path, classes=ABC)
+        history = train(model, run, epochs=epochs)
+    assert history.epoch == [1]
+    with pytest.raises(ValueError, match=r"the model changed \(backbone is another one\)"):
+        train(build(filters=5), run, epochs=3)
+
+
+def test_weights_that_cannot_be_had_again_do_not_hinder(whole):
+    model, run = begin(whole[0], {"seed": 3})
+    model.initial_weights = "random values (no network)"
+    train(model, run)
+    assert model.initial_weights == "random values"
+
+
+def test_a_folder_that_cannot_be_written_to(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(
+        OSError, match=r"folder that can be written to\. Received: folder='.*/runs'"
+    ):
+        RunFolder(tmp_path / "file" / "runs")
+
+
+def test_classes_of_another_model(tmp_path):
+    model, _ = begin(tmp_path)
+    with pytest.raises(ValueError, match="Received: 11 classes, a model of num_classes=3"):
+        train(model, RunFolder(tmp_path))
+
+
+def test_scores_are_found_where_there_are_any():
+    model = Tiny()
+    assert find_scores(model) is None
+    model.compile(metrics=["accuracy", MeanIoU(3)])
+    model.evaluate(*data(1), verbose=0)
+    assert isinstance(find_scores(model), MeanIoU)
+
+
+# Pictures of every epoch ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What galleries are made of: images, truths, predictions. Each is one pixel of its number."""
+    galleries = []
+
+    def draw(file, images, truths, predictions, classes, *, whole_legend):
+        assert (file, classes, whole_legend) == (None, ABC, True)
+        galleries.append((images, truths, predictions))
+        return Image.new("RGB", (3, 2), (len(galleries), 0, 0))
+
+    monkeypatch.setattr(visualization, "segmentation_gallery", draw)
+    return galleries
+
+
+def number(png):
+    """Which of the galleries a picture is."""
+    image = Image.open(io.BytesIO(png))
+    assert (image.format, image.mode, image.size) == ("PNG", "RGB", (3, 2))
+    return image.getpixel((0, 0))[0]
+
+
+def files(folder):
+    return {
+        str(file.relative_to(folder)): number(file.read_bytes())
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def events(log_dir):
+    """What TensorBoard reads in its files, in the order of their names: {(tag, step): picture}."""
+    tf = pytest.importorskip("tensorflow")
+    names = sorted(str(file) for file in (log_dir / "segmentations").iterdir())
+    assert all("tfevents" in name for name in names)
+    found = {}
+    for record in tf.data.TFRecordDataset(names):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        assert abs(event.wall_time - time.time()) < 600
+        if event.WhichOneof("what") == "file_version":
+            assert event.file_version == "brain.Event:2"
+        for value in event.summary.value:
+            assert (value.image.width, value.image.height, value.image.colorspace) == (3, 2, 3)
+            assert (value.tag, event.step) not in found
+            found[value.tag, event.step] = number(value.image.encoded_image_string)
+    return found
+
+
+def test_pictures_of_every_epoch_show_what_the_model_said_then(tmp_path, drawn):
+    model, _ = begin(tmp_path / "run")
+    images, labels = data(3, seed=1)
+    said = []
+    look = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: said.append(model.predict(images, verbose=0).argmax(-1))
+    )
+    log_dir = tmp_path / "logs"
+    draw = SegmentationPictures(
+        (images, labels), tmp_path / "files", log_dir=log_dir, classes=ABC, num_samples=2
+    )
+    train(model, look, callbacks=[draw])
+    assert (said[0] != said[-1]).any()  # or it would not matter when
+    for i, (image, truth, prediction) in enumerate(drawn):
+        epoch, sample = divmod(i, 2)
+        assert np.array_equal(image, images[[sample]])
+        assert np.array_equal(truth, labels[[sample]])
+        assert np.array_equal(prediction, said[epoch][[sample]])
+    assert files(tmp_path / "files") == {
+        f"sample-{sample:02d}/epoch-{epoch:04d}.png": 2 * (epoch - 1) + sample
+        for sample in (1, 2)
+        for epoch in (1, 2, 3)
+    }
+    assert events(log_dir) == {
+        (f"sample-{sample:02d}", step): 2 * step + sample for sample in (1, 2) for step in (0, 1, 2)
+    }
+
+    # Epochs that are done again replace what there was.
+    train(model, draw, epochs=1)
+    assert len(drawn) == 8
+    assert files(tmp_path / "files")["sample-01/epoch-0001.png"] == 7
+    assert events(log_dir) == {
+        ("sample-01", 0): 7,
+        ("sample-02", 0): 8,
+        **{("sample-01", step): 2 * step + 1 for step in (1, 2)},
+        **{("sample-02", step): 2 * step + 2 for step in (1, 2)},
+    }
+
+
+def test_pictures_of_some_epochs_and_of_the_last(tmp_path, drawn):
+    model, _ = begin(tmp_path / "run")
+    options = {"classes": ABC, "num_samples": 1, "every": 2}
+    draw = SegmentationPictures(data(1), tmp_path / "files", **options)
+    train(model, draw, epochs=5)
+    names = [f"sample-01/epoch-000{epoch}.png" for epoch in (2, 4, 5)]
+    assert list(files(tmp_path / "files")) == names
+    assert {file.name for file in tmp_path.iterdir()} == {"run", "files"}
+
+
+class Sequence(keras.utils.PyDataset):
+    def __len__(self):
+        return 4
+
+    def __getitem__(self, i):
+        images, labels = data(4)
+        return images[[i]], labels[[i]]
+
+
+@pytest.mark.parametrize("kind", ["pair", "images", "batches", "PyDataset", "tf.data", "no labels"])
+def test_samples_are_the_first_of_whatever_data(tmp_path, drawn, kind):
+    images, labels = data(4)
+    if kind in ("tf.data", "no labels"):
+        tf = pytest.importorskip("tensorflow")
+        content = (images, labels) if kind == "tf.data" else images
+        given = tf.data.Dataset.from_tensor_slices(content).batch(2)
+    else:
+        given = {
+            "pair": (images, labels),
+            "images": images,
+            "batches": [(images[:2], labels[:2]), (images[2:], labels[2:])],
+            "PyDataset": Sequence(),
+        }[kind]
+    draw = SegmentationPictures(given, tmp_path, classes=ABC, num_samples=3)
+    model, _ = begin(tmp_path / "run")
+    model.fit(*data(2), verbose=0, callbacks=[draw])
+    assert np.array_equal([image for (image,), _, _ in drawn], images[:3])
+    if kind in ("images", "no labels"):
+        assert [truth for _, truth, _ in drawn] == [None] * 3
+    else:
+        assert np.array_equal([truth for _, (truth,), _ in drawn], labels[:3])
+
+
+def test_real_pictures_of_a_run_are_of_one_size(tmp_path, monkeypatch):
+    monkeypatch.undo()
+    model, _ = begin(tmp_path / "run")
+    draw = SegmentationPictures(data(1), tmp_path / "files", classes=ABC)
+    train(model, draw, epochs=2)
+    first, second = sorted((tmp_path / "files").rglob("*.png"))
+    with Image.open(first) as one, Image.open(second) as other:
+        assert one.size == other.size
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({}, ValueError, r"Received: folder=None, log_dir=None\. Give one of them"),
+        ({"every": 0}, ValueError, r"Received: every=0\. Pass 1 or more"),
+        ({"num_samples": 0}, ValueError, r"Received: num_samples=0, data with 1 images\."),
+        ({"data": []}, ValueError, r"Received: num_samples=4, data with 0 images\."),
+        ({"data": data(1)[0][0]}, ValueError, r"images of shape \(6, 7, 3\)\. Stack them"),
+    ],
+)
+def test_pictures_that_cannot_be_drawn(tmp_path, arguments, error, message):
+    folder = {"folder": tmp_path} if arguments else {}
+    with pytest.raises(error, match=message):
+        SegmentationPictures(**{"data": data(1), **folder, **arguments})
+
+
+def test_pictures_of_another_models_classes(tmp_path):
+    model, _ = begin(tmp_path)
+    with pytest.raises(ValueError, match="Received: 11 classes, a model of num_classes=3"):
+        train(model, SegmentationPictures(data(1), tmp_path))
+
+
+def test_tensorboard_needs_tensorflow(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    with pytest.raises(ImportError, match=r"by TensorFlow, whatever backend .* a log_dir in a"):
+        SegmentationPictures(data(1), log_dir=tmp_path)
+    SegmentationPictures(data(1), tmp_path)
+
+
+def test_one_of_several_processes_draws_nothing(tmp_path, monkeypatch):
+    monkeypatch.setattr(callbacks, "_process", lambda: 0)
+    with pytest.raises(RuntimeError, match=r"in one process only\. Received: one of several"):
+        SegmentationPictures(data(1), tmp_path)
+
+
+# Other backends ---------------------------------------------------------------------------------
+
+BACKEND = """
+import numpy as np
+import keras
+import pytest
+from pathlib import Path
+from tests.callbacks.test_run_folder import *
+
+folder = Path(FOLDER)
+model, run = begin(folder / "whole")
+train(model, run, epochs=2)
+scores = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)
+iou = find_scores(model).per_class()
+np.testing.assert_allclose(np.mean(iou), scores["mean_iou"], rtol=1e-6)
+table = [float(line.split(",")[1]) for line in open(run.folder / "per_class.csv").readlines()[1:]]
+np.testing.assert_allclose(table, iou)
+
+class Stop(keras.callbacks.Callback):
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+killed, run = begin(folder / "killed")
+with pytest.raises(KeyboardInterrupt):
+    train(killed, run, epochs=2, callbacks=[Stop()])
+resumed, run = begin(folder / "killed")
+assert train(resumed, run, epochs=2).epoch == [1]
+assert_same(state(resumed), state(model))
+
+before = state(resumed)
+images, labels = data(2)
+images[0] = np.nan
+with pytest.raises(FloatingPointError):
+    resumed.fit(images, labels, epochs=3, verbose=0, callbacks=[run])
+assert_same(state(resumed), before)
+
+draw = SegmentationPictures(data(1), folder / "files", log_dir=folder / "logs", classes=ABC)
+train(model, draw, epochs=1)
+(picture,) = (folder / "files").rglob("*.png")
+(event,) = (folder / "logs").rglob("*tfevents*")
+assert picture.read_bytes() in event.read_bytes()
+"""
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+def test_works_on_other_backends(tmp_path, backend):
+    pytest.importorskip(backend)
+    script = BACKEND.replace("FOLDER", repr(str(tmp_path)))
+    environment = os.environ | {"KERAS_BACKEND": backend, "CUDA_VISIBLE_DEVICES": ""}
+    subprocess.run(
+        [sys.executable, "-c", script], cwd=Path(__file__).parents[2], env=environment, check=True
+    )

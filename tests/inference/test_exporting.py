@@ -1,0 +1,268 @@
+"""Exported files in the runtimes they are for, against Keras."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_psp
+from keras_psp import layers
+from keras_psp.inference import exporting
+
+pytestmark = pytest.mark.skipif(
+    keras.backend.backend() != "tensorflow", reason="files for other programs need TensorFlow"
+)
+
+
+@pytest.fixture(scope="module")
+def model():
+    """A small PSPNet with a layer of each kind, random weights and moving statistics."""
+    x = images = keras.Input((None, None, 3))
+    x = keras.layers.Rescaling(1 / 255)(x)
+    for i, filters in enumerate([4, 8, 12, 16], 1):
+        x = layers.PaddedConv2D(filters, 3, 2, use_bias=False, name=f"conv{i}")(x)
+        x = layers.BatchNormalization(name=f"bn{i}")(x)
+        x = keras.layers.ReLU(name=f"relu{i}")(x)
+    backbone = keras.Model(images, layers.BasicBlock(16, name="block")(x), name="small")
+    model = keras_psp.PSPNet(backbone, num_classes=11, output_stride=16)
+    rng = np.random.default_rng(0)
+    for variable in model.variables:
+        name = variable.path.rpartition("/")[2]
+        if name == "kernel":
+            # Large enough for logits to differ between places.
+            value = rng.normal(0, 2 * np.prod(variable.shape[:-1]) ** -0.5, variable.shape)
+        elif name in ("gamma", "moving_variance", "beta"):
+            value = rng.uniform(0.5, 1.5, variable.shape)
+        elif name in ("moving_mean", "bias"):
+            value = rng.normal(0, 0.5, variable.shape)
+        else:  # the seeds of dropout
+            continue
+        variable.assign(value.astype("float32"))
+    return model
+
+
+def frames(batch, height, width, seed=0):
+    """Street scenes, so that neighboring pixels belong together."""
+    scenes = [keras_psp.street_scene(seed + i, (height, width))[0] for i in range(batch)]
+    return np.stack(scenes)
+
+
+def keras_file(path):
+    return keras.saving.load_model(path).predict_on_batch
+
+
+def saved_model(path):
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(str(path))
+    return lambda image: next(iter(loaded.serve(image).values())).numpy()
+
+
+def onnx(path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path)
+    return lambda image: session.run(None, {"image": image})[0]
+
+
+def openvino(path):
+    runtime = pytest.importorskip("openvino")
+    compiled = runtime.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    assert len(compiled.outputs) == 1
+    return lambda image: compiled(image)[0]
+
+
+def litert(path):
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter").Interpreter(str(path))
+
+    def run(image):
+        (details,) = interpreter.get_input_details()
+        if -1 in details["shape_signature"]:
+            interpreter.resize_tensor_input(details["index"], image.shape)
+        interpreter.allocate_tensors()
+        interpreter.set_tensor(details["index"], image)
+        interpreter.invoke()
+        return interpreter.get_tensor(interpreter.get_output_details()[0]["index"])
+
+    return run
+
+
+RUNTIMES = {
+    "model.keras": keras_file,
+    "model": saved_model,
+    "model.onnx": onnx,
+    "model.xml": openvino,
+    "model.tflite": litert,
+}
+
+
+def exported(model, path, *args, **options):
+    """Exports, and loads the file into its runtime."""
+    if path.suffix in (".onnx", ".xml"):
+        pytest.importorskip("tf2onnx" if path.suffix == ".onnx" else "openvino")
+    assert keras_psp.export(model, path, *args, **options) == path
+    return RUNTIMES[f"model{path.suffix}"](path)
+
+
+@pytest.fixture(scope="module", params=RUNTIMES)
+def run(request, model, tmp_path_factory):
+    """One file for all sizes, in its runtime."""
+    return exported(model, tmp_path_factory.mktemp("exported") / request.param)
+
+
+def test_one_file_for_all_sizes_and_batches(run, model):
+    for size in [(1, 61, 83), (2, 96, 64), (1, 33, 48), (1, 130, 200)]:
+        image = frames(*size)
+        expected = model.predict_on_batch(image)
+        logits = run(image.astype("float32"))
+        np.testing.assert_allclose(logits, expected, atol=1e-3)
+        assert np.mean(logits.argmax(-1) == expected.argmax(-1)) >= 0.999
+    assert len(np.unique(expected.argmax(-1))) > 1
+
+
+def test_real_frames(run, model, camvid):
+    data = keras_psp.load_camvid(
+        "val", image_size=(180, 240), batch_size=4, data_dir=camvid, augment=None, shuffle=False
+    )
+    image, _ = next(iter(data.as_numpy_iterator()))
+    expected = model.predict_on_batch(image)
+    logits = run(image.astype("float32"))
+    np.testing.assert_allclose(logits, expected, atol=1e-3)
+    assert np.mean(logits.argmax(-1) == expected.argmax(-1)) >= 0.999
+
+
+@pytest.mark.parametrize("file", RUNTIMES)
+def test_one_size_and_the_best_class_of_bytes(file, model, tmp_path):
+    options = {"image_size": (60, 84), "batch_size": 2}
+    run = exported(model, tmp_path / file, **options, classes=True, input_dtype="uint8")
+    image = frames(2, 60, 84)
+    classes = run(image)
+    assert (classes.dtype, classes.shape) == ("uint8", (2, 60, 84))
+    assert np.mean(classes == model.predict_on_batch(image).argmax(-1)) >= 0.999
+
+
+def test_names_of_inputs_outputs_and_axes(model, tmp_path):
+    package = pytest.importorskip("onnx")
+    pytest.importorskip("tf2onnx")
+    keras_psp.export(model, tmp_path / "model.onnx", image_size=(33, None))
+    graph = package.load(tmp_path / "model.onnx").graph
+    (image,), (logits,) = graph.input, graph.output
+    assert (image.name, logits.name) == ("image", "logits")
+    axes = [axis.dim_param or axis.dim_value for axis in image.type.tensor_type.shape.dim]
+    assert axes == ["batch", 33, "width", 3]
+
+
+def test_a_classifier_and_half_precision(tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        classifier = keras_psp.ResNet("resnet20", weights=None)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    run = exported(classifier, tmp_path / "model.tflite", batch_size=1, image_size=(32, 32))
+    image = frames(1, 32, 32)
+    predictions = run(image.astype("float32"))
+    assert predictions.dtype == "float32"
+    np.testing.assert_allclose(predictions, classifier.predict_on_batch(image), atol=5e-3)
+
+
+@pytest.mark.parametrize("quantize", ["dynamic", "int8"])
+def test_eight_bits_hold_the_weights_and_are_nearly_as_good(quantize, model, tmp_path):
+    size = {"image_size": (60, 84), "batch_size": 1}
+    images = frames(4, 60, 84)
+    options = {"calibration_data": [(images, "labels")]} if quantize == "int8" else {}
+    run = exported(model, tmp_path / "small.tflite", **size, quantize=quantize, **options)
+    interpreter = pytest.importorskip("ai_edge_litert.interpreter")
+    tensors = interpreter.Interpreter(str(tmp_path / "small.tflite")).get_tensor_details()
+    kernel = (16, 3, 3, 16)  # output channels, height, width, input channels: of the last block
+    assert {t["dtype"] for t in tensors if tuple(t["shape"]) == kernel} == {np.int8}
+    logits = run(images[:1].astype("float32"))
+    expected = model.predict_on_batch(images[:1])
+    assert 0 < np.abs(logits - expected).max() < 0.15 * np.ptp(expected)
+
+
+@pytest.mark.parametrize("file", ["model", "model.onnx", "model.xml"])
+def test_a_failed_export_leaves_what_was_there(file, model, tmp_path, monkeypatch):
+    path = tmp_path / file
+    before = path / "saved_model.pb" if file == "model" else path
+    before.parent.mkdir(exist_ok=True)
+    before.write_bytes(b"old")
+
+    def fail(self, path, *args, **kwargs):
+        raise OSError("disk full")
+
+    monkeypatch.setattr(keras.Model, "export", fail)
+    pytest.importorskip("openvino")
+    pytest.importorskip("tf2onnx")
+    with pytest.raises(OSError, match="disk full"):
+        keras_psp.export(model, path)
+    assert before.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_saved_model_takes_the_place_of_another_only(model, tmp_path):
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
+    with pytest.raises(ValueError, match=r"holds saved_model\.pb\. Received: path='.*thesis'"):
+        keras_psp.export(model, tmp_path / "thesis")
+    for classes in (False, True):
+        keras_psp.export(model, tmp_path / "model", classes=classes)
+    import tensorflow as tf
+
+    assert list(tf.saved_model.load(tmp_path / "model").serve(np.zeros((1, 33, 33, 3)))) == [
+        "classes"
+    ]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "thesis"]
+
+
+@pytest.mark.parametrize(
+    "file, options, message",
+    [
+        ("a.pb", {}, r"\.keras, \.onnx, \.tflite, \.xml, or none .* Received: path='a\.pb'"),
+        ("a.onnx", {"format": "litert"}, r"'litert' ends in \.tflite\. Received: path='a\.onnx'"),
+        ("a.onnx", {"format": "onx"}, r"format='onx'. Did you mean 'onnx'"),
+        ("a.onnx", {"quantize": "dynamic"}, r"Only LiteRT .* ends in \.onnx\. Let it end in \.tfl"),
+        ("a.tflite", {"quantize": "int4"}, r"quantization='int4'"),
+        ("a.tflite", {"quantize": "int8"}, r"what int8 needs.*calibration_data=None. Pass both"),
+        ("a.tflite", {"calibration_data": []}, r"quantize=None, calibration_data=given"),
+        ("a.tflite", {"input_dtype": "int8"}, r"input_dtype='int8'"),
+        (
+            "a.tflite",
+            {"quantize": "int8", "calibration_data": [], "image_size": (60, 84)},
+            r"takes \(None, 60, 84, 3\)\. Pass image_size= and batch_size=1",
+        ),
+        (
+            "a.tflite",
+            {
+                "quantize": "int8",
+                "calibration_data": [np.full((60, 84, 3), -1.0)],
+                "image_size": (60, 84),
+                "batch_size": 1,
+            },
+            r"RGB, 0–255, \(60, 84, 3\).* Received: calibration_data with \(60, 84, 3\), -1.0 to",
+        ),
+        (
+            "a.tflite",
+            {"quantize": "int8", "calibration_data": [], "image_size": (6, 8), "batch_size": 1},
+            "calibration_data without any",
+        ),
+    ],
+)
+def test_what_cannot_be_is_said(file, options, message, model):
+    with pytest.raises(ValueError, match=message):
+        keras_psp.export(model, file, **options)
+
+
+def test_classes_are_those_of_segmentation_models(tmp_path):
+    classifier = keras_psp.ResNet("resnet20", weights=None)
+    with pytest.raises(ValueError, match=r"Received: classes=True, outputs of shape \(None, 10\)"):
+        keras_psp.export(classifier, tmp_path / "a.keras", classes=True)
+
+
+def test_a_missing_package_is_named(model, monkeypatch):
+    monkeypatch.setattr(exporting.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"without tensorflow, onnx, tf2onnx\. .*keras-psp\[exp"):
+        keras_psp.export(model, "a.onnx")
+
+
+def test_other_backends_write_keras_files_alone(model, monkeypatch, tmp_path):
+    monkeypatch.setattr(exporting.keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match=r"Received: format='litert' on jax\. Export a \.keras"):
+        keras_psp.export(model, tmp_path / "a.tflite")
