@@ -4,10 +4,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp import labels
 from keras_psp.data.camvid import classes
 from keras_psp.data.camvid.classes import camvid_label_colors, segnet_labels
-from keras_psp.labels import VOID, ClassList, LabelColors, LabelValues
+from keras_psp.labels import (
+    VOID,
+    ClassList,
+    LabelColors,
+    LabelValues,
+    class_weights,
+    distinct_colors,
+    median_frequency_weights,
+)
 
 # Published shares of all pixels of the train split, for SegNet's values 0-10; void has .0395.
 PUBLISHED_SHARES = [0.1685, 0.2326, 0.0098, 0.3166, 0.0449, 0.0972, 0.0117, 0.0113, 0.0587, 0.0064]
@@ -110,7 +117,7 @@ def test_frequencies_and_weights_are_those_of_the_real_label_maps(camvid):
 
 def test_median_frequency_weights_leave_absent_classes_out():
     # Frequencies .5 and .1, median .3.
-    received = labels.median_frequency_weights([50, 0, 10], [100, 0, 100])
+    received = median_frequency_weights([50, 0, 10], [100, 0, 100])
     assert received == pytest.approx([0.6, 0, 3])
 
 
@@ -118,11 +125,11 @@ def test_median_frequency_weights_leave_absent_classes_out():
 def test_class_weights_want_classes(wrong):
     labels = np.array([[[0, 1, 255, wrong]]])
     with pytest.raises(ValueError, match=rf"one of 0 … 1 or 255 .*Received: label {wrong}\. Set"):
-        labels.class_weights([(None, labels)], num_classes=2)
+        class_weights([(None, labels)], num_classes=2)
 
 
 def test_distinct_colors_begin_as_in_pascal_voc():
-    colors = labels.distinct_colors(254)
+    colors = distinct_colors(254)
     assert colors[:4] == [(128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]
     assert len({*colors, (0, 0, 0)}) == 255
 
