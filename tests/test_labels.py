@@ -1,20 +1,15 @@
 """Class tables against the public ones, worked-out translations, and the real label maps."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_psp import labels
 from keras_psp.data.camvid import classes
 from keras_psp.data.camvid.classes import camvid_label_colors, segnet_labels
-from keras_psp.labels import (
-    VOID,
-    ClassList,
-    LabelColors,
-    LabelValues,
-    class_weights,
-    distinct_colors,
-    median_frequency_weights,
-)
+from keras_psp.labels import VOID, ClassList, LabelColors, LabelValues
 
 # Published shares of all pixels of the train split, for SegNet's values 0-10; void has .0395.
 PUBLISHED_SHARES = [0.1685, 0.2326, 0.0098, 0.3166, 0.0449, 0.0972, 0.0117, 0.0113, 0.0587, 0.0064]
@@ -117,19 +112,19 @@ def test_frequencies_and_weights_are_those_of_the_real_label_maps(camvid):
 
 def test_median_frequency_weights_leave_absent_classes_out():
     # Frequencies .5 and .1, median .3.
-    received = median_frequency_weights([50, 0, 10], [100, 0, 100])
+    received = labels.median_frequency_weights([50, 0, 10], [100, 0, 100])
     assert received == pytest.approx([0.6, 0, 3])
 
 
 @pytest.mark.parametrize("wrong", [2, -1])
 def test_class_weights_want_classes(wrong):
-    labels = np.array([[[0, 1, 255, wrong]]])
+    batch = None, np.array([[[0, 1, 255, wrong]]])
     with pytest.raises(ValueError, match=rf"one of 0 … 1 or 255 .*Received: label {wrong}\. Set"):
-        class_weights([(None, labels)], num_classes=2)
+        labels.class_weights([batch], num_classes=2)
 
 
 def test_distinct_colors_begin_as_in_pascal_voc():
-    colors = distinct_colors(254)
+    colors = labels.distinct_colors(254)
     assert colors[:4] == [(128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128)]
     assert len({*colors, (0, 0, 0)}) == 255
 
@@ -146,3 +141,25 @@ def test_distinct_colors_begin_as_in_pascal_voc():
 def test_class_list_rejects_nonsense(names, colors, message):
     with pytest.raises(ValueError, match=message):
         ClassList(names, colors)
+
+
+def test_numbered_classes_are_numbered():
+    assert labels.numbered_classes(3).names == ("class 0", "class 1", "class 2")
+
+
+@pytest.mark.parametrize(
+    ("model", "received"),
+    [
+        (3, "num_classes=3, data of 2 classes (road, car). Build the model with num_classes=2"),
+        (ClassList(["road", "cow"]), "a model of 2 classes (road, cow), data of 2 classes (road, "),
+        (ClassList(["car", "road"]), "a model of 2 classes (car, road), data of 2 classes (road, "),
+    ],
+)
+def test_model_and_data_must_have_the_same_classes(model, received):
+    classes = ClassList(["road", "car"])
+    with pytest.raises(
+        ValueError, match="the classes of the data. Received: " + re.escape(received)
+    ):
+        labels.check_same_classes(model, classes)
+    labels.check_same_classes(2, classes)
+    labels.check_same_classes(ClassList(classes.names, [(1, 2, 3), (4, 5, 6)]), classes)
