@@ -2,9 +2,10 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
+from keras_psp.keras_internals import input_datasets
 from keras_psp.labels import ClassList
 
 
@@ -69,7 +70,7 @@ def info_of(data: Any) -> DatasetInfo | None:
     names = getattr(data, "class_names", None)
     if names is not None:
         return DatasetInfo(ClassList(names))
-    first, *others = [info_of(source) for source in _sources(data)] or [None]
+    first, *others = [info_of(source) for source in input_datasets(data)] or [None]
     if first is None:
         return None
     if others:
@@ -114,9 +115,3 @@ def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None
     if set_epoch is not None:
         data.set_epoch = set_epoch
     return data
-
-
-def _sources(data: Any) -> Sequence[Any]:
-    """Returns the data sets that an operation of `tf.data` took in."""
-    inputs = getattr(data, "_inputs", None)  # Private: nothing public names them.
-    return inputs() if callable(inputs) else ()
