@@ -98,7 +98,7 @@ def load_folder(
         return samples, choose_coding(samples, numbers, colors)
 
     options |= {"image_size": image_size, "batch_size": batch_size}
-    return load_splits(split, find, names, **options)
+    return load_splits(split, find, names, options)
 
 
 def has_classes(root: Path) -> bool:

@@ -207,8 +207,8 @@ def test_auto_is_for_the_train_split_only(frames):
     def find(split):
         return frames, VALUES
 
-    train, val = load_splits(["train", "val"], find, NAMES, batch_size=8)
-    plain = load_splits("train", find, NAMES, batch_size=8, augment=None)
+    train, val = load_splits(["train", "val"], find, NAMES, {"batch_size": 8})
+    plain = load_splits("train", find, NAMES, {"batch_size": 8, "augment": None})
     assert len(train) == 2
     assert len(val) == 3
     assert order(val) == list(range(20))
