@@ -262,12 +262,11 @@ def test_class_maps_have_no_channels():
 def test_early_stopping_knows_that_more_is_better():
     x, y = np.zeros((1, 2, 2, 3)), np.zeros((1, 2, 2))
     model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Dense(3)])
-    for cls in (MeanIoU, MeanAccuracy, PixelAccuracy):
-        metric = cls(3, name="mine")
-        model.compile("sgd", lambda y, p: p[..., 0], metrics=[metric])
-        stopping = keras.callbacks.EarlyStopping("val_mine")
-        model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=[stopping])
-        assert stopping.monitor_op is keras.ops.greater
+    metrics = [cls(3) for cls in (MeanIoU, MeanAccuracy, PixelAccuracy)]
+    model.compile("sgd", lambda y, p: p[..., 0], metrics=metrics)
+    stopping = [keras.callbacks.EarlyStopping(f"val_{metric.name}") for metric in metrics]
+    model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=stopping)
+    assert [one.monitor_op for one in stopping] == [keras.ops.greater] * 3
 
 
 def test_a_label_out_of_range_is_named():
