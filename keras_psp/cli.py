@@ -100,7 +100,9 @@ def train(args: argparse.Namespace) -> int:
         weights = class_weights(label_maps, len(classes), settings["class_weights"])
     heads = dict.fromkeys(optimizers.HEADS, settings["head_multiplier"])
     model.compile(
-        optimizers.SGD(optimizers.PolynomialDecay(settings["learning_rate"]), multipliers=heads),
+        optimizers.SGD(
+            optimizers.PolynomialDecay(settings["learning_rate"]), learning_rate_multipliers=heads
+        ),
         losses.SparseCategoricalCrossentropy(class_weights=weights),
     )
     model.fit(
