@@ -16,7 +16,7 @@ from keras import ops
 
 from keras_psp.analysis.costs import count
 from keras_psp.choices import check_name
-from keras_psp.data.reading import resize_image, scaled_size
+from keras_psp.data.resizing import resize_image, scaled_size
 from keras_psp.inference.segmenting import Box, as_pixels
 from keras_psp.models.classifier import Classifier
 
