@@ -1,1 +1,5 @@
-"""How a given network is rewritten: dilated, fused, counted."""
+"""How a given network is rewritten: its batch normalization fused, its cost counted."""
+
+from keras_psp.surgery.fusion import fuse
+
+__all__ = ["fuse"]

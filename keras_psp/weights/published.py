@@ -1,8 +1,33 @@
-"""Weights that somebody publishes, under names of ours: a table."""
+"""Weights that somebody publishes, under names of ours: a table, and how its files are had."""
 
+import hashlib
+import importlib.util
+import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+
+class WeightsNotAvailable(OSError):
+    """The weights cannot be had; the message says which file to put where."""
+
+
+class File(NamedTuple):
+    """A published file.
+
+    Attributes:
+        url: Where it is.
+        algorithm: `"MD5"` or `"SHA-256"`.
+        digest: Its digest by that algorithm, or the beginning, where the publisher tells no more.
+    """
+
+    url: str
+    algorithm: str
+    digest: str
 
 
 @dataclass(frozen=True)
@@ -10,35 +35,81 @@ class Published:
     """One row of the table.
 
     Attributes:
-        url: Where the file is.
-        sha256: How its SHA-256 begins, as the publisher tells by the file's name.
-        num_classes: How many classes it knows.
+        file: The file of the whole network.
+        num_classes: Number of classes that it knows.
         data: What it was trained on, and whose order the classes are in.
         score: What its publisher measured.
         license: Of the publisher's code and weights; the data have their own.
         options: Arguments that the model must have.
+        features: The file of the same network without its classifier, where there is one.
     """
 
-    url: str
-    sha256: str
+    file: File
     num_classes: int
     data: str
     score: str
     license: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    features: File | None = None
 
 
+_KERAS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 _TORCHVISION = "https://download.pytorch.org/models/{}.pth"
 _OPENMMLAB = "https://download.openmmlab.com/pretrain/third_party/{}.pth"
 _MMSEGMENTATION = "https://download.openmmlab.com/mmsegmentation/v0.5/pspnet/{0}/{0}_{1}.pth"
 _CITYSCAPES = "Cityscapes, 19 classes by train id"
 
-# (name, our network or backbone) → row; all of them see images as our network of that name does
+
+def _from_keras(url: str, md5: str, features_md5: str) -> Published:
+    return Published(
+        File(url.format(""), "MD5", md5),
+        *(1000, "ImageNet", "see keras.applications", "Apache-2.0 (Keras)"),
+        features=File(url.format("_notop"), "MD5", features_md5),
+    )
+
+
+def _with_sha256(url: str, *row: Any) -> Published:
+    """The name of the file ends in the beginning of its SHA-256."""
+    digest = url.removesuffix(".pth").rpartition("-")[2]
+    return Published(File(url, "SHA-256", digest), *row)
+
+
+# (name, our network or backbone) → row. Each of them takes images as our network of that name does.
 PUBLISHED: dict[tuple[str, str], Published] = {
     **{
-        ("imagenet", variant): Published(
+        ("imagenet", variant): _from_keras(
+            f"{_KERAS}{folder}/{variant}_weights_tf_dim_ordering_tf_kernels{{}}.h5", *row
+        )
+        for variant, folder, *row in [
+            (
+                *("resnet50", "resnet"),
+                *("2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
+            ),
+            (
+                *("resnet101", "resnet"),
+                *("f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21"),
+            ),
+            (
+                *("resnet152", "resnet"),
+                *("100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c"),
+            ),
+            (
+                *("vgg16", "vgg16"),
+                *("64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
+            ),
+            (
+                *("vgg19", "vgg19"),
+                *("cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6"),
+            ),
+            (
+                *("inception_v3", "inception_v3"),
+                *("9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"),
+            ),
+        ]
+    },
+    **{
+        ("imagenet", variant): _with_sha256(
             _TORCHVISION.format(file),
-            file.rpartition("-")[2],
             1000,
             "ImageNet",
             f"{score:.2f} % top-1",
@@ -60,9 +131,8 @@ PUBLISHED: dict[tuple[str, str], Published] = {
         ]
     },
     **{
-        ("imagenet", variant): Published(
+        ("imagenet", variant): _with_sha256(
             _OPENMMLAB.format(file),
-            file.rpartition("-")[2],
             1000,
             "ImageNet",
             "not published",
@@ -75,9 +145,8 @@ PUBLISHED: dict[tuple[str, str], Published] = {
         ]
     },
     **{
-        (name, variant): Published(
+        (name, variant): _with_sha256(
             _MMSEGMENTATION.format(folder, file),
-            file.rpartition("-")[2],
             num_classes,
             data,
             f"{score:.2f} % mIoU, whole image, one scale",
@@ -116,3 +185,75 @@ PUBLISHED: dict[tuple[str, str], Published] = {
         ]
     },
 }
+
+
+def check_options(model: keras.Model, name: str, row: Published, fresh_head: bool) -> None:
+    """Checks that a model is built as the published one was.
+
+    Args:
+        model: The model.
+        name: The name of the weights, for the message.
+        row: Their row of the table.
+        fresh_head: Whether the model may know other classes.
+
+    Raises:
+        ValueError: If it is built otherwise.
+    """
+    wanted = dict(row.options) if fresh_head else {**row.options, "num_classes": row.num_classes}
+    given = {argument: getattr(model, argument, value) for argument, value in wanted.items()}
+    if given != wanted:
+        said, asked = (", ".join(f"{k}={v}" for k, v in row.items()) for row in (given, wanted))
+        raise ValueError(
+            f"The weights of the name {name!r} are of a model with {asked}. Received: {said}. "
+            "Build it so; fresh_head=True allows for other classes."
+        )
+
+
+def download(file: File) -> Path:
+    """Returns a published file in Keras' cache, and downloads it if it is not there.
+
+    Args:
+        file: The file.
+
+    Returns:
+        Its path.
+
+    Raises:
+        WeightsNotAvailable: If it cannot be downloaded, what came is not the file, or PyTorch is
+            not installed, which reads it.
+    """
+    name = file.url.rpartition("/")[2]
+    without = "go without: weights=None (in a segmentation model backbone_weights=None)."
+    if name.endswith(".pth") and importlib.util.find_spec("torch") is None:
+        raise WeightsNotAvailable(
+            f"{file.url} is read by PyTorch, which is not installed. Install it (pip install "
+            f"torch), or {without}"
+        )
+    models = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
+    cached = models / name
+    if cached.exists() and _has_digest(cached, file):
+        return cached
+    digest = f"the {file.algorithm} {file.digest}"
+    try:
+        models.mkdir(parents=True, exist_ok=True)
+        # Not straight into the cache: get_file deletes a file that it fails to download.
+        with tempfile.TemporaryDirectory(dir=models) as folder:
+            downloaded = keras.utils.get_file(name, file.url, cache_dir=folder, cache_subdir="")
+            if not _has_digest(downloaded, file):
+                raise OSError(f"what came has not {digest}")
+            os.replace(downloaded, cached)
+    except Exception as error:  # get_file raises a bare Exception where there is no network.
+        there = f"the {cached} that is there has not {digest}; " if cached.exists() else ""
+        raise WeightsNotAvailable(
+            f"{name} could not be downloaded ({there}{error}). Put {file.url} at {cached}, "
+            f"pass the path of such a file, or {without}"
+        ) from error
+    return cached
+
+
+def _has_digest(path: str | os.PathLike, file: File) -> bool:
+    with open(path, "rb") as opened:
+        found = hashlib.new(file.algorithm.replace("-", "").lower(), usedforsecurity=False)
+        while block := opened.read(1 << 20):
+            found.update(block)
+    return found.hexdigest().startswith(file.digest)

@@ -84,7 +84,7 @@ def _keras(spec, images, labels):
             model.load_weights(spec["weights"])
         model.compile()
         if spec.get("form"):
-            model = keras_psp.inference_form(model)
+            model = keras_psp.fuse(model)
     if spec["task"] == "inference":
         return lambda: model.predict_on_batch(images)
     return lambda: model.train_on_batch(images, labels)

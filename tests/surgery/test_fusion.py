@@ -35,7 +35,7 @@ def test_worked_out_by_hand():
     conv.set_weights([np.full((1, 1, 1, 1), 2.0), np.ones(1)])
     bn.set_weights([np.full(1, v) for v in (5.0, 7.0, 3.0, 3.0)])  # γ, β, μ, σ²
     # 5 · (2x + 1 − 3) / √(3 + 1) + 7 = 5x + 2
-    kernel, bias = keras_psp.inference_form(model).get_weights()
+    kernel, bias = keras_psp.fuse(model).get_weights()
     assert (kernel.item(), bias.item()) == (5.0, 2.0)
 
 
@@ -58,7 +58,7 @@ def test_blocks_pyramid_and_heads_give_the_same_without_normalization(
 ):
     inputs = keras.Input((*size, 4))
     model = set_random_weights(keras.Model(inputs, layer(inputs)))
-    form = keras_psp.inference_form(model)
+    form = keras_psp.fuse(model)
     x = np.random.default_rng(0).normal(size=(2, 9, 12, 4)).astype("float32")
     np.testing.assert_allclose(form.predict(x), model.predict(x), rtol=1e-4, atol=1e-4)
     assert not kinds(form) & {layers.BatchNormalization, type(layer), keras.layers.SpatialDropout2D}
@@ -67,7 +67,7 @@ def test_blocks_pyramid_and_heads_give_the_same_without_normalization(
 @pytest.mark.parametrize("variant, top", [("resnet20", True), ("resnet18_deep", False)])
 def test_classifiers_and_backbones(variant, top, set_random_weights):
     model = set_random_weights(keras_psp.ResNet(variant, weights=None, include_top=top))
-    form = keras_psp.inference_form(model)
+    form = keras_psp.fuse(model)
     x = image(2, 32, 32)
     expected = model.predict(x)
     assert np.ptp(expected) > 1e-2
@@ -77,7 +77,7 @@ def test_classifiers_and_backbones(variant, top, set_random_weights):
 
 def test_a_segmentation_model_any_size_and_one_size_and_as_a_file(set_random_weights, tmp_path):
     model = set_random_weights(keras_psp.PSPNet(small_backbone(), num_classes=5, output_stride=16))
-    form = keras_psp.inference_form(model)
+    form = keras_psp.fuse(model)
     assert not [v for v in form.variables if "auxiliary" in v.path or "moving" in v.path]
     for x in (image(1, 61, 83), image(2, 40, 33)):
         np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
@@ -85,7 +85,7 @@ def test_a_segmentation_model_any_size_and_one_size_and_as_a_file(set_random_wei
     form.set_weights([0 * w for w in form.get_weights()])
     np.testing.assert_array_equal(model.predict(x), before)
 
-    fixed = keras_psp.inference_form(model, image_size=(40, 33), batch_size=2)
+    fixed = keras_psp.fuse(model, image_size=(40, 33), batch_size=2)
     assert fixed.input.shape == (2, 40, 33, 3)
     fixed.save(tmp_path / "fixed.keras")
     again = keras.saving.load_model(tmp_path / "fixed.keras")
@@ -108,7 +108,7 @@ def test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_f
         bn(name="behind_relu"),
     )
     set_random_weights(model)
-    form = keras_psp.inference_form(model)
+    form = keras_psp.fuse(model)
     x = image(2, 9, 8) / 255
     np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
     left = [layer.name for layer in form.layers if isinstance(layer, bn)]
@@ -121,10 +121,10 @@ def test_what_else_needs_the_convolution_still_gets_it(set_random_weights):
     once, twice = (keras.layers.BatchNormalization()(conv) for _ in range(2))
     model = set_random_weights(keras.Model(inputs, keras.layers.Add()([once, conv])))
     x = image(1, 6, 6) / 255
-    form = keras_psp.inference_form(model)
+    form = keras_psp.fuse(model)
     np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
     model = set_random_weights(keras.Model(inputs, keras.layers.Add()([once, twice])))
-    form = keras_psp.inference_form(model)
+    form = keras_psp.fuse(model)
     np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
 
 
@@ -135,11 +135,11 @@ def test_half_precision_stays_or_goes(set_random_weights):
     finally:
         keras.config.set_dtype_policy("float32")
     set_random_weights(model)
-    full = keras_psp.inference_form(model, dtype="float32")
+    full = keras_psp.fuse(model, dtype="float32")
     x = image(1, 33, 48)
     assert {layer.compute_dtype for layer in full.layers} == {"float32"}
     assert np.abs(full.predict(x) - model.predict(x)).max() < 0.1
-    same = keras_psp.inference_form(model)
+    same = keras_psp.fuse(model)
     assert same.get_layer("head_conv1_bn1").compute_dtype == "bfloat16"
 
 
@@ -147,4 +147,4 @@ def test_wants_a_functional_model_with_one_input():
     images = [keras.Input((4, 4, 3)) for _ in range(2)]
     model = keras.Model(images, keras.layers.Add()(images), name="two")
     with pytest.raises(ValueError, match=r"with one input. Received: model=two, .* 2 inputs"):
-        keras_psp.inference_form(model)
+        keras_psp.fuse(model)
