@@ -5,7 +5,7 @@ says what is missing in public; `tests/test_keras_internals.py` says what change
 """
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -118,12 +118,13 @@ def drawing_from(generator: Any, layers: Iterable[keras.Layer]) -> Iterator[None
             del layer.__dict__["_get_seed_generator"]
 
 
-def input_datasets(dataset: Any) -> list[Any]:
+def input_datasets(data: Any) -> Sequence[Any]:
     """Returns the data sets that a `tf.data.Dataset` was made from, by `map`, `take`, `zip`, ….
 
-    Attributes that a data set was given stay behind there.
+    Attributes that a data set was given stay behind there. Other data have none.
     """
-    return dataset._inputs()
+    inputs = getattr(data, "_inputs", None)
+    return inputs() if callable(inputs) else ()
 
 
 def uses_onednn() -> bool | None:

@@ -91,6 +91,37 @@ def distinct_colors(count: int) -> list[Color]:
     return colors
 
 
+def numbered_classes(count: int) -> ClassList:
+    """Returns the classes "class 0", "class 1", … for data that nobody has named."""
+    return ClassList([f"class {number}" for number in range(count)])
+
+
+def check_same_classes(num_classes: int | ClassList, classes: ClassList) -> None:
+    """Refuses a model and data of different classes.
+
+    Args:
+        num_classes: The number of the model's classes; or the classes, where it knows them.
+        classes: The classes of the data.
+
+    Raises:
+        ValueError: If they differ.
+    """
+    if isinstance(num_classes, ClassList):
+        same = num_classes.names == classes.names
+        model = f"a model of {len(num_classes)} classes ({', '.join(num_classes.names)})"
+    else:
+        same = num_classes == len(classes)
+        model = f"num_classes={num_classes}"
+    if same:
+        return
+    raise ValueError(
+        f"The model must have the classes of the data. Received: {model}, data of {len(classes)} "
+        f"classes ({', '.join(classes.names)}). Build the model with num_classes={len(classes)} "
+        "and train it on these classes, or choose other data. Where a function of your own has "
+        "changed the labels, name the classes with keras_psp.data.attach."
+    )
+
+
 def median_frequency_weights(pixels: ArrayLike, present: ArrayLike) -> list[float]:
     """Returns class weights that balance rare and frequent classes.
 

@@ -1,5 +1,7 @@
 """Class tables against the public ones, worked-out translations, and the real label maps."""
 
+import re
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -116,9 +118,9 @@ def test_median_frequency_weights_leave_absent_classes_out():
 
 @pytest.mark.parametrize("wrong", [2, -1])
 def test_class_weights_want_classes(wrong):
-    labels = np.array([[[0, 1, 255, wrong]]])
+    batch = None, np.array([[[0, 1, 255, wrong]]])
     with pytest.raises(ValueError, match=rf"one of 0 … 1 or 255 .*Received: label {wrong}\. Set"):
-        labels.class_weights([(None, labels)], num_classes=2)
+        labels.class_weights([batch], num_classes=2)
 
 
 def test_distinct_colors_begin_as_in_pascal_voc():
@@ -139,3 +141,25 @@ def test_distinct_colors_begin_as_in_pascal_voc():
 def test_class_list_rejects_nonsense(names, colors, message):
     with pytest.raises(ValueError, match=message):
         ClassList(names, colors)
+
+
+def test_numbered_classes_are_numbered():
+    assert labels.numbered_classes(3).names == ("class 0", "class 1", "class 2")
+
+
+@pytest.mark.parametrize(
+    ("model", "received"),
+    [
+        (3, "num_classes=3, data of 2 classes (road, car). Build the model with num_classes=2"),
+        (ClassList(["road", "cow"]), "a model of 2 classes (road, cow), data of 2 classes (road, "),
+        (ClassList(["car", "road"]), "a model of 2 classes (car, road), data of 2 classes (road, "),
+    ],
+)
+def test_model_and_data_must_have_the_same_classes(model, received):
+    classes = ClassList(["road", "car"])
+    with pytest.raises(
+        ValueError, match="the classes of the data. Received: " + re.escape(received)
+    ):
+        labels.check_same_classes(model, classes)
+    labels.check_same_classes(2, classes)
+    labels.check_same_classes(ClassList(classes.names, [(1, 2, 3), (4, 5, 6)]), classes)

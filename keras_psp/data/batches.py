@@ -2,11 +2,13 @@
 
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import keras
+
+from keras_psp.data.info import DatasetInfo, attach
 
 Batch = tuple[Any, ...]
 
@@ -30,8 +32,7 @@ class Batches(keras.utils.PyDataset):
         make: Returns the batch of an epoch and of a number, both from 0 on; may be called by
             several threads.
         length: Batches in an epoch.
-        about: What else the data know about themselves, as attributes: `class_names`,
-            `class_colors`, `sample_names`, `shuffled`.
+        info: What the data are, if that is known.
 
     Example:
 
@@ -49,15 +50,15 @@ class Batches(keras.utils.PyDataset):
         self,
         make: Callable[[int, int], Batch],
         length: int,
-        about: Mapping[str, Any] | None = None,
+        info: DatasetInfo | None = None,
     ):
         super().__init__(workers=1)  # Keras' own threads would hand out batches twice.
         self.epoch = 0
         self.make = make
         self._length = length
-        self._about = dict(about or {})
-        for name, value in self._about.items():
-            setattr(self, name, value)
+        self.info = info
+        if info is not None:
+            attach(self, info)
         self._threads = min(os.cpu_count() or 1, 16)
         self._lock = threading.Lock()
         self._pool: ThreadPoolExecutor | None = None
@@ -94,12 +95,9 @@ class Batches(keras.utils.PyDataset):
         return (self[index] for index in range(self._length))
 
     def map(self, function: Callable[..., Batch]) -> "Batches":
-        """Returns data of the same length and attributes, whose batches are `function(*batch)`."""
-        return self._derived(lambda *key: function(*self.make(*key)), self._length)
+        """Returns data of the same length and info, whose batches are `function(*batch)`."""
+        return Batches(lambda *key: function(*self.make(*key)), self._length, self.info)
 
     def take(self, count: int) -> "Batches":
         """Returns the first `count` batches of every epoch."""
-        return self._derived(self.make, min(count, self._length))
-
-    def _derived(self, make: Callable[[int, int], Batch], length: int) -> "Batches":
-        return Batches(make, length, {name: getattr(self, name) for name in self._about})
+        return Batches(self.make, min(count, self._length), self.info)

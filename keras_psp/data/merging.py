@@ -1,5 +1,6 @@
 """Fewer classes out of many: the same frames, labeled more coarsely."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from keras_psp.choices import check_name
 from keras_psp.data.batches import Batches
-from keras_psp.data.tensors import keep_attributes
+from keras_psp.data.info import attach, info_of
 from keras_psp.labels import VOID, ClassList
 
 
@@ -23,8 +24,7 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
 
     Returns:
         Data of the same kind, with the same images and with labels of the new classes, or a list of
-        them. `class_names`, `class_colors` (each the color of the first old class) and
-        `sample_names` are attributes.
+        them. Its info has the new classes, each with the color of the first old one.
 
     Raises:
         ValueError: If the dataset does not know its classes, or if an old class is none of them or
@@ -42,12 +42,14 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
     """
     if isinstance(data, list | tuple):
         return [merge_classes(split, classes, rest) for split in data]
-    old = getattr(data, "class_names", None)
-    if old is None:
+    info = info_of(data)
+    if info is None:
         raise ValueError(
-            "Only a dataset that knows its classes can have them merged. Received: data without "
-            "class_names. Pass what load_camvid or load_folder returns, before you change it."
+            "Only a dataset that knows its classes can have them merged. Received: data that "
+            "nobody has named the classes of. Pass what load_camvid or load_folder returns, or "
+            "name the classes with keras_psp.data.attach."
         )
+    old = info.classes.names
     merged = {name: [check_name("class", n, old) for n in taken] for name, taken in classes.items()}
     used = [name for taken in merged.values() for name in taken]
     if double := sorted({name for name in used if used.count(name) > 1}):
@@ -67,8 +69,8 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
             f"A new class must take in an old one. Received: {', '.join(map(repr, empty))} of "
             f"nothing, of the classes {', '.join(map(repr, old))}. Leave it out."
         )
-    first = [data.class_colors[old.index(taken[0])] for taken in merged.values()]
-    new = ClassList(list(merged), first)
+    colors = [info.classes.colors[old.index(taken[0])] for taken in merged.values()]
+    info = dataclasses.replace(info, classes=ClassList(list(merged), colors))
     table = np.full(VOID + 1, VOID, np.int32)
     for label, taken in enumerate(merged.values()):
         table[[old.index(name) for name in taken]] = label
@@ -79,7 +81,4 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
         import tensorflow as tf
 
         dataset = data.map(lambda images, labels: (images, tf.gather(table, labels)))
-        keep_attributes(dataset, data)
-    dataset.class_names = list(new.names)
-    dataset.class_colors = list(new.colors)
-    return dataset
+    return attach(dataset, info)

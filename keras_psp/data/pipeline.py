@@ -21,6 +21,7 @@ import numpy as np
 from keras_psp.data import augmentation as augmentations
 from keras_psp.data import tensors
 from keras_psp.data.batches import Batches
+from keras_psp.data.info import DatasetInfo, attach
 from keras_psp.data.reading import LabelCoding, Sample
 from keras_psp.labels import ClassList
 
@@ -48,6 +49,8 @@ def make_dataset(
     cache: bool | str = "auto",
     drop_remainder: bool = False,
     antialias: bool | str = "auto",
+    name: str | None = None,
+    merging: str | None = None,
 ):
     """Returns batches of (image, label) from samples.
 
@@ -68,16 +71,17 @@ def make_dataset(
             they are read); `"auto"`: if a quarter of it holds them.
         drop_remainder: Whether a last batch with fewer frames is left out.
         antialias: Whether shrinking smooths; `"auto"`: where it is by more than a factor of two.
+        name: The split's, for the info.
+        merging: How the classes were merged, likewise.
 
     Returns:
         On the TensorFlow backend a `tf.data.Dataset` of known cardinality, elsewhere
         `keras_psp.data.Batches`, a `keras.utils.PyDataset`: with the same order, the same numbers
-        behind every `RandomView`, and the same attributes. Images are float32
+        behind every `RandomView`, and the same info. Images are float32
         `(batch, height, width, 3)`, RGB 0–255; labels int32 `(batch, height, width)`, 255 void.
-        `class_names`, `class_colors` and `sample_names` say what is in it, `shuffled` whether the
-        frames come in another order than their names, and `set_epoch(number)` which epoch the next
-        pass is; by itself a `tf.data.Dataset` counts its passes, and `Batches` stay in epoch 0.
-        `label_maps()` gives the label map of every frame, uint8, without augmentation.
+        `set_epoch(number)` says which epoch comes next; by itself a `tf.data.Dataset` counts its
+        epochs, and `Batches` stay in epoch 0. `label_maps()` gives the label map of every frame,
+        uint8, without augmentation.
 
     Raises:
         ValueError: If a file cannot be used. Without cache it is read later, on TensorFlow by
@@ -125,22 +129,15 @@ def make_dataset(
         resized=image_size is not None,
         antialias=antialias,
     )
-    # As keras.utils.image_dataset_from_directory has it; a tf.data.Dataset made from this one
-    # lacks them.
-    about = {
-        "class_names": list(classes.names),
-        "class_colors": list(classes.colors),
-        "sample_names": [sample.name for sample in samples],
-        "shuffled": split.shuffle,
-    }
+    names = tuple(sample.name for sample in samples)
+    info = DatasetInfo(classes, names, name, split.shuffle, merging)
     frames = split.read_all() if cache else None
     if keras.backend.backend() == "tensorflow":
         epochs = tensors.Epochs()
-        dataset = tensors.make_dataset(split, frames, epochs)
-        for name, value in {**about, "set_epoch": epochs.set}.items():
-            setattr(dataset, name, value)
+        dataset = attach(tensors.make_dataset(split, frames, epochs), info)
+        dataset.set_epoch = epochs.set
     else:
-        dataset = Batches(split.batches(frames), len(split), about)
+        dataset = Batches(split.batches(frames), len(split), info)
     # Not of data made from these, whose labels may be others.
     label_maps = frames and frames[1]
     dataset.label_maps = lambda: split.label_maps() if label_maps is None else label_maps
@@ -297,7 +294,7 @@ def load_splits(
         chosen = {key: value for key, value in suits.items() if _is_auto(options[key])}
         if not train and not isinstance(split, str):
             chosen["augment"] = None
-        datasets.append(make_dataset(*find(name), classes, **{**options, **chosen}))
+        datasets.append(make_dataset(*find(name), classes, **options | chosen, name=name))
     return datasets[0] if isinstance(split, str) else datasets
 
 

@@ -1,12 +1,14 @@
 """Several processes train together: which part of every batch is whose."""
 
+import dataclasses
+import itertools
 from typing import Any
 
 import keras
 import numpy as np
 
 from keras_psp.data.batches import Batches
-from keras_psp.data.tensors import keep_attributes
+from keras_psp.data.info import attach, info_of
 from keras_psp.labels import VOID
 
 
@@ -41,7 +43,7 @@ def shard_batches(
 
     Returns:
         Data of the same kind and length, whose batches have `batch_size / num_shards` frames each,
-        or a list of them. It keeps the attributes of those of `load_camvid`.
+        or a list of them. Its info names the images of this process.
 
     Raises:
         ValueError: If the processes cannot share a batch equally, if there is no process of that
@@ -65,6 +67,7 @@ def shard_batches(
         num_shards, index = _processes()
     _check(data, batch_size, num_shards, index)
     share = batch_size // num_shards
+    mine = slice(index * share, (index + 1) * share)
 
     if isinstance(data, Batches):
 
@@ -72,20 +75,23 @@ def shard_batches(
             rest = [(0, 0)] * (part.ndim - 1)
             return np.pad(part, [(0, batch_size - len(part)), *rest], constant_values=fill)
 
-        mine = slice(index * share, (index + 1) * share)
-        return data.map(lambda x, y: (filled(x, 0)[mine], filled(y, VOID)[mine]))
+        sharded = data.map(lambda x, y: (filled(x, 0)[mine], filled(y, VOID)[mine]))
+    else:
+        import tensorflow as tf
 
-    import tensorflow as tf
+        def own(part, fill):
+            missing = [0, batch_size - tf.shape(part)[0]]
+            rest = [[0, 0]] * (part.shape.rank - 1)
+            part = tf.pad(part, [missing, *rest], constant_values=fill)
+            return tf.ensure_shape(part[mine], (share, *part.shape[1:]))
 
-    def own(part, fill):
-        missing = batch_size - tf.shape(part)[0]
-        part = tf.pad(part, [[0, missing], *[[0, 0]] * (part.shape.rank - 1)], constant_values=fill)
-        return tf.ensure_shape(part[index * share :][:share], (share, *part.shape[1:]))
-
-    sharded = data.map(lambda images, labels: (own(images, 0), own(labels, VOID)))
-    sharded = sharded.prefetch(tf.data.AUTOTUNE)
-    keep_attributes(sharded, data)
-    return sharded
+        sharded = data.map(lambda images, labels: (own(images, 0), own(labels, VOID)))
+        sharded = sharded.prefetch(tf.data.AUTOTUNE)
+    if (info := info_of(data)) is None:
+        return sharded
+    starts = range(index * share, len(info.sample_names), batch_size)
+    own_names = itertools.chain(*(info.sample_names[start:][:share] for start in starts))
+    return attach(sharded, dataclasses.replace(info, sample_names=tuple(own_names)))
 
 
 def _processes() -> tuple[int, int]:

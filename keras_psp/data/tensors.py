@@ -12,16 +12,6 @@ AUTOTUNE = -1
 """`tf.data.AUTOTUNE`, without importing TensorFlow."""
 
 
-_ATTRIBUTES = ("class_names", "class_colors", "sample_names", "shuffled", "set_epoch")
-
-
-def keep_attributes(dataset: Any, source: Any) -> None:
-    """Gives a dataset what the one that it was made from knows about itself."""
-    for name in _ATTRIBUTES:
-        if hasattr(source, name):
-            setattr(dataset, name, getattr(source, name))
-
-
 def untuned(dataset: Any) -> Any:
     """Returns a `tf.data.Dataset` that TensorFlow does not tune while it is read.
 

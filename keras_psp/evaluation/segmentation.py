@@ -17,6 +17,7 @@ from keras import ops
 from keras_psp import metrics
 from keras_psp.atomic import write_table, write_whole
 from keras_psp.data.camvid.classes import CAMVID
+from keras_psp.data.info import info_of
 from keras_psp.inference.segmenting import Policy, Segmenter, best_class
 from keras_psp.labels import ClassList
 
@@ -309,7 +310,8 @@ def _images(data: Any, every: int) -> Iterator[tuple[np.ndarray, tuple[np.ndarra
 
 def _names(data: Any) -> Iterator[str]:
     """The images' names where they are known, and numbers."""
-    known = [] if getattr(data, "shuffled", False) else list(getattr(data, "sample_names", []))
+    info = info_of(data)
+    known = () if info is None or info.shuffled else info.sample_names
     return itertools.chain(known, (f"image {number}" for number in itertools.count(len(known))))
 
 

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import keras_psp
-from keras_psp.data import Batches
+from keras_psp.data import Batches, DatasetInfo
 from keras_psp.data.pipeline import make_dataset
 from keras_psp.data.reading import DataError, Sample
 from keras_psp.labels import ClassList, LabelValues
@@ -23,8 +23,8 @@ def on_jax(monkeypatch):
     monkeypatch.setattr("keras_psp.data.pipeline.keras.backend.backend", lambda: "jax")
 
 
-def numbered(length=5, **about):
-    return Batches(lambda epoch, index: (np.array([epoch]), np.array([index])), length, about)
+def numbered(length=5, info=None):
+    return Batches(lambda epoch, index: (np.array([epoch]), np.array([index])), length, info)
 
 
 def keys(data):
@@ -92,12 +92,12 @@ def test_keras_brings_no_threads_of_its_own():
 
 
 def test_maps_and_parts_keep_what_is_known():
-    data = numbered(class_names=["a"], shuffled=True)
+    data = numbered(info=DatasetInfo(ClassList(["a"]), shuffled=True))
     part = data.map(lambda epoch, index: (epoch, 10 * index)).take(2)
     part.set_epoch(4)
     assert keys(part) == [(4, 0), (4, 10)]
     assert len(part) == 2
-    assert (part.class_names, part.shuffled) == (["a"], True)
+    assert (part.class_names, part.info.shuffled) == (["a"], True)
     assert len(data.take(9)) == 5
 
 
@@ -128,7 +128,8 @@ def test_both_ends_have_the_same_order_and_views(name, split, monkeypatch):
     monkeypatch.setattr("keras_psp.data.pipeline.keras.backend.backend", lambda: "jax")
     batches = load()
     assert len(batches) == len(tensors) == (2 if split == "train" else 3)
-    for attribute in ("class_names", "class_colors", "sample_names", "shuffled"):
+    assert batches.info == tensors.info
+    for attribute in ("class_names", "class_colors", "sample_names"):
         assert getattr(batches, attribute) == getattr(tensors, attribute)
     for epoch in (0, 3):
         for data in (tensors, batches):

@@ -1,10 +1,13 @@
 """Classes merged into fewer: labels, names, colors, and what is refused."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import keras_psp
+from keras_psp.data import DatasetInfo, attach
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_CLASSES
 
 
@@ -14,9 +17,8 @@ def every_label():
     labels = np.array([[[*range(11), 255]]], "int32")
     images = np.zeros((1, 1, 12, 3), "float32")
     data = tf.data.Dataset.from_tensors((images, labels))
-    data.class_names, data.class_colors = list(CAMVID.names), list(CAMVID.colors)
-    data.sample_names, data.shuffled, data.set_epoch = ["one"], False, print
-    return data
+    data.set_epoch = print
+    return attach(data, DatasetInfo(CAMVID, ("one",), "val", shuffled=True, merging="segnet"))
 
 
 def labels(data):
@@ -28,8 +30,8 @@ def test_road_or_not(every_label):
     assert labels(road) == [[1, 1, 1, 1, 1, 0, 1, 1, 1, 1, 1, 255]]  # Road is the sixth
     assert road.class_names == ["road", "other"]
     assert road.class_colors == [(128, 64, 128), CAMVID.colors[0]]
-    for attribute in ("sample_names", "shuffled", "set_epoch"):
-        assert getattr(road, attribute) is getattr(every_label, attribute)
+    assert dataclasses.replace(road.info, classes=CAMVID) == every_label.info
+    assert (road.sample_names, road.set_epoch) == (["one"], print)
     assert len(road) == 1
     assert road.element_spec[1].dtype == tf.int32
 
@@ -66,4 +68,6 @@ def test_bad_merges(classes, rest, message, every_label):
 
 def test_the_classes_must_be_known(every_label):
     with pytest.raises(ValueError, match="Only a dataset that knows its classes"):
-        keras_psp.merge_classes(every_label.take(1), {"road": ["Road"]})
+        keras_psp.merge_classes(tf.data.Dataset.from_tensors(([0], [0])), {"road": ["Road"]})
+    taken = keras_psp.merge_classes(every_label.take(1), {"road": ["Road"]})
+    assert taken.class_names == ["road"]

@@ -68,8 +68,8 @@ def test_batches_are_float_images_and_integer_labels(frames, cache):
     np.testing.assert_array_equal(labels[3, 1:], np.full((11, 16), 3))
     assert dataset.class_names == list(NAMES.names)
     assert dataset.sample_names[19] == "19"
-    assert not dataset.shuffled
-    assert build(frames, batch_size=8, shuffle=True).shuffled
+    assert not dataset.info.shuffled
+    assert build(frames, batch_size=8, shuffle=True).info.shuffled
     assert order(dataset) == list(range(20))
 
 

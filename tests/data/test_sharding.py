@@ -33,11 +33,15 @@ def test_shards_make_up_the_batches(num_shards):
                     assert np.all(together[len(whole) :] == (0 if whole.ndim == 4 else 255))
 
 
-def test_attributes_stay():
-    train = load()[0]
+def test_a_share_says_what_it_is():
+    train, val = load()
     sharded = shard_batches(train, 4, num_shards=2, index=0)
-    for attribute in ("class_names", "class_colors", "sample_names", "shuffled", "set_epoch"):
+    assert shard_batches(train, 4, num_shards=1, index=0).info == train.info
+    for attribute in ("class_names", "class_colors", "set_epoch"):
         assert getattr(sharded, attribute) == getattr(train, attribute)
+    assert (sharded.info.split, sharded.info.shuffled) == ("train", True)
+    second = shard_batches(val, 4, num_shards=2, index=1)
+    assert second.sample_names == ["val/2", "val/3", "val/6", "val/7"]
     assert sharded.element_spec[0] == tf.TensorSpec((2, 24, 32, 3), tf.float32)
     plain = tf.data.Dataset.from_tensors((np.zeros((4, 2, 2, 3)), np.zeros((4, 2, 2))))
     assert len(shard_batches(plain, 4)) == 1  # one process here

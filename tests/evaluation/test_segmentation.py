@@ -1,6 +1,7 @@
 """Scores of a split, with a model that always answers the same, and of two models side by side."""
 
 import csv
+import dataclasses
 import html.parser
 import itertools
 import json
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_psp.data import DatasetInfo, attach
 from keras_psp.evaluation.segmentation import Evaluation, compare, evaluate
 from keras_psp.inference.segmenting import Policy, segment
 from keras_psp.labels import ClassList
@@ -83,13 +85,13 @@ def test_an_image_that_is_all_void_has_no_score(always_road):
 
 
 def test_images_are_called_as_their_files_where_the_order_is_theirs(always_road):
-    class Named(list):
-        sample_names = "a", "b", "c"
-        shuffled = False
+    class Batches(list):
+        """A list that can have attributes."""
 
-    data = Named([noise(2), noise(1)])
+    info = DatasetInfo(CLASSES, ("a", "b", "c"))
+    data = attach(Batches([noise(2), noise(1)]), info)
     assert evaluate(always_road, data, CLASSES).names == ("a", "b", "c")
-    data.shuffled = True
+    attach(data, dataclasses.replace(info, shuffled=True))
     assert evaluate(always_road, data, CLASSES).names == ("image 0", "image 1", "image 2")
 
 

@@ -119,6 +119,7 @@ def load_camvid(
         cache=cache,
         drop_remainder=drop_remainder,
         antialias=antialias,
+        merging=merging,
     )
 
 

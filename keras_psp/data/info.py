@@ -1,0 +1,123 @@
+"""What a data set says about itself: one description that travels with the data."""
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from keras_psp.keras_internals import input_datasets
+from keras_psp.labels import ClassList
+
+
+@dataclasses.dataclass(frozen=True)
+class DatasetInfo:
+    """What is known about a data set. `info_of` returns it, `attach` sets it.
+
+    Args:
+        classes: Names and colors of its classes.
+        sample_names: The names of its images; in the order of the images unless `shuffled`.
+        split: The split that it is, such as `"train"`.
+        shuffled: Whether every epoch has an order of its own.
+        merging: How the classes were merged from finer ones, where there are several ways:
+            CamVid's `"segnet"` or `"mseg"`.
+    """
+
+    classes: ClassList
+    sample_names: tuple[str, ...] = ()
+    split: str | None = None
+    shuffled: bool = False
+    merging: str | None = None
+
+
+# The operations of tf.data that leave every image where it was. Behind the others the names of the
+# images are forgotten.
+_IN_ORDER = re.compile(
+    "_?(Take|Map|ParallelMap|Prefetch|Cache|Batch|ParallelBatch|PaddedBatch|Rebatch|Restructured"
+    "|Unbatch|Options|AssertCardinality)Dataset"
+)
+
+
+def info_of(data: Any) -> DatasetInfo | None:
+    """Returns what a data set says about itself.
+
+    The data sets of this package say it, and so does what `tf.data` makes of them: the info is
+    found behind `take`, `map`, `batch`, `prefetch` and the like. Where the images come in another
+    order, as behind `shuffle` or `skip`, it has no `sample_names`. Of a data set that follows
+    Keras' convention, as those of `keras.utils.image_dataset_from_directory` do, `class_names` is
+    read.
+
+    Args:
+        data: A data set, or anything else that `fit` takes.
+
+    Returns:
+        The info, or `None` where nobody names the classes: of arrays, for example, and of data
+        sets that several others with different classes were joined to.
+
+    Example:
+
+    ```python
+    import keras_psp
+    from keras_psp.data import info_of
+
+    val = keras_psp.load_street_scenes("val", image_size=(60, 80), num_images=4)
+    info = info_of(val)
+    assert info.classes.names[5] == "Road" and info.split == "val"
+    ```
+    """
+    info = getattr(data, "info", None)
+    if isinstance(info, DatasetInfo):
+        return info
+    names = getattr(data, "class_names", None)
+    if names is not None:
+        return DatasetInfo(ClassList(names))
+    first, *others = [info_of(source) for source in input_datasets(data)] or [None]
+    if first is None:
+        return None
+    if others:
+        same = all(other is not None and other.classes == first.classes for other in others)
+        return DatasetInfo(first.classes) if same else None
+    if not _IN_ORDER.fullmatch(type(data).__name__):
+        return dataclasses.replace(first, sample_names=())
+    return first
+
+
+def attach(data: Any, info: DatasetInfo) -> Any:
+    """Lets a data set say what it is.
+
+    `class_names` is Keras' own convention; `class_colors` and `sample_names` follow it.
+
+    Args:
+        data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, or another object with attributes.
+        info: What it shall say.
+
+    Returns:
+        `data`, with the attributes `info`, `class_names`, `class_colors` and `sample_names`; and
+        with `set_epoch`, where a data set has it that this one was made from.
+
+    Example: (a function of your own changes the classes)
+
+    ```python
+    import keras_psp
+    from keras_psp.data import DatasetInfo, attach
+    from keras_psp.labels import ClassList
+
+    scenes = keras_psp.load_street_scenes("val", image_size=(60, 80), num_images=4)
+    blind = attach(scenes.map(lambda x, y: (x, 0 * y)), DatasetInfo(ClassList(["something"])))
+    assert blind.class_names == ["something"]
+    ```
+    """
+    data.info = info
+    data.class_names = list(info.classes.names)
+    data.class_colors = list(info.classes.colors)
+    data.sample_names = list(info.sample_names)
+    for source in _behind(data):
+        if not hasattr(data, "set_epoch") and hasattr(source, "set_epoch"):
+            data.set_epoch = source.set_epoch
+    return data
+
+
+def _behind(data: Any) -> Iterator[Any]:
+    """Yields the data sets that one was made from, the nearest first."""
+    for source in input_datasets(data):
+        yield source
+        yield from _behind(source)
