@@ -12,7 +12,7 @@ from keras_psp.models.inception import INCEPTIONS, Inception
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.vgg import VGG, VGGS
-from keras_psp.surgery.graph import copy_operation, walk
+from keras_psp.surgery.graph import copy_operation, operations_of, walk
 from keras_psp.weights.reading import read_tensors
 from keras_psp.weights.sources import identify
 
@@ -237,8 +237,7 @@ def to_fully_convolutional(
 def _end(model: keras.Model) -> list[Any]:
     """The layers of a classifier from the flattening or pooling on, one behind the other."""
     end: list[Any] = []
-    # Not `model.layers`, where operations such as `x / 2` are missing.
-    for layer in reversed(keras.Model(model.inputs, model.outputs).operations):
+    for layer in reversed(operations_of(model)):
         end.insert(0, layer)
         if isinstance(layer, _POOLINGS):
             break

@@ -8,15 +8,11 @@ import keras
 import numpy as np
 
 from keras_psp.layers import BasicBlock, DilatedBottleneck, PyramidPooling, SegmentationHead
+from keras_psp.surgery.dilation import CONVOLUTIONS
 from keras_psp.surgery.graph import copy_operation, has_graph, only_input, walk
 
 # Layers that are chains of others, which may therefore stand in their place.
 _CHAINS = (BasicBlock, DilatedBottleneck, PyramidPooling, SegmentationHead)
-_CONVOLUTIONS = (
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
-)
 
 
 def fuse(
@@ -96,10 +92,7 @@ class _Fusion:
                 name = f"{conv_name}_{operation.name}"
                 return self._call_copy((conv, operation), name, [x], {}, use_bias=True)
         output = self._call_copy((operation,), name, args, kwargs)
-        if (
-            isinstance(operation, _CONVOLUTIONS)
-            and operation.activation is keras.activations.linear
-        ):
+        if isinstance(operation, CONVOLUTIONS) and operation.activation is keras.activations.linear:
             self.origins[id(output)] = (operation, name, args[0], output)
         return output
 

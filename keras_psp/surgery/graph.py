@@ -38,6 +38,15 @@ def walk(model: Any, visit: Callable[..., Any], *args: Any, **kwargs: Any) -> An
     return run_graph(inner, [*tensors.values()], visit)
 
 
+def operations_of(model: keras.Model) -> list[Any]:
+    """Returns the operations of a functional or sequential model, in the order in which they run.
+
+    Args:
+        model: The model. Not all of them are `layers`: `x / 2` makes an operation, too.
+    """
+    return keras.Model(model.inputs, model.outputs).operations
+
+
 def has_graph(operation: Any) -> bool:
     """Whether an operation is a model with a graph of its own, functional or sequential."""
     return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))

@@ -61,7 +61,11 @@ def test_blocks_pyramid_and_heads_give_the_same_without_normalization(
     fused = keras_psp.fuse(model)
     x = np.random.default_rng(0).normal(size=(2, 9, 12, 4)).astype("float32")
     np.testing.assert_allclose(fused.predict(x), model.predict(x), rtol=1e-4, atol=1e-4)
-    assert not kinds(fused) & {layers.BatchNormalization, type(layer), keras.layers.SpatialDropout2D}
+    assert not kinds(fused) & {
+        layers.BatchNormalization,
+        type(layer),
+        keras.layers.SpatialDropout2D,
+    }
 
 
 @pytest.mark.parametrize("variant, top", [("resnet20", True), ("resnet18_deep", False)])
