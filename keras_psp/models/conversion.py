@@ -85,10 +85,10 @@ def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> keras.Mode
 
 
 class _Description(NamedTuple):
-    """What a checkpoint is of, as far as its tensors tell.
+    """The network of a checkpoint, as far as its tensors tell.
 
     Attributes:
-        variant: Our network that it fits, in the tables of classifiers and backbones.
+        variant: The name of our network that it fits, in the tables of classifiers and backbones.
         num_classes: Channels of its last layer; 0 if it has none.
         levels: Number of levels of a PSPNet's pyramid; `None` if it is a classifier.
         auxiliary: Whether it has an auxiliary head.

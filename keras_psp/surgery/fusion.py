@@ -11,7 +11,7 @@ from keras_psp.layers import BasicBlock, DilatedBottleneck, PyramidPooling, Segm
 from keras_psp.surgery.dilation import CONVOLUTIONS
 from keras_psp.surgery.graph import copy_operation, has_graph, only_input, walk
 
-# Layers that are chains of others, which may therefore stand in their place.
+# Layers that are chains of other layers: the copy holds these instead.
 _CHAINS = (BasicBlock, DilatedBottleneck, PyramidPooling, SegmentationHead)
 
 
@@ -21,7 +21,7 @@ def fuse(
     batch_size: int | None = None,
     dtype: str | None = None,
 ) -> keras.Model:
-    """Copies a trained model into one that does the same with less work.
+    """Copies a trained model into one that has the same outputs with less work.
 
     Batch normalization is fused into the convolution before it, whose kernel and bias become
     γ/√(σ²+ε) times the kernel and β + (bias − μ)·γ/√(σ²+ε). A normalization that follows no
@@ -37,8 +37,8 @@ def fuse(
         dtype: Policy of the layers of the copy, such as `"float32"`; by default their own.
 
     Returns:
-        A functional model of ordinary layers, with weights of its own. It takes and gives what
-        `model` does, and can be saved and loaded.
+        A functional model of ordinary layers, with weights of its own. It has the inputs and outputs
+        of `model`, and can be saved and loaded.
 
     Raises:
         ValueError: If the model is not functional or has several inputs.

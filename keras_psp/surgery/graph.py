@@ -1,4 +1,4 @@
-"""Walks through the graph of a network, which is how networks are rewritten and counted here."""
+"""The graph walker: how this package rewrites networks, and counts their costs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,23 +11,22 @@ from keras_psp.keras_internals import run_graph
 def walk(model: Any, visit: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Runs a model or layer operation by operation, with `visit` in the place of each call.
 
-    A visit may call the operation, call another one instead (that is how a network is rewritten),
-    walk into it, or only take notes. None of the model's own calls happens.
+    The visit may call the operation, call another one instead (which rewrites the network), walk
+    into the operation, or take notes. The walker itself calls none of them.
 
     Args:
         model: A functional or sequential model, or a layer that is made of layers.
-        visit: Function `(operation, *args, **kwargs)` that returns what stands for the operation's
-            outputs: of a layer, or of an operation of `keras.ops`.
-        *args: What the model is called with. The tensors may be symbolic, also those of a graph
-            that already begins before them.
+        visit: Function `(operation, *args, **kwargs)` that returns the outputs. The operation is a
+            layer, or an operation of `keras.ops`.
+        *args: The inputs: tensors with values, symbolic ones, or those within another graph.
         **kwargs: Further arguments of a layer.
 
     Returns:
-        What stands for the model's outputs.
+        The outputs, made of what the visits returned.
     """
     if has_graph(model):
         return run_graph(model, args[0], visit)
-    # Called on symbols alone, a layer tells what it does.
+    # A layer has no graph: calling it on symbols makes one.
     tensors = {id(x): x for x in keras.tree.flatten((args, kwargs)) if hasattr(x, "shape")}
     symbols = {
         key: keras.KerasTensor(tuple(x.shape), keras.backend.standardize_dtype(x.dtype))

@@ -1,4 +1,4 @@
-"""Loads weights into a model: from a file, ours or another's, or by the name of published ones."""
+"""Loads weights into a model: from a file, ours or somebody else's, or by a published name."""
 
 import os
 import warnings
@@ -21,17 +21,17 @@ def load_first_weights(
     """Gives a classifier or backbone its first weights.
 
     Args:
-        model: The network, built; its attribute `variant` is its name in the tables.
+        model: The network, built. Its attribute `variant` is its name in the tables.
         weights: `"imagenet"`, `None`, `"auto"` or what `load_weights` takes.
         fresh_head: As in `load_weights`.
-        usual_shortcuts: Whether its shortcuts are the variant's; there are no ImageNet weights for
-            others or none.
+        usual_shortcuts: Whether its shortcuts are the variant's own. For a network with others, or
+            without any, there are no ImageNet weights.
 
     Returns:
         What the network starts from, in words.
 
     Raises:
-        WeightsNotAvailable: If `"imagenet"` was insisted on and cannot be had.
+        WeightsNotAvailable: If `weights="imagenet"`, and they cannot be found or downloaded.
         ValueError: If a file does not fit the network.
     """
     if weights is None:
@@ -97,7 +97,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
         ValueError: If the file's tensors are not exactly the model's; the message names them.
         FileNotFoundError: If there is no such file.
         ImportError: If a package that reads such files is not installed.
-        WeightsNotAvailable: If published weights cannot be had.
+        WeightsNotAvailable: If published weights cannot be found or downloaded.
 
     Example:
 

@@ -1,4 +1,4 @@
-"""Weights that somebody publishes, under names of ours: a table, and how its files are had."""
+"""Published weights, under names of ours: a table, and the download of its files."""
 
 import hashlib
 import importlib.util
@@ -13,16 +13,16 @@ import keras
 
 
 class WeightsNotAvailable(OSError):
-    """The weights cannot be had; the message says which file to put where."""
+    """The weights could not be found or downloaded; the message says which file to put where."""
 
 
 class File(NamedTuple):
     """A published file.
 
     Attributes:
-        url: Where it is.
+        url: Its address.
         algorithm: `"MD5"` or `"SHA-256"`.
-        digest: Its digest by that algorithm, or the beginning, where the publisher tells no more.
+        digest: Its digest by that algorithm, or the beginning if that is all the publisher tells.
     """
 
     url: str
@@ -36,9 +36,9 @@ class Published:
 
     Attributes:
         file: The file of the whole network.
-        num_classes: Number of classes that it knows.
-        data: What it was trained on, and whose order the classes are in.
-        score: What its publisher measured.
+        num_classes: Number of classes.
+        data: The training data, and the order of the classes.
+        score: The publisher's result.
         license: Of the publisher's code and weights; the data have their own.
         options: Arguments that the model must have.
         features: The file of the same network without its classifier, where there is one.

@@ -384,7 +384,7 @@ def identify(path: str | os.PathLike, names: Iterable[str]) -> Source:
         found = " or ".join(source.title for source in known) or "nobody known"
         sources = ", ".join(source.title for source in SOURCES if not source.refused)
         raise ValueError(
-            f"A checkpoint is told by the names of its tensors; those of {sources} are known. "
+            f"The names of its tensors identify a checkpoint; those of {sources} are known. "
             f"Received: weights='{path}', of {found}, with {', '.join(names[:5]) or 'none'}, …. "
             "Save the tensors under the names of one of these."
         )

@@ -74,7 +74,7 @@ def test_branches_that_meet():
     assert costs.multiply_adds == (4 * 5 + 9 * 4 * 5 + 9 * 2) * 80
 
 
-def test_a_layer_used_twice_works_twice_but_has_its_parameters_once():
+def test_a_layer_used_twice_has_its_parameters_once():
     image = keras.Input((8, 10, 4))
     layer = layers.Conv2D(4, 3, padding="same")
     costs = count(keras.Model(image, layer(layer(image))))
@@ -107,7 +107,7 @@ class Scaled(layers.Layer):
         return self.conv(inputs) * self.scale
 
 
-def test_a_layer_of_layers_with_a_weight_of_its_own():
+def test_a_layer_of_layers_with_its_own_weight():
     costs = count(chain((8, 10, 4), Scaled(name="scaled")))
     assert [(row.name, row.parameters) for row in costs.layers] == [
         ("scaled/conv", 222),
@@ -129,7 +129,7 @@ def test_blocks_of_a_resnet_add_up():
     assert costs.by_block(lambda name: "all")["all"].parameters == costs.parameters == 11_689_512
 
 
-def test_a_block_puts_out_what_its_branches_make_together():
+def test_a_block_has_the_output_of_all_branches():
     module = keras_psp.layers.InceptionModule(3, 2, 4, 2, 5, 6, name="module")
     costs = count(chain((8, 10, 4), module))
     assert costs.by_block()["module"].output_shape == (8, 10, 3 + 4 + 5 + 6)
@@ -160,7 +160,7 @@ def test_the_work_grows_with_the_image():
         count(model)
 
 
-def test_a_network_built_for_one_size_is_counted_for_others():
+def test_a_fixed_size_network_is_counted_for_others():
     costs = counted(keras_psp.ResNet, "resnet18", image_size=(97, 130))
     fixed = {"input_shape": (224, 224, 3)}
     assert counted(keras_psp.ResNet, "resnet18", image_size=(97, 130), **fixed) == costs

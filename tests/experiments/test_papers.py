@@ -7,7 +7,7 @@ import pytest
 from keras_psp.experiments import papers
 
 
-def test_googlenets_table_says_which_rows_of_the_paper_are_wrong():
+def test_googlenets_table_marks_wrong_rows_of_the_paper():
     table = papers.googlenet_table()
     wrong = dict(re.findall(r"^(.+?)  .*the paper's (.+) are wrong$", table, re.MULTILINE))
     assert wrong == {

@@ -48,7 +48,7 @@ NETWORKS = [
     NETWORKS,
     ids=["alexnet", "vgg", "googlenet", "resnet"],
 )
-def test_the_same_answer_at_the_training_size_and_the_windows_answers_beyond(
+def test_the_classifiers_answer_at_every_window(
     builder, options, trained, larger, window, places, set_random_weights
 ):
     options = {"weights": None, "classifier_activation": None, **options}
@@ -79,9 +79,7 @@ def last_map(model):
 
 
 @pytest.mark.parametrize("pooled", [False, True])
-def test_without_padding_every_place_is_the_classifiers_answer_to_its_window(
-    pooled, set_random_weights
-):
+def test_without_padding_a_place_answers_for_its_window(pooled, set_random_weights):
     image = x = keras.Input((9, 13, 3))
     x = layers.Rescaling(1 / 255)(x)
     x = layers.Conv2D(5, 3, 2, activation="relu")(x)
@@ -115,7 +113,7 @@ def test_vggs_map_has_the_papers_size():
         assert shape == (1, places, places + 1, 1000)
 
 
-def test_by_default_the_training_size_is_the_models_or_its_variants(tmp_path):
+def test_the_default_size_is_the_models_or_variants(tmp_path):
     model = keras_psp.ResNet("resnet18", weights=None, num_classes=3)
     assert to_fully_convolutional(model).get_layer("average_pool").pool_size == (7, 7)
     keras_psp.ResNet("plain20", weights=None).save(tmp_path / "plain.keras")
@@ -129,7 +127,7 @@ def test_by_default_the_training_size_is_the_models_or_its_variants(tmp_path):
         to_fully_convolutional(model, (224, 224))
 
 
-def test_it_is_a_model_of_its_own_and_comes_back_from_a_file(tmp_path, set_random_weights):
+def test_it_is_independent_and_comes_back_from_files(tmp_path, set_random_weights):
     model = set_random_weights(keras_psp.ResNet("resnet20", weights=None, input_shape=(32, 32, 3)))
     everywhere = to_fully_convolutional(model)
     x = noise(1, 40, 48)

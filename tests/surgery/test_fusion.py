@@ -53,9 +53,7 @@ def test_worked_out_by_hand():
     ids=lambda layer: layer.name,
 )
 @pytest.mark.parametrize("size", [(None, None), (9, 12)])
-def test_blocks_pyramid_and_heads_give_the_same_without_normalization(
-    layer, size, set_random_weights
-):
+def test_fused_blocks_pyramid_and_heads_compute_the_same(layer, size, set_random_weights):
     inputs = keras.Input((*size, 4))
     model = set_random_weights(keras.Model(inputs, layer(inputs)))
     fused = keras_psp.fuse(model)
@@ -79,7 +77,7 @@ def test_classifiers_and_backbones(variant, top, set_random_weights):
     assert layers.BatchNormalization not in kinds(fused)
 
 
-def test_a_segmentation_model_any_size_and_one_size_and_as_a_file(set_random_weights, tmp_path):
+def test_a_fused_pspnet_of_any_size_or_one(set_random_weights, tmp_path):
     model = set_random_weights(keras_psp.PSPNet(small_backbone(), num_classes=5, output_stride=16))
     fused = keras_psp.fuse(model)
     assert not [v for v in fused.variables if "auxiliary" in v.path or "moving" in v.path]

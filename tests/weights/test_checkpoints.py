@@ -179,7 +179,7 @@ def test_torchvisions_googlenet(image, tmp_path):
             check_equal(ours, maps_last(features))
 
 
-def test_torchvisions_googlenet_dilated_computes_the_same_features_at_more_places(image, tmp_path):
+def test_dilated_googlenet_computes_the_same_features(image, tmp_path):
     network = theirs.randomize(theirs.GoogLeNet(num_classes=9))
     path = save(network, tmp_path / "googlenet.pth")
     x = image(129, 161)
@@ -368,7 +368,7 @@ def test_half_an_auxiliary_head_is_none(tmp_path):
     assert "where auxiliary_head/bn1/beta of the model is not in the file." in message
 
 
-def test_a_whole_pspnet_is_a_backbone_too_and_a_backbone_no_pspnet(resnet, image, tmp_path):
+def test_a_backbone_is_taken_from_a_whole_pspnet(resnet, image, tmp_path):
     network = theirs.randomize(theirs.AuthorsPSPNet(*BASIC, num_classes=7))
     path = save(network, tmp_path / "pspnet.pth")
     model = keras_psp.PSPNet("resnet18_deep", num_classes=3, backbone_weights=path)
@@ -382,7 +382,7 @@ def test_a_whole_pspnet_is_a_backbone_too_and_a_backbone_no_pspnet(resnet, image
     assert "pass it as backbone_weights=" in message
 
 
-def test_a_checkpoint_fits_the_networks_that_see_images_as_its_own_does(resnet, tmp_path):
+def test_a_checkpoint_fits_only_networks_of_its_source(resnet, tmp_path):
     path = save(theirs.vgg((1, 1, 2, 2, 2), 1, 9), tmp_path / "vgg.pth")
     message = refusal(path, keras_psp.VGG, "vgg11", include_top=False)
     assert "torchvision's VGG-11 fits vgg11_torchvision. Received" in message
@@ -501,7 +501,7 @@ def test_a_published_name_says_which_model_it_wants(server):
         keras_psp.PSPNet("resnet18", 150, weights="ade20k")
 
 
-def test_a_published_file_of_another_content_is_not_taken(server, tmp_path):
+def test_a_published_file_with_another_digest_is_refused(server, tmp_path):
     save(theirs.ResNet(*BASIC, "torchvision", 1000), tmp_path / "imagenet.pth")
     with pytest.raises(WeightsNotAvailable) as error:
         keras_psp.ResNet("resnet18", weights="imagenet")

@@ -142,7 +142,7 @@ def test_imagenet_weights_give_the_applications_output(application, server, tmp_
 
 
 @pytest.mark.parametrize("kind", ["", "_notop"])
-def test_such_a_file_can_be_given_by_its_path(kind, application, published, offline, image):
+def test_a_file_can_be_given_by_its_path(kind, application, published, offline, image):
     x = image(64, 64)
     file = published / "resnet" / FILE.format(kind)
     model = ResNet("resnet50", include_top=False, weights=str(file))
@@ -181,7 +181,7 @@ def test_files_of_the_other_networks(
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_without_a_network_the_error_tells_how_to_go_on(offline, tmp_path):
+def test_offline_the_error_tells_how_to_go_on(offline, tmp_path):
     with pytest.raises(WeightsNotAvailable) as error:
         ResNet("resnet50", weights="imagenet")
     message = str(error.value)
@@ -190,7 +190,7 @@ def test_without_a_network_the_error_tells_how_to_go_on(offline, tmp_path):
     assert "go without: weights=None" in message
 
 
-def test_without_a_network_auto_warns_and_starts_from_random_values(offline):
+def test_offline_auto_warns_and_starts_from_random_values(offline):
     with pytest.warns(UserWarning, match="starts from random values: .*could not be downloaded"):
         model = PSPNet("resnet50", num_classes=3)
     assert model.initial_weights.startswith("random values (resnet50_weights")
@@ -270,7 +270,7 @@ def test_load_weights(name, tmp_path, randomize):
     np.testing.assert_array_equal(third.get_weights()[0], first.get_weights()[0])
 
 
-def test_load_weights_names_the_tensors_that_do_not_fit(tmp_path):
+def test_an_error_names_the_tensors_that_differ(tmp_path):
     path = tmp_path / "eighteen.weights.h5"
     ResNet("resnet18", num_classes=5, weights=None).save_weights(path)
     with pytest.raises(ValueError) as error:
