@@ -37,8 +37,8 @@ def fuse(
         dtype: Policy of the layers of the copy, such as `"float32"`; by default their own.
 
     Returns:
-        A functional model of ordinary layers, with weights of its own. It has the inputs and outputs
-        of `model`, and can be saved and loaded.
+        A functional model of ordinary layers, with weights of its own. It has the inputs and
+        outputs of `model`, and can be saved and loaded.
 
     Raises:
         ValueError: If the model is not functional or has several inputs.

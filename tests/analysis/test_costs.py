@@ -116,6 +116,15 @@ def test_a_layer_of_layers_with_its_own_weight():
     assert costs.multiply_adds == 216 * 48
 
 
+def test_what_cannot_be_walked_into_counts_whole():
+    # The cell is called in a loop of the backend's own, for each of the 80 places.
+    places = layers.Reshape((80, 4))
+    costs = count(chain((8, 10, 4), places, layers.LSTM(5, return_sequences=True, name="lstm")))
+    (row,) = [row for row in costs.layers if row.parameters]
+    assert (row.name, row.parameters) == ("lstm", 4 * (4 * 5 + 5 * 5 + 5))
+    assert row.multiply_adds == 80 * 4 * 4 * 5
+
+
 def test_blocks_of_a_resnet_add_up():
     costs = counted(keras_psp.ResNet, "resnet18", image_size=(224, 224))
     blocks = costs.by_block()
