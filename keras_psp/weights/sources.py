@@ -151,7 +151,6 @@ _VGG_FEATURES = {
     16: "0 2 | 5 7 | 10 12 14 | 17 19 21 | 24 26 28",
     19: "0 2 | 5 7 | 10 12 14 16 | 19 21 23 25 | 28 30 32 34",
 }
-_VGG_MARKS = {11: "3 18", 13: "15 22", 16: "17 24", 19: "25 34"}
 
 
 def _vgg(depth: int) -> Source:
@@ -163,7 +162,7 @@ def _vgg(depth: int) -> Source:
     ends = {"classifier.0": "fc1", "classifier.3": "fc2", "classifier.6": "predictions"}
     return Source(
         f"torchvision's VGG-{depth}",
-        tuple(f"features.{index}.weight" for index in _VGG_MARKS[depth].split()),
+        tuple(f"{theirs}.weight" for theirs in layers),
         variants=(f"vgg{depth}_torchvision",),
         layers=layers | ends,
         channels={"fc1": 512},
