@@ -1,16 +1,15 @@
-"""What a network does to an image before it looks at it."""
+"""From an image to the numbers that a backbone's weights were trained on."""
 
 import keras
 from keras import ops
 
+from keras_psp import imagenet
 from keras_psp.choices import check_name
 
-# Means and deviations of 0–255 RGB; "caffe" networks want BGR and only the mean taken off.
-_MEAN = (123.675, 116.28, 103.53)
-_DEVIATION = (58.395, 57.12, 57.375)
+# "caffe" networks want BGR, and no division by the deviation.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 NORMALIZATIONS = {
-    "torch": {"mean": _MEAN, "deviation": _DEVIATION, "bgr": False},
+    "torch": {"mean": imagenet.MEAN, "deviation": imagenet.DEVIATION, "bgr": False},
     "caffe": {"mean": _CAFFE_MEAN_BGR, "deviation": (1.0, 1.0, 1.0), "bgr": True},
     "tf": {"mean": (127.5,) * 3, "deviation": (127.5,) * 3, "bgr": False},
     "none": {"mean": (0.0,) * 3, "deviation": (1.0,) * 3, "bgr": False},
