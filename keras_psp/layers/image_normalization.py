@@ -18,11 +18,11 @@ NORMALIZATIONS = {
 
 @keras.saving.register_keras_serializable("keras_psp")
 class ImageNormalization(keras.layers.Layer):
-    """Turns RGB 0–255 into what a backbone's weights were trained on.
+    """Normalizes RGB images, 0–255, as a backbone's weights need it.
 
     Args:
-        mode: `"torch"` (minus ImageNet's mean, by its deviation), `"caffe"` (BGR, minus the mean),
-            `"tf"` (−1 … 1) or `"none"` (0–255 as it is): the names of
+        mode: `"torch"` (minus ImageNet's mean, divided by its deviation), `"caffe"` (BGR, minus the
+            mean), `"tf"` (−1 … 1) or `"none"` (0–255, unchanged). The names are those of
             `keras.applications.imagenet_utils.preprocess_input`.
         **kwargs: What `keras.layers.Layer` takes.
 
@@ -33,7 +33,7 @@ class ImageNormalization(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: If there is no such mode, or what is called with it has not three channels.
+        ValueError: If there is no such mode, or the images do not have three channels.
 
     Example:
 
@@ -53,7 +53,7 @@ class ImageNormalization(keras.layers.Layer):
         self.mode = check_name("normalization", mode, NORMALIZATIONS)
 
     def call(self, inputs):
-        # One channel would be taken for three equal ones.
+        # Otherwise one channel would silently become three equal ones.
         if inputs.shape[-1] not in (3, None):
             raise ValueError(
                 "Images are RGB, (batch, height, width, 3). "

@@ -1,4 +1,4 @@
-"""Pyramid pooling, the module that PSPNet is named after."""
+"""Pyramid pooling: PSPNet is named after it."""
 
 import itertools
 from collections.abc import Sequence
@@ -79,31 +79,30 @@ class AdaptiveAveragePooling2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PyramidPooling(keras.layers.Layer):
-    """Sees a feature map at several scales at once, the whole image included.
+    """Describes a feature map at several scales, up to the whole image.
 
-    For every `b` in `bins` the map is averaged over b×b cells, reduced to `filters` channels by a
-    1×1 convolution with batch normalization and ReLU, and upsampled to the input's size (aligned
-    corners). The results stand behind the input in the concatenation, in the order of `bins`.
+    For every `b` in `bins`, the map is averaged over b×b cells, reduced to `filters` channels by a
+    1×1 convolution with batch normalization and ReLU, and upsampled to the input's size. These
+    levels are concatenated behind the input, in the order of `bins`.
 
     The cells are those of `AdaptiveAveragePooling2D`, so every size works.
 
     Args:
         bins: Cells a side of each level.
-        filters: Channels of each level; the input's channels divided by the number of bins
-            (the paper's choice) if `None`.
+        filters: Channels of each level; `None` divides the input's channels by the number of bins,
+            as the paper does.
         momentum: Momentum of the batch normalization's moving statistics.
         epsilon: Epsilon of the batch normalization.
-        align_corners: Whether the corners' centers coincide in the upsampling, see
-            `BilinearUpsample`.
-        upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
-            cells they are, which is all that `PyramidConv2D` needs.
+        align_corners: How the levels are upsampled, see `BilinearUpsample`.
+        upsample: Whether to upsample and concatenate the levels. `False` leaves them at b×b cells,
+            which is what `PyramidConv2D` takes.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, height, width, channels + len(bins) * filters)`; without `upsample` a list: the
+        `(batch, height, width, channels + len(bins) * filters)`. Without `upsample`, a list: the
         input, and `(batch, b, b, filters)` for each `b` in `bins`.
 
     Raises:
@@ -168,6 +167,8 @@ class PyramidPooling(keras.layers.Layer):
             )
             for i, _ in enumerate(self.bins, 1)
         ]
+        # On JAX, Keras runs a model once more if one of its layers is not built.
+        self.upsampling.build(input_shape)
         pooled = [(input_shape[0], b, b, input_shape[-1]) for b in self.bins]
         for shape, conv, bn in self._levels(pooled):
             conv.build(shape)
@@ -178,7 +179,7 @@ class PyramidPooling(keras.layers.Layer):
         filters = self.filters or input_shape[-1] // len(self.bins)
         if filters < 1:
             raise ValueError(
-                "Each level of the pyramid needs a channel at least. "
+                "Each level of the pyramid needs at least one channel. "
                 f"Received: {input_shape[-1]} channels for bins={self.bins}. "
                 "Give filters=1 or more."
             )

@@ -169,7 +169,7 @@ def _recompute(backbone):
             'ResNet such as "resnet50", or smaller batches.'
         )
     for block in blocks:
-        block.recompute = True
+        block.gradient_checkpointing = True
 
 
 def _small_logits(image, backbone, pyramid_pooling, head, auxiliary_head=None, training=None):
