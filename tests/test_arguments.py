@@ -55,7 +55,7 @@ def test_the_console_script_answers_within_half_a_second(script, command, code, 
     assert min(seconds) < 0.5
 
 
-def test_it_needs_nothing_but_python_for_that(script):
+def test_help_needs_only_python(script):
     command = [sys.executable, "-X", "importtime", script, "train", "--help"]
     imported = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     names = {line.rpartition("|")[2].strip().partition(".")[0] for line in imported.splitlines()}
@@ -92,7 +92,7 @@ def test_abbreviations_are_refused(command, unknown, capsys):
     assert f"Received: {unknown}. keras-psp {name} --help names them all." in said
 
 
-def test_abbreviations_are_refused_before_and_within_commands_of_two_words(capsys):
+def test_two_word_commands_refuse_abbreviations(capsys):
     assert "keras-psp data check --help" in refused("data check folder --spl val", capsys)
     # Read as the name of a command, which it is not.
     assert "keras-psp: error" in refused("--trace tables", capsys)

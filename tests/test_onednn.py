@@ -81,11 +81,11 @@ def run(code, **environment):
 
 
 @x86
-def test_import_switches_it_on():
+def test_import_switches_onednn_on():
     assert "oneDNN True 1" in run(IS_ON)
 
 
-def test_what_the_user_set_stays():
+def test_user_setting_stays():
     said = run(IS_ON + FIT, TF_ENABLE_ONEDNN_OPTS="0")
     assert "oneDNN False 0" in said
     assert LINE not in said
@@ -100,7 +100,7 @@ def test_other_backends_leave_the_setting_alone(tmp_path):
 
 
 @x86
-def test_too_late_is_said_once_at_the_first_fit_and_only_where_it_matters():
+def test_late_import_warns_once_at_first_fit():
     said = run(TOO_LATE + NEEDLESS + FIT + FIT_CLASSIFIER)
     needless, _, said = said.partition("needed")
     segmentation, _, classifier = said.partition("classifier")

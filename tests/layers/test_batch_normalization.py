@@ -65,7 +65,7 @@ def test_differs_from_keras_in_its_constants_only(rng, options, policy):
         np.testing.assert_allclose(a, b, rtol=1e-3 if policy == "mixed_float16" else 1e-5)
 
 
-def test_a_mask_leaves_places_out(rng):
+def test_masked_places_are_left_out(rng):
     x = rng.normal(size=(2, 3, 4, 5)).astype("float32")
     mask = np.zeros((2, 3, 4), bool)
     mask[0] = True

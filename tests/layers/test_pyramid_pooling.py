@@ -61,7 +61,7 @@ def test_adaptive_pooling_keeps_the_contract(rng, check_layer):
 
 
 @pytest.mark.parametrize("size", [0, (2, 3, 4), (2, 1.5)])
-def test_a_grid_has_rows_and_columns(size):
+def test_wrong_output_size_is_an_error(size):
     with pytest.raises(ValueError, match=r"Received: output_size=.*\. Use 7 or \(rows, columns\)"):
         AdaptiveAveragePooling2D(size)
 
@@ -103,7 +103,7 @@ def test_equals_pytorch(rng, set_random_weights, size, bins, filters, aligned):
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
-def test_the_courses_vector():
+def test_equals_vector_of_the_course():
     x = np.array([[float(c) for c in row] for row in DIGITS], "float32").reshape(1, 6, 6, 1)
     layer = PyramidPooling((1, 2, 3, 6), filters=1, epsilon=1e-7)
     layer.build(x.shape)
@@ -117,7 +117,7 @@ def test_the_courses_vector():
     np.testing.assert_allclose(y[..., 3], THREE_BINS, atol=1e-5)
 
 
-def test_the_courses_shape():
+def test_has_shape_of_the_course():
     # (10, 200, 300, 100) in the course; the batch says nothing about shapes.
     x = np.random.default_rng(0).random((1, 200, 300, 100), "float32")
     y = keras.ops.convert_to_numpy(PyramidPooling((1, 2, 3, 6, 12), filters=50)(x))
@@ -131,7 +131,7 @@ def test_keeps_the_contract_of_a_layer(rng, check_layer):
 
 
 @pytest.mark.parametrize("bins", [(), (1, 0), (2.5,)])
-def test_bins_that_are_none_are_an_error(bins):
+def test_wrong_bins_are_an_error(bins):
     with pytest.raises(ValueError, match=r"at least one level.*Received: bins=.*\(1, 2, 3, 6\)"):
         PyramidPooling(bins)
 
