@@ -13,9 +13,9 @@ from keras_psp.layers.convolution import PaddedConv2D
 class Block(keras.layers.Layer):
     """A chain of convolutions, each with batch normalization and ReLU, and a shortcut around it."""
 
-    # Whether training computes what is in the block again, backwards, instead of keeping it. The
-    # model says so, whose option it is.
-    recompute = False
+    # Whether training computes what is in the block again, backwards, instead of keeping it. It is
+    # an option of the model, which sets it.
+    gradient_checkpointing = False
 
     def __init__(
         self, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
@@ -70,7 +70,7 @@ class Block(keras.layers.Layer):
         self.built = True
 
     def call(self, inputs, training=None):
-        if not (training and self.recompute):
+        if not (training and self.gradient_checkpointing):
             return self._chained(inputs, lambda bn, x: bn(x, training=training))
 
         def pure(inputs):
@@ -275,8 +275,8 @@ def _recomputed(function, x):
         if context is not None and context.num_replicas_in_sync > 1:
             raise ValueError(
                 "TensorFlow cannot compute again what replicas exchange in between. "
-                f"Received: recompute=True under {context.num_replicas_in_sync} replicas. Use "
-                "keras.distribution on the JAX backend, or a smaller batch."
+                f"Received: gradient_checkpointing=True under {context.num_replicas_in_sync} "
+                "replicas. Use keras.distribution on the JAX backend, or a smaller batch."
             )
         return tf.recompute_grad(function)(x)
     if backend == "jax":
