@@ -1,6 +1,6 @@
 """What a trained network says: of images, folders and videos, and in other programs."""
 
-from keras_psp.inference.classifying import classify, evaluate_classifier, to_fully_convolutional
+from keras_psp.inference.classifying import classify, evaluate_classifier
 from keras_psp.inference.exporting import export
 from keras_psp.inference.segmenting import load_run, segment
 from keras_psp.inference.video import segment_video
@@ -12,5 +12,4 @@ __all__ = [
     "load_run",
     "segment",
     "segment_video",
-    "to_fully_convolutional",
 ]

@@ -14,146 +14,11 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.analysis.costs import count
 from keras_psp.choices import check_name
-from keras_psp.data.reading import resize_image, scaled_size
+from keras_psp.data.resizing import resize_image, scaled_size
 from keras_psp.inference.segmenting import Box, as_pixels
-from keras_psp.models.classifier import Classifier
-
-# Fully convolutional networks --------------------------------------------------------------------
-
-_POOLINGS = keras.layers.Flatten, keras.layers.GlobalAveragePooling2D
-
-
-def to_fully_convolutional(
-    model: keras.Model, image_size: tuple[int, int] | None = None
-) -> keras.Model:
-    """Turns a classifier into a network that classifies at every place of an image of any size.
-
-    What ends in `Flatten` and fully connected layers (AlexNet, VGG) gets convolutions instead: the
-    first has a kernel as large as the map that was flattened, the others are 1×1. What ends in
-    global average pooling (GoogLeNet, ResNet) gets an average pooling with windows as large as the
-    map was in training, with stride 1, and a 1×1 convolution. The weights are the same numbers,
-    copied.
-
-    An image of the training size gives one place, and there the classifier's answer. Beyond it, a
-    place is not quite the classifier's answer to a window of the image: where the window ends, the
-    convolutions see what is there instead of zeros.
-
-    Args:
-        model: A functional classifier that ends in `Flatten` or `GlobalAveragePooling2D` and fully
-            connected layers: all of this package, and most of `keras.applications`.
-        image_size: `(height, width)` of the images that it was trained with. By default those that
-            it takes; if it takes any, 32×32 of a CIFAR net of this package, 299×299 of its
-            Inception v3, and 224×224 otherwise.
-
-    Returns:
-        A functional Keras model: images `(batch, height, width, 3)` of any size from the training
-        size on in, the class map `(batch, h, w, num_classes)` out: logits or probabilities, as the
-        classifier's. Of VGG's map a side is Q // 32 − 6 for an image's side Q.
-
-    Raises:
-        ValueError: If the model ends otherwise, or if it takes images of one size and another is
-            named.
-
-    Reference:
-        [Sermanet et al., 2014](https://arxiv.org/abs/1312.6229), section 3.5;
-        [Simonyan and Zisserman, 2015](https://arxiv.org/abs/1409.1556), section 3.2.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_psp
-
-    model = keras_psp.ResNet("resnet20", weights=None)
-    everywhere = keras_psp.to_fully_convolutional(model)
-    images = np.zeros((1, 32, 48, 3))
-    assert everywhere(images).shape == (1, 1, 5, 10)
-    assert np.allclose(everywhere(images[:, :, :32])[:, 0, 0], model(images[:, :, :32]), atol=1e-5)
-    ```
-    """
-    end = _end(model)
-    own = tuple(model.inputs[0].shape[1:3])
-    if image_size is not None and None not in own and tuple(image_size) != own:
-        raise ValueError(
-            "A model that takes images of one size was trained with that size. "
-            f"Received: image_size={tuple(image_size)} for {model.name}, which takes {own}. "
-            "Leave image_size out."
-        )
-    side = getattr(model, "image_size", 224)
-    trained = tuple(s or t for s, t in zip(own, image_size or (side, side), strict=True))
-
-    channels = model.inputs[0].shape[-1]
-    image = keras.Input((None, None, channels), dtype=model.inputs[0].dtype, name="image")
-    features = keras.Model(model.inputs[0], end[0].input)
-    body = keras.models.clone_model(features, input_tensors=image)
-    body.set_weights(features.get_weights())
-    window = tuple(body.compute_output_shape((1, *trained, channels))[1:3])
-
-    x, kernels = body.output, []
-    if isinstance(end[0], keras.layers.GlobalAveragePooling2D):
-        x = keras.layers.AveragePooling2D(
-            window, 1, data_format="channels_last", name=end[0].name, dtype=end[0].dtype_policy
-        )(x)
-        window = (1, 1)
-    for layer in end[1:]:
-        if not isinstance(layer, keras.layers.Dense):
-            x = type(layer).from_config(layer.get_config())(x)
-            continue
-        convolution = keras.layers.Conv2D(
-            layer.units,
-            window,
-            activation=layer.activation,
-            use_bias=layer.use_bias,
-            data_format="channels_last",
-            name=layer.name,
-            dtype=layer.dtype_policy,
-        )
-        x, window = convolution(x), (1, 1)
-        kernels.append((layer, convolution))
-    for layer, convolution in kernels:
-        # Flattened is height, width, channels: the order of a kernel's axes.
-        kernel, *bias = layer.get_weights()
-        convolution.set_weights([kernel.reshape(convolution.kernel.shape), *bias])
-    return Classifier(
-        image,
-        x,
-        initial_weights=getattr(model, "initial_weights", ""),
-        image_size=side,
-        name=f"{model.name}_fully_convolutional",
-    )
-
-
-def _end(model: keras.Model) -> list[Any]:
-    """The layers from the flattening or pooling on, which follow one another."""
-    end: list[Any] = []
-    # Not `model.layers`, where operations such as `x / 2` are missing.
-    for layer in reversed(keras.Model(model.inputs, model.outputs).operations):
-        end.insert(0, layer)
-        if isinstance(layer, _POOLINGS):
-            break
-        if not isinstance(
-            layer, keras.layers.Dense | keras.layers.Dropout | keras.layers.Activation
-        ):
-            break
-    single = len(model.inputs) == len(model.outputs) == 1
-    if not (
-        single
-        and isinstance(end[0], _POOLINGS)
-        and len(end[0].input.shape) == 4
-        and end[0].data_format == "channels_last"
-        and any(isinstance(layer, keras.layers.Dense) for layer in end)
-    ):
-        raise ValueError(
-            "A classifier must end in Flatten or GlobalAveragePooling2D of a map, channels last, "
-            "and Dense layers (with Dropout and Activation between them). "
-            f"Received: {model.name}, which ends in "
-            f"{', '.join(type(layer).__name__ for layer in end)}. Give it such an end, "
-            "for instance with include_top=True."
-        )
-    return end
-
+from keras_psp.models.conversion import to_fully_convolutional
+from keras_psp.surgery.cost import layer_costs
 
 # What to look at ---------------------------------------------------------------------------------
 
@@ -499,10 +364,14 @@ class _Member:
         """Of all views together, for an image of this aspect ratio."""
         if not self.policy.dense:
             size = (self.crop_size, self.crop_size)
-            return self.policy.views * count(self.network, size).multiply_adds
+            return self.policy.views * _multiply_adds(self.network, size)
         sizes = [(scale, round(scale * aspect_ratio)) for scale in self.policy.scales]
         views = self.policy.views // len(sizes)
-        return views * sum(count(self.network, size).multiply_adds for size in sizes)
+        return views * sum(_multiply_adds(self.network, size) for size in sizes)
+
+
+def _multiply_adds(network: keras.Model, size: tuple[int, int]) -> int:
+    return sum(layer.multiply_adds for layer in layer_costs(network, size))
 
 
 # Evaluating --------------------------------------------------------------------------------------

@@ -23,13 +23,8 @@ from keras_psp.callbacks.run_folder import _BEST, _CHECKPOINT
 from keras_psp.choices import check_name
 from keras_psp.data.augmentation import MEAN_COLOR
 from keras_psp.data.layouts import IMAGE_SUFFIXES
-from keras_psp.data.reading import (
-    interpolate,
-    interpolation,
-    is_smoothed,
-    read_image,
-    scaled_size,
-)
+from keras_psp.data.reading import read_image
+from keras_psp.data.resizing import interpolate, interpolation, is_smoothed, scaled_size
 from keras_psp.labels import ClassList
 
 # What to look at ---------------------------------------------------------------------------------

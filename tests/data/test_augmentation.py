@@ -46,7 +46,9 @@ def inside(labels, reach=2):
 
 GEOMETRY = {
     "view": augmentation.RandomView(96, 128, scale=(0.5, 2.0), degrees=10.0),
-    "small view": augmentation.RandomView(61, 47, scale=(0.5, 2.0), degrees=45.0, rotated=1.0),
+    "small view": augmentation.RandomView(
+        61, 47, scale=(0.5, 2.0), degrees=45.0, rotation_probability=1.0
+    ),
     "large view": augmentation.RandomView(150, 140, scale=(0.9, 1.1), degrees=5.0),
     "flip": keras.layers.RandomFlip("horizontal"),
     "rotation": keras.layers.RandomRotation(0.1, fill_mode="constant"),
@@ -144,18 +146,18 @@ def test_a_view_at_scale_one_copies_pixels():
     assert {side for _, _, side in places} == {1, -1}
 
 
-def test_a_view_at_scale_two_is_the_half_pixel_resize():
+def test_scale_two_is_the_half_pixel_resize():
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 255, (1, 12, 16, 3)).astype("float32")
     label = rng.integers(0, 11, (1, 12, 16)).astype("int32")
-    view = augmentation.RandomView(24, 32, scale=(2.0, 2.0), mirrored=0.0)
+    view = augmentation.RandomView(24, 32, scale=(2.0, 2.0), flip_probability=0.0)
     new_image, new_label = run(augmentation.get(view), image, label)
     expected = tf.image.resize(image, (24, 32)).numpy()
     np.testing.assert_allclose(new_image[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-2)
     np.testing.assert_array_equal(new_label, label.repeat(2, 1).repeat(2, 2))
 
 
-def test_a_small_view_lies_in_the_middle_and_outside_is_void_and_mean():
+def test_a_small_view_lies_in_the_middle():
     images, labels = np.full((2, 40, 60, 3), 200.0), np.full((2, 40, 60), 7)
     view = augmentation.RandomView(40, 60, scale=(0.5, 0.5))
     new_images, new_labels = run(augmentation.get(view), images, labels)
@@ -169,8 +171,8 @@ def test_a_small_view_lies_in_the_middle_and_outside_is_void_and_mean():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
-def test_a_view_on_its_own_fills_masks_with_void(dtype):
-    view = augmentation.RandomView(4, 6, scale=(1.0, 1.0), mirrored=0.0)
+def test_a_view_alone_fills_masks_with_void(dtype):
+    view = augmentation.RandomView(4, 6, scale=(1.0, 1.0), flip_probability=0.0)
     batch = {
         "images": np.zeros((1, 2, 2, 3)),
         "segmentation_masks": np.full((1, 2, 2, 1), 7, dtype),
@@ -196,7 +198,9 @@ def test_angle_of_a_rotation():
     # A line through the middle, at up to 30 degrees after the rotation.
     images, labels = np.zeros((64, 81, 81, 3)), np.zeros((64, 81, 81), "int32")
     labels[:, 40] = 1
-    view = augmentation.RandomView(81, 81, degrees=30.0, rotated=0.5, mirrored=0.0)
+    view = augmentation.RandomView(
+        81, 81, degrees=30.0, rotation_probability=0.5, flip_probability=0.0
+    )
     _, new_labels = run(augmentation.get(view), images, labels)
     angles = []
     for label in new_labels:
@@ -263,7 +267,7 @@ def pairs(count=6, **kwargs):
 @pytest.mark.parametrize(
     "augment", ["authors", "scratch", pytest.param("own layers", marks=own_layers_of_keras)]
 )
-def test_same_seed_same_batches_and_every_epoch_its_own(augment):
+def test_batches_depend_on_seed_and_epoch(augment):
     def layers():
         if augment == "own layers":
             return [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1)]
@@ -357,7 +361,7 @@ def test_config_round_trip(layer):
 
 
 @own_layers_of_keras
-def test_what_comes_in_is_void_in_a_pipeline_too():
+def test_a_pipeline_moves_in_void_too():
     turn = keras.layers.RandomRotation((0.1, 0.1), fill_mode="constant", fill_value=4.0)
     augment = augmentation.get(keras.layers.Pipeline([turn]))
     _, labels = run(augment, np.zeros((2, 40, 40, 3)), np.full((2, 40, 40), 7))
