@@ -89,7 +89,7 @@ def train(args: argparse.Namespace) -> int:
         backbone_weights=None if args.backbone_weights == "none" else args.backbone_weights,
         weights=args.weights,
         output_stride=args.output_stride,
-        recompute=args.recompute,
+        gradient_checkpointing=args.recompute,
     )
     start = "random" if model.initial_weights.startswith("random") else "trained"
     for name, default in zip(("learning_rate", "head_multiplier"), RATES[start], strict=True):
