@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from keras_psp.labels import ClassList
+from keras_psp.labels import ClassList, check_same_classes, numbered_classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +80,31 @@ def info_of(data: Any) -> DatasetInfo | None:
     return first
 
 
+def shared_classes(
+    num_classes: int, data: Any = None, classes: ClassList | None = None
+) -> ClassList:
+    """Returns the classes that a model and its data have in common.
+
+    Args:
+        num_classes: The number of the model's classes.
+        data: A data set, or anything else that `fit` takes, or `None`.
+        classes: Their names and colors, where they are known.
+
+    Returns:
+        `classes`; by default those that the data name, and otherwise numbers: "class 0", ….
+
+    Raises:
+        ValueError: If model, data and `classes` do not agree.
+    """
+    info = info_of(data)
+    if classes is None:
+        classes = numbered_classes(num_classes) if info is None else info.classes
+    elif info is not None:
+        check_same_classes(classes, info.classes)
+    check_same_classes(num_classes, classes)
+    return classes
+
+
 def attach(data: Any, info: DatasetInfo) -> Any:
     """Lets a data set say what it is.
 
@@ -98,7 +123,7 @@ def attach(data: Any, info: DatasetInfo) -> Any:
     ```python
     import keras_psp
     from keras_psp.data import DatasetInfo, attach
-    from keras_psp.labels import ClassList
+    from keras_psp.labels import ClassList, check_same_classes, numbered_classes
 
     scenes = keras_psp.load_street_scenes("val", image_size=(60, 80), num_images=4)
     blind = attach(scenes.map(lambda x, y: (x, 0 * y)), DatasetInfo(ClassList(["something"])))

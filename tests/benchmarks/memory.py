@@ -13,7 +13,8 @@ import sys
 import time
 
 import keras_psp
-from keras_psp.inference.segmenting import Policy, Segmenter
+from keras_psp.inference.segmenting import Segmenter
+from keras_psp.inference.views import Views
 
 import keras
 import numpy as np
@@ -37,9 +38,9 @@ def main():
 
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(args.classes, 3, padding="same")(image))
-    policy = Policy(args.windows, scales=tuple(args.scales))
+    views = Views(args.windows, scales=tuple(args.scales))
     # What TensorFlow and a batch of windows take is there before.
-    options = {"policy": policy, "batch_size": args.batch_size}
+    options = {"views": views, "batch_size": args.batch_size}
     keras_psp.segment(model, np.zeros((2 * args.windows,) * 2 + (3,), "uint8"), **options)
     before = peak()
     print(f"{before:.0f} MB before; windows of {args.windows}, scales {args.scales}")
