@@ -7,22 +7,34 @@ import numpy as np
 from keras import ops
 
 from keras_psp.labels import VOID
-from keras_psp.layers.bilinear_upsample import Strips
+from keras_psp.layers.bilinear_upsample import Strips, resize_bilinear
+
+_NO_REDUCTION = (None, "none")
 
 
 @keras.saving.register_keras_serializable("keras_psp")
 class SparseCategoricalCrossentropy(keras.losses.Loss):
-    """Cross-entropy of class logits, averaged over the pixels that have a label.
+    """Cross-entropy of classes, averaged over the pixels that have a label.
 
-    The average goes over the valid pixels of the *global* batch: under
-    `tf.distribute.MirroredStrategy` a replica whose images are mostly void weighs less, as it would
-    on one device. A batch without a single valid pixel has loss 0.
+    It takes the arguments of `keras.losses.SparseCategoricalCrossentropy`, and three defaults
+    differ: predictions are logits, 255 is void, and the average goes over the valid pixels of the
+    *global* batch. (Under `tf.distribute.MirroredStrategy` a replica whose images are mostly void
+    weighs less, as it would on one device.) A batch without a single valid pixel has loss 0. It is
+    stricter than Keras' loss, too: labels are label maps, and a label that is neither a class nor
+    void is an error.
 
     Args:
+        from_logits: Whether predictions are logits; `False` if they are probabilities.
         ignore_class: The label that does not count; `None` if every label does.
+        reduction: `"sum_over_batch_size"` or `"mean"` divides the sum by the number of valid
+            pixels, `"mean_with_sample_weight"` by the sum of their weights; `"sum"` leaves the sum
+            as it is, `"none"` or `None` the loss of each pixel.
+        axis: The axis of predictions along which the classes lie.
+        name: Name of the loss.
+        dtype: Type of the result, `keras.config.floatx()` by default. Half precision is for the
+            result only.
         class_weights: One factor per class on the cross-entropy of its pixels, for instance
             `keras_psp.data.camvid.CAMVID_CLASS_WEIGHTS` (median-frequency balancing).
-        name: Name of the loss.
 
     Call arguments:
         y_true: Integer labels `(batch, height, width)` or `(batch, height, width, 1)`.
@@ -30,13 +42,14 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
         sample_weight: Weights per image `(batch,)` or per pixel, of the labels' shape.
 
     Returns:
-        A scalar: Σ weight · cross-entropy over the valid pixels / number of valid pixels.
+        A scalar: Σ weight · cross-entropy over the valid pixels / number of valid pixels. Without a
+        reduction `(batch, height, width)`: weight · cross-entropy, 0 where void.
 
     Raises:
         ValueError: If labels and logits differ in size, or a label is neither a class nor
             `ignore_class`. (A compiled step of TensorFlow raises `tf.errors.InvalidArgumentError`
-            with the same message; where XLA compiles it, as JAX always does, nothing can be raised
-            from within and the loss becomes NaN, at which `keras_psp.RunFolder` stops.)
+            with the same message. Where XLA compiles it, as JAX always does, nothing can be raised:
+            the loss becomes NaN, and `keras_psp.RunFolder` stops there.)
 
     Reference:
         [Long et al., 2015](https://arxiv.org/abs/1411.4038), section 4, the per-pixel loss;
@@ -58,32 +71,50 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
 
     def __init__(
         self,
+        from_logits: bool = True,
         ignore_class: int | None = VOID,
-        class_weights: Sequence[float] | None = None,
+        reduction: str | None = "sum_over_batch_size",
+        axis: int = -1,
         name: str = "sparse_categorical_crossentropy",
+        dtype: str | keras.DTypePolicy | None = None,
+        class_weights: Sequence[float] | None = None,
     ):
-        super().__init__(name=name, reduction="sum", dtype="float32")
+        super().__init__(name=name, reduction=reduction, dtype=dtype)
+        if axis not in (-3, -2, -1, 1, 2, 3):
+            raise ValueError(
+                "The classes lie along an axis behind the batch's. "
+                f"Received: axis={axis}. Use -1 for (batch, height, width, num_classes)."
+            )
+        self.from_logits = from_logits
         self.ignore_class = ignore_class
+        self.axis = axis
         self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
+        # The sum over many pixels leaves the range of half precision.
+        self._precision = keras.backend.result_type(self.dtype, "float32")
 
     def __call__(self, y_true, y_pred, sample_weight=None):
-        logits = ops.cast(y_pred, "float32")
-        labels = label_map(y_true, logits)
-        classes, weight, mean = self._pixels(labels, logits.shape[-1], sample_weight)
+        y_true, y_pred = classes_last(y_true, y_pred, self.axis)
+        y_pred = ops.cast(y_pred, self._precision)
+        labels = label_map(y_true, y_pred)
+        classes, weight, reduced = self._pixels(labels, y_pred.shape[-1], sample_weight)
         # Logits of void pixels may be infinite, and so would their gradients be.
-        logits = ops.where(ops.not_equal(weight, 0.0)[..., None], logits, 0.0)
-        # One pass over the logits each: log Σ exp, and the logit of the true class.
-        picked = ops.one_hot(classes, logits.shape[-1], dtype="float32")
+        logits = ops.where(ops.not_equal(weight, 0.0)[..., None], y_pred, 0.0)
+        if not self.from_logits:
+            smallest = keras.config.epsilon()
+            logits = ops.log(ops.clip(logits, smallest, 1.0 - smallest))
+        # Each reads the logits once: log Σ exp, and the logit of the true class.
+        picked = ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
         loss = ops.logsumexp(logits, axis=-1) - ops.sum(picked * logits, axis=-1)
-        return mean(ops.sum(loss * weight))
+        return reduced(loss * weight)
 
     def of_upsampled(self, y_true, y_pred, size, align_corners=True, sample_weight=None):
         """The loss of logits that are yet to be upsampled to the labels' size.
 
         It is that of `BilinearUpsample(size, align_corners=align_corners)(y_pred)`, and so is its
-        gradient, but logits of that size never exist. Both come from one pass over strips of
-        sixteen rows: the gradient with respect to a pixel's logits, softmax − one-hot, is at hand
-        where its loss is, and upsampling, which is linear, takes it back to the small map.
+        gradient, but logits of that size never exist. Both come from one pass over strips of a few
+        rows: where the loss of a pixel is computed, so is the gradient with respect to its logits,
+        softmax − one-hot, and upsampling, which is linear, takes it back to the small map. (With
+        probabilities, or without a reduction, the whole map is upsampled.)
 
         Args:
             y_true: As in a call.
@@ -107,36 +138,50 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
         assert np.isclose(loss.of_upsampled(labels, small, (17, 25)), loss(labels, large))
         ```
         """
-        small = ops.cast(y_pred, "float32")
+        y_true, small = classes_last(y_true, y_pred, self.axis)
+        small = ops.cast(small, self._precision)
+        if self.reduction in _NO_REDUCTION or not self.from_logits:
+            large = resize_bilinear(small, ops.shape(small)[1:3], size, align_corners)
+            return self(y_true, ops.moveaxis(large, -1, self.axis), sample_weight)
         labels = label_map(y_true, keras.KerasTensor((None, *size)))
-        classes, weight, mean = self._pixels(labels, small.shape[-1], sample_weight)
-        total = _upsampled_total(small, size, align_corners, classes, weight)
-        return mean(total)
+        classes, weight, reduced = self._pixels(labels, small.shape[-1], sample_weight)
+        return reduced(_upsampled_total(small, size, align_corners, classes, weight))
 
     def _pixels(self, labels, num_classes, sample_weight):
-        """The class and the weight of every pixel, and what makes the mean of a weighted sum."""
+        """The class and the weight of every pixel, and what reduces their weighted losses."""
         if self.class_weights is not None and len(self.class_weights) != num_classes:
             raise ValueError(
                 "There must be one weight per class. "
                 f"Received: {len(self.class_weights)} class_weights for {num_classes} classes."
             )
         classes, valid, in_range = valid_labels(labels, num_classes, self.ignore_class)
-        weight = ops.cast(valid, "float32")
-        count = ops.sum(weight)
+        weight = ops.cast(valid, self._precision)
+        divisor = ops.sum(weight)
         if self.class_weights is not None:
-            weight = weight * ops.take(ops.array(self.class_weights, "float32"), classes)
+            weight = weight * ops.take(ops.array(self.class_weights, self._precision), classes)
         if sample_weight is not None:
-            weight = weight * weight_map(sample_weight)
+            weight = weight * weight_map(sample_weight, self._precision)
+        if self.reduction == "mean_with_sample_weight":
+            divisor = ops.sum(weight)
 
-        def mean(total):
-            return ops.where(in_range, _mean_over_replicas(total, count), float("nan"))
+        def reduced(losses):
+            """Of the losses of all pixels, or of their sum."""
+            if self.reduction not in _NO_REDUCTION:
+                losses = ops.sum(losses)
+                if self.reduction != "sum":
+                    losses = _mean_over_replicas(losses, divisor)
+            return ops.cast(ops.where(in_range, losses, float("nan")), self.dtype)
 
-        return classes, weight, mean
+        return classes, weight, reduced
 
     def get_config(self):
         return {
-            "name": self.name,
+            "from_logits": self.from_logits,
             "ignore_class": self.ignore_class,
+            "reduction": self.reduction,
+            "axis": self.axis,
+            "name": self.name,
+            "dtype": self.dtype,
             "class_weights": self.class_weights,
         }
 
@@ -150,7 +195,7 @@ def _upsampled_total(small, size, align_corners, classes, weight):
         def add_strip(i, sums):
             total, wide = sums
             w, logits = weight_strips[i][..., None], strips[i]
-            picked = ops.one_hot(class_strips[i], small.shape[-1], dtype="float32")
+            picked = ops.one_hot(class_strips[i], small.shape[-1], dtype=small.dtype)
             top = ops.max(logits, axis=-1, keepdims=True)
             powers = ops.exp(logits - top)
             norm = ops.sum(powers, axis=-1, keepdims=True)
@@ -158,7 +203,7 @@ def _upsampled_total(small, size, align_corners, classes, weight):
             gradient = powers * (w / norm) - picked * w
             return total + ops.sum(w * loss), wide + strips.gathered(i, gradient)
 
-        start = ops.zeros((), "float32"), ops.zeros_like(strips.wide)
+        start = ops.zeros((), small.dtype), ops.zeros_like(strips.wide)
         total, wide = ops.fori_loop(0, strips.number, add_strip, start)
         gradient = strips.gradient(wide)
 
@@ -169,6 +214,16 @@ def _upsampled_total(small, size, align_corners, classes, weight):
         return total, scaled
 
     return total_and_gradient(small)
+
+
+def classes_last(labels, predictions, axis):
+    """Predictions with the classes along their last axis, and labels without such an axis."""
+    if axis in (-1, 3):
+        return labels, predictions
+    labels = ops.convert_to_tensor(labels)
+    if len(labels.shape) == 4 and labels.shape[axis] == 1:
+        labels = ops.squeeze(labels, axis)
+    return labels, ops.moveaxis(predictions, axis, -1)
 
 
 def label_map(labels, predictions):
@@ -200,9 +255,9 @@ def label_map(labels, predictions):
     return labels
 
 
-def weight_map(weight):
-    """Weights per image or per pixel as float32 that broadcasts to `(batch, height, width)`."""
-    weight = ops.cast(weight, "float32")
+def weight_map(weight, dtype="float32"):
+    """Weights per image or per pixel as numbers that broadcast to `(batch, height, width)`."""
+    weight = ops.cast(weight, dtype)
     if len(weight.shape) == 4 and weight.shape[-1] == 1:
         weight = ops.squeeze(weight, -1)
     return ops.reshape(weight, (-1, 1, 1)) if len(weight.shape) == 1 else weight
@@ -281,4 +336,4 @@ def _mean_over_replicas(total, count):
         if context is not None and context.num_replicas_in_sync > 1:
             replicas = context.num_replicas_in_sync
             total, count = context.all_reduce("SUM", [total, count])
-    return total / ops.maximum(count, 1.0) / replicas
+    return ops.divide_no_nan(total, count) / replicas

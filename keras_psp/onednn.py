@@ -29,15 +29,13 @@ def say_if_off() -> None:
     """Says, but once, that TensorFlow works without oneDNN because it was imported before us."""
     import keras
 
+    from keras_psp.keras_internals import uses_onednn
+
     if not _is_x86() or VARIABLE in os.environ or keras.backend.backend() != "tensorflow":
         return
     import tensorflow as tf
 
-    try:
-        from tensorflow.python.util._pywrap_util_port import IsMklEnabled
-    except ImportError:  # it is no part of what TensorFlow promises
-        return
-    if not IsMklEnabled() and not tf.config.get_visible_devices("GPU"):
+    if uses_onednn() is False and not tf.config.get_visible_devices("GPU"):
         logging.getLogger("keras_psp").warning(
             "TensorFlow works without oneDNN here, and training takes 1.3 to 2.5 times as long. "
             f"Import keras_psp before keras and tensorflow, or set {VARIABLE}=1 before Python "

@@ -8,6 +8,8 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_psp.keras_internals import index_of
+
 # The layers of our segmentation models that are new, so that they learn ten times as fast as a
 # backbone that has seen ImageNet.
 HEADS = ("pyramid_pooling", "head", "auxiliary_head")
@@ -157,7 +159,7 @@ class SGD(keras.optimizers.SGD):
     def update_step(self, gradient, variable, learning_rate):
         # As in PyTorch, the rate multiplies the momentum that has gathered; in Keras' SGD each
         # gradient keeps the rate of its own step, which differs where the rate changes.
-        index = self._get_variable_index(variable)
+        index = index_of(self, variable)
         rate = ops.multiply(ops.cast(learning_rate, variable.dtype), self._factors[index])
         gradient = ops.cast(gradient, variable.dtype)
         if self.momentum and keras.backend.backend() == "tensorflow":

@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 # All of the losses and scores, the contract of layers of each kind, what was worked out by hand,
 # PSPNet from training to a file and on the lecture's classifiers, segmenting, scoring, classifying.
 TESTS = [
+    "tests/test_keras_internals.py",
     "tests/test_losses.py",
     "tests/test_metrics.py",
     "tests/callbacks/test_run_folder.py::test_order_and_views_go_on_too",

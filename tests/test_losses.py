@@ -1,5 +1,8 @@
 """The loss against PyTorch's, against values worked out by hand, and what void must not do."""
 
+import inspect
+import json
+
 import keras
 import numpy as np
 import pytest
@@ -87,6 +90,75 @@ def test_equals_pytorchs(rng, weighted):
     expected.backward()
     np.testing.assert_allclose(value, expected.item(), rtol=1e-6)
     np.testing.assert_allclose(gradient, x.grad.permute(0, 2, 3, 1).numpy(), atol=1e-7)
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"from_logits": False},
+        {"ignore_class": 3},
+        {"ignore_class": None},
+        {"reduction": "sum"},
+        {"reduction": "mean"},
+        {"reduction": "mean_with_sample_weight"},
+        {"reduction": "none"},
+        {"reduction": None, "from_logits": False},
+        {"axis": 1},
+        {"axis": -3, "from_logits": False, "ignore_class": None},
+        {"dtype": "float16"},
+    ],
+    ids=str,
+)
+def test_equals_keras_loss_with_the_same_arguments(rng, options, weighted):
+    options = {"from_logits": True, "ignore_class": 255, **options}
+    labels = rng.integers(0, 7, (3, 4, 5))
+    if options["ignore_class"] is not None:
+        labels[rng.random(labels.shape) < 0.3] = options["ignore_class"]
+    predictions = rng.normal(0, 3, (3, 4, 5, 7)).astype("float32")
+    if not options["from_logits"]:
+        predictions = np.exp(predictions) / np.exp(predictions).sum(-1, keepdims=True)
+    pixels = {"sample_weight": rng.uniform(0, 2, labels.shape)} if weighted else {}
+    axis = options.pop("axis", -1)
+    ours = SparseCategoricalCrossentropy(axis=axis, **options)
+    # On TensorFlow Keras' own wants the classes last.
+    theirs = keras.losses.SparseCategoricalCrossentropy(**options)
+
+    def our_loss(labels, predictions):
+        return ours(labels, keras.ops.moveaxis(predictions, -1, axis), **pixels)
+
+    def their_loss(labels, predictions):
+        return theirs(labels, predictions, **pixels)
+
+    rough = 2e-2 if "dtype" in options else 1e-5
+    results = [keras.ops.convert_to_tensor(f(labels, predictions)) for f in (our_loss, their_loss)]
+    assert {keras.backend.standardize_dtype(result.dtype) for result in results} == {ours.dtype}
+    np.testing.assert_allclose(*map(keras.ops.convert_to_numpy, results), rtol=rough)
+    if keras.backend.backend() == "tensorflow":  # Keras' gradients differ between backends.
+        gradients = [
+            loss_and_gradient(lambda *args, f=f: keras.ops.sum(f(*args)), labels, predictions)[1]
+            for f in (our_loss, their_loss)
+        ]
+        np.testing.assert_allclose(*gradients, rtol=rough, atol=rough / 10)
+
+
+@pytest.mark.parametrize("options", [{"from_logits": False}, {"reduction": None}, {"axis": 1}])
+def test_of_upsampled_takes_every_argument(rng, options):
+    small = rng.uniform(0.1, 0.9, (2, 3, 4, 7)).astype("float32")
+    labels = rng.integers(0, 7, (2, 9, 11))
+    large = keras.ops.convert_to_numpy(BilinearUpsample((9, 11))(small))
+    small, large = (np.moveaxis(x, -1, options.get("axis", -1)) for x in (small, large))
+    loss = SparseCategoricalCrossentropy(**options)
+    value, expected = loss.of_upsampled(labels, small, (9, 11)), loss(labels, large)
+    assert value.shape == expected.shape
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, -4, 4])
+def test_classes_do_not_lie_along_the_batch(axis):
+    with pytest.raises(ValueError, match=rf"behind the batch's\. Received: axis={axis}\. Use -1"):
+        SparseCategoricalCrossentropy(axis=axis)
 
 
 # Pixels of equal logits cost log 2; [0, log 2] gives the classes 1/3 and 2/3.
@@ -246,9 +318,26 @@ def test_class_weights_of_another_number():
 
 
 def test_comes_back_from_its_configuration():
-    loss = SparseCategoricalCrossentropy(7, np.array([1, 2], "float32"), name="mine")
+    options = {
+        "from_logits": False,
+        "ignore_class": 7,
+        "reduction": "sum",
+        "axis": 1,
+        "name": "mine",
+        "dtype": "float16",
+        "class_weights": [1.0, 2.0],
+    }
+    loss = SparseCategoricalCrossentropy(**{**options, "class_weights": np.array([1, 2])})
     config = keras.losses.serialize(loss)
-    again = keras.losses.deserialize(config)
+    again = keras.losses.deserialize(json.loads(json.dumps(config)))
     assert isinstance(again, SparseCategoricalCrossentropy)
-    assert (again.ignore_class, again.class_weights, again.name) == (7, [1.0, 2.0], "mine")
+    assert again.get_config() == options
     assert keras.losses.serialize(again) == config
+
+
+def test_order_of_arguments_is_that_of_keras():
+    ours, theirs = (
+        [*inspect.signature(kind).parameters]
+        for kind in (SparseCategoricalCrossentropy, keras.losses.SparseCategoricalCrossentropy)
+    )
+    assert ours[: len(theirs)] == theirs

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import keras_psp
+from keras_psp.keras_internals import index_of, learning_rate_of
 from keras_psp.losses import SparseCategoricalCrossentropy
 from keras_psp.optimizers import SGD, PolynomialDecay
 from tests.tiny import Tiny, data
@@ -92,7 +93,7 @@ def test_comes_back_from_its_configuration():
     again = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
     assert isinstance(again, SGD)
     assert (again.momentum, again.l2, again.multipliers) == (0.8, 1e-3, {"a": 2})
-    assert again._learning_rate.get_config() == {"base": 0.3, "power": 0.5, "total_steps": 70}
+    assert learning_rate_of(again).get_config() == {"base": 0.3, "power": 0.5, "total_steps": 70}
     assert keras.saving.serialize_keras_object(again) == config
 
 
@@ -104,7 +105,7 @@ def test_pyramid_and_heads_learn_ten_times_as_fast():
     fast = {id(v) for layer in fast for v in layer.trainable_variables}
     assert len(fast) > 12
     for variable in model.trainable_variables:
-        factor = optimizer._factors[optimizer._get_variable_index(variable)]
+        factor = optimizer._factors[index_of(optimizer, variable)]
         assert factor == (10.0 if id(variable) in fast else 1.0), variable.path
 
 

@@ -23,6 +23,7 @@ from keras_psp.callbacks.samples import (
     process_number,
 )
 from keras_psp.choices import check_name
+from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU, SegmentationScores
 
@@ -126,8 +127,9 @@ class RunFolder(keras.callbacks.Callback):
         self.history = self._read_history()
         self.model.initial_weights = started["initial_weights"]
         if self.history:
-            self.model._initial_epoch = int(self.history[-1]["epoch"]) + 1
-            print(f"Going on after epoch {self.model._initial_epoch} of the run in {self.folder}.")
+            epoch = int(self.history[-1]["epoch"]) + 1
+            set_initial_epoch(self.model, epoch)
+            print(f"Going on after epoch {epoch} of the run in {self.folder}.")
             # The kill may have come just before the checkpoint was written, or just after.
             self._write_history()
             self._save_best()
@@ -135,10 +137,10 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         # Else Keras would begin every later `fit` there, too.
-        self.model._initial_epoch = None
+        set_initial_epoch(self.model, None)
 
     def on_train_end(self, logs=None):
-        self.model._initial_epoch = None
+        set_initial_epoch(self.model, None)
 
     def _read_config(self):
         """Reads the config of the run in the folder; `None` if there is no run to resume."""

@@ -2,9 +2,10 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
+from keras_psp.keras_internals import input_datasets
 from keras_psp.labels import ClassList, check_same_classes, numbered_classes
 
 
@@ -69,7 +70,7 @@ def info_of(data: Any) -> DatasetInfo | None:
     names = getattr(data, "class_names", None)
     if names is not None:
         return DatasetInfo(ClassList(names))
-    first, *others = [info_of(source) for source in _sources(data)] or [None]
+    first, *others = [info_of(source) for source in input_datasets(data)] or [None]
     if first is None:
         return None
     if others:
@@ -142,12 +143,6 @@ def attach(data: Any, info: DatasetInfo) -> Any:
 
 def _behind(data: Any) -> Iterator[Any]:
     """Yields the data sets that one was made from, the nearest first."""
-    for source in _sources(data):
+    for source in input_datasets(data):
         yield source
         yield from _behind(source)
-
-
-def _sources(data: Any) -> Sequence[Any]:
-    """Returns the data sets that an operation of `tf.data` took in."""
-    inputs = getattr(data, "_inputs", None)  # Private: nothing public names them.
-    return inputs() if callable(inputs) else ()

@@ -63,7 +63,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return outputs, mean, variance * (count - 1.0) / count
         # In half precision the sums would overflow.
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
-        mean, variance = self._moments(x, None)
+        axes = [axis for axis in range(len(x.shape)) if axis != self.axis % len(x.shape)]
+        mean, variance = _moments(x, axes)
         gamma, beta = (
             ops.cast(variable, x.dtype) if given else None
             for variable, given in ((self.gamma, self.scale), (self.beta, self.center))
@@ -96,19 +97,21 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=mean is None,
         )
 
-    def _moments(self, inputs, mask):
-        if _replicas() == 1 or mask is not None:
-            return super()._moments(inputs, mask)
-        import tensorflow as tf
 
-        # Two passes: E[x²] − E[x]² loses in float32 what the replicas are meant to agree on.
-        replica = tf.distribute.get_replica_context()
-        axes = self._reduction_axes
-        count = tf.cast(tf.size(inputs) / tf.shape(inputs)[self.axis], inputs.dtype)
-        total, count = replica.all_reduce("SUM", [tf.reduce_sum(inputs, axes), count])
-        mean = total / count
-        squares = tf.reduce_sum(tf.square(inputs - mean), axes)
-        return mean, replica.all_reduce("SUM", squares) / count
+def _moments(x, axes):
+    """The mean and the variance along these axes, of all replicas' values together."""
+    if _replicas() == 1:
+        return ops.moments(x, axes)
+    import tensorflow as tf
+
+    # Two passes: E[x²] − E[x]² loses in float32 what the replicas are meant to agree on.
+    replica = tf.distribute.get_replica_context()
+    total = tf.reduce_sum(x, axes)
+    count = tf.cast(tf.size(x) / tf.size(total), x.dtype)
+    total, count = replica.all_reduce("SUM", [total, count])
+    mean = total / count
+    squares = tf.reduce_sum(tf.square(x - mean), axes)
+    return mean, replica.all_reduce("SUM", squares) / count
 
 
 def _replicas() -> int:

@@ -2,24 +2,18 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 
 from keras_psp.choices import check_name
-from keras_psp.layers import (
-    DilatedAveragePooling2D,
-    DilatedMaxPooling2D,
-    ImageNormalization,
-    LocalResponseNormalization,
-    PaddedConv2D,
-)
+from keras_psp.layers import ImageNormalization
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.classifier import checked_shape
 from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
 from keras_psp.models.inception import V3S, Inception
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.vgg import VGG, VGGS
+from keras_psp.surgery.dilation import CONVOLUTIONS, dilate, strides_of
 
 
 def _resnet(name, weights, output_stride, input_shape):
@@ -182,28 +176,51 @@ def _from_model(source, output_stride, input_shape, normalization):
             f"Received: backbone={source.name}, which is channels first. Build it after "
             "keras.config.set_image_data_format('channels_last')."
         )
-    dilation = _Dilation(source, output_stride)
     if normalization == "auto":
-        normalization = _wanted_normalization(source, dilation.operations)
-    shape = checked_shape(input_shape)
-    image = keras.Input(shape, name="image")
-    normalize = ImageNormalization(normalization, name=f"{source.name}_normalize")
-    features = dilation.copy(image, normalize(image))
-    model = keras.Model(image, features, name=f"{source.name}_backbone")
-    for layer in model.layers[2:]:
-        if layer.weights:
-            layer.set_weights(source.get_layer(layer.name).get_weights())
+        normalization = _wanted_normalization(source)
+    model = dilate(
+        source,
+        output_stride,
+        _last_two_maps(source),
+        input_shape=checked_shape(input_shape),
+        preprocessing=ImageNormalization(normalization, name=f"{source.name}_normalize"),
+    )
+    model.name = f"{source.name}_backbone"
     model.autocast = False
     model.initial_weights = f"the weights of {source.name} as it was given"
     return model
 
 
-def _wanted_normalization(source, operations) -> str:
+def _last_two_maps(source) -> list:
+    pyramid = getattr(source, "pyramid_outputs", None)
+    if isinstance(pyramid, dict) and len(pyramid) >= 2:
+        return list(pyramid.values())[-2:]
+    if len(source.outputs) >= 2:
+        return source.outputs[-2:]
+    last = {}
+    stages = set()
+    for operation, stride in strides_of(source).items():
+        if isinstance(operation, CONVOLUTIONS):
+            stages.add(stride)
+        # A padding is the beginning of the next stage; a pool that ends a network is none.
+        if stride in stages and not isinstance(operation, keras.layers.ZeroPadding2D):
+            last[stride] = operation.output
+    last.pop(0, None)
+    if len(last) < 2:
+        raise ValueError(
+            "A backbone must have at least two stages of different resolution. "
+            f"Received: backbone={source.name}, whose features have strides "
+            f"{sorted(last)}. Give a convolutional network without models among its layers."
+        )
+    return [last[stride] for stride in sorted(last)[-2:]]
+
+
+def _wanted_normalization(source) -> str:
     if type(source).__module__.startswith("keras_hub"):
         return "torch"
     before = (keras.layers.InputLayer, keras.layers.ZeroPadding2D)
-    first = next((x for x in operations if not isinstance(x, before)), None)
-    if not isinstance(first, _CONVOLUTIONS):
+    first = next((x for x in strides_of(source) if not isinstance(x, before)), None)
+    if not isinstance(first, CONVOLUTIONS):
         return "none"
     for family, normalization in _APPLICATIONS_NORMALIZATION.items():
         if source.name.startswith(family):
@@ -217,192 +234,3 @@ def _wanted_normalization(source, operations) -> str:
         stacklevel=4,
     )
     return "none"
-
-
-_CONVOLUTIONS = (
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.SeparableConv2D,
-)
-# Poolings, and what they are behind a stride that was taken out.
-_DILATED_POOLS: dict[type, Any] = {
-    keras.layers.MaxPooling2D: DilatedMaxPooling2D,
-    keras.layers.AveragePooling2D: DilatedAveragePooling2D,
-}
-_POOLS = tuple(_DILATED_POOLS)
-# Layers that need no dilation: they treat every place alike, and by itself or with all the others.
-_POINTWISE = (
-    keras.layers.Activation,
-    keras.layers.Add,
-    keras.layers.BatchNormalization,
-    keras.layers.Concatenate,
-    keras.layers.Dropout,
-    keras.layers.GlobalAveragePooling2D,
-    keras.layers.GroupNormalization,
-    keras.layers.LayerNormalization,
-    keras.layers.LeakyReLU,
-    keras.layers.Multiply,
-    keras.layers.Normalization,
-    keras.layers.PReLU,
-    keras.layers.ReLU,
-    keras.layers.Rescaling,
-    keras.layers.Reshape,
-    keras.layers.SpatialDropout2D,
-    keras.layers.ZeroPadding2D,
-    LocalResponseNormalization,
-)
-
-
-class _Dilation:
-    """Copies a model, its late strides turned into dilation.
-
-    A layer that skips every second place shows the layers behind it the places that are left. If it
-    skips none, they must look twice as far to see the same ones: every stride that is taken out
-    doubles the dilation of all that follows.
-    """
-
-    def __init__(self, source: keras.Model, output_stride: int):
-        self.source = source
-        self.output_stride = output_stride
-        self.operations = keras.Model(source.inputs, source.outputs).operations
-        self.strides = self._strides()
-        # Of tensors in the copy: the product of the strides taken out before them …
-        self.undone: dict[int, int] = {}
-        # … and what was padded, and how much, to become them.
-        self.padded: dict[int, tuple] = {}
-        # Keras tensors are told apart by identity, so none of them may be freed meanwhile.
-        self.alive: list = []
-
-    def copy(self, image, normalized) -> list:
-        """The last two feature maps of the copy, which sees `normalized` in place of `image`."""
-        trunk = keras.Model(self.source.inputs, self._last_two_maps())
-        self.alive.append(normalized)
-
-        def call(operation, *args, **kwargs):
-            args, kwargs = keras.tree.map_structure(
-                lambda x: normalized if x is image else x, (args, kwargs)
-            )
-            return self._call(operation, *args, **kwargs)
-
-        return keras.models.clone_model(
-            trunk, [image], clone_function=lambda layer: layer, call_function=call
-        ).outputs
-
-    def _strides(self) -> dict[str, int]:
-        """Name of an operation → stride of its output in the source; 0 where that is no map."""
-        of_tensors: dict[int, int] = {}
-        strides = {}
-        for operation in self.operations:
-            stride = 1
-            outputs = keras.tree.flatten(operation.output)
-            if not isinstance(operation, keras.layers.InputLayer):
-                inputs = keras.tree.flatten(operation.input)
-                stride = max(of_tensors.get(id(x), 0) for x in inputs)
-                if isinstance(operation, _CONVOLUTIONS + _POOLS):
-                    stride *= operation.strides[0]
-                elif len(outputs[0].shape) != 4 or _squeezes(inputs[0], outputs[0]):
-                    stride = 0
-            strides[operation.name] = stride
-            of_tensors.update({id(x): stride for x in outputs})
-        return strides
-
-    def _last_two_maps(self) -> list:
-        pyramid = getattr(self.source, "pyramid_outputs", None)
-        if isinstance(pyramid, dict) and len(pyramid) >= 2:
-            return list(pyramid.values())[-2:]
-        if len(self.source.outputs) >= 2:
-            return self.source.outputs[-2:]
-        last = {}
-        stages = set()
-        for operation in self.operations:
-            stride = self.strides[operation.name]
-            if isinstance(operation, _CONVOLUTIONS):
-                stages.add(stride)
-            # A padding is the beginning of the next stage; a pool that ends a network is none.
-            if stride in stages and not isinstance(operation, keras.layers.ZeroPadding2D):
-                last[stride] = operation.output
-        last.pop(0, None)
-        if len(last) < 2:
-            raise ValueError(
-                "A backbone must have at least two stages of different resolution. "
-                f"Received: backbone={self.source.name}, whose features have strides "
-                f"{sorted(last)}. Give a convolutional network without models among its layers."
-            )
-        return [last[stride] for stride in sorted(last)[-2:]]
-
-    def _call(self, operation, *args, **kwargs):
-        inputs = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
-        undone = max(self.undone.get(id(x), 1) for x in inputs)
-        stride = self.strides[operation.name]
-        removed = 1
-        if stride and isinstance(operation, _CONVOLUTIONS + _POOLS):
-            # What is still beyond the wanted stride, the strides taken out before it allowed for.
-            removed = min(operation.strides[0], max(1, stride // (undone * self.output_stride)))
-            output = self._look_further(operation, args[0], undone, removed)
-        else:
-            known = isinstance(operation, (*_CONVOLUTIONS, *_POINTWISE))
-            if undone > 1 and isinstance(operation, keras.layers.Layer) and not known:
-                raise self._error(f"its layer {operation.name} ({type(operation).__name__})")
-            output = _copy(operation)(*args, **kwargs)
-        if isinstance(operation, keras.layers.ZeroPadding2D):
-            self.padded[id(output)] = (args[0], operation.padding)
-        for x in keras.tree.flatten(output):
-            self.undone[id(x)] = undone * removed
-            self.alive.append(x)
-        return output
-
-    def _look_further(self, layer, x, undone, removed):
-        """The layer without the stride `removed`, looking `undone` times as far."""
-        if undone == removed == 1:
-            return _copy(layer)(x)
-        pool = isinstance(layer, _POOLS)
-        kernel, rates = (
-            (layer.pool_size, (1, 1)) if pool else (layer.kernel_size, layer.dilation_rate)
-        )
-        changes: dict[str, Any] = {"strides": tuple(s // removed for s in layer.strides)}
-        if not pool:
-            changes["dilation_rate"] = tuple(undone * rate for rate in rates)
-        if isinstance(layer, PaddedConv2D):
-            return _copy(layer, **changes)(x)
-        # How far a kernel reaches beyond one place, and how much of that lies before the place.
-        reach = [rate * (side - 1) for side, rate in zip(kernel, rates, strict=True)]
-        padded = layer.padding != "same" and id(x) in self.padded
-        if layer.padding == "same":
-            before = [max(r + 1 - layer.strides[0], 0) // 2 for r in reach]
-        elif padded:
-            x, padding = self.padded[id(x)]
-            before = [first for first, _ in padding]
-        else:
-            before = [r // 2 for r in reach]
-        changes["padding"] = "same"
-        if pool and undone > 1 and max(kernel) > 1:
-            odd = all(r % 2 == 0 and b == r // 2 for b, r in zip(before, reach, strict=True))
-            if not odd or kernel[0] != kernel[1] or changes["strides"] != (1, 1):
-                raise self._error(f"its pooling layer {layer.name} ({kernel[0]}×{kernel[1]})")
-            options = {"name": layer.name, "dtype": layer.dtype_policy}
-            if padded and isinstance(layer, keras.layers.AveragePooling2D):
-                options["count_outside"] = True  # as zeros that were put there
-            return _DILATED_POOLS[type(layer)](kernel[0], undone, **options)(x)
-        if any(undone * b != undone * r // 2 for b, r in zip(before, reach, strict=True)):
-            # The map keeps its size, but sees further to one side than to the other.
-            sides = [(undone * b, undone * (r - b)) for b, r in zip(before, reach, strict=True)]
-            outside = float("-inf") if isinstance(layer, keras.layers.MaxPooling2D) else 0.0
-            x = keras.ops.pad(x, [(0, 0), *sides, (0, 0)], constant_values=outside)
-            changes["padding"] = "valid"
-        return _copy(layer, **changes)(x)
-
-    def _error(self, culprit):
-        return ValueError(
-            "A backbone's strides beyond output_stride are turned into dilation. "
-            f"Received: backbone={self.source.name}, output_stride={self.output_stride}, where "
-            f"{culprit} cannot be dilated. Use a larger output_stride, 16 or 32."
-        )
-
-
-def _squeezes(x, y) -> bool:
-    """Whether a map goes in and one value per channel comes out."""
-    return y.shape[1] == 1 and len(x.shape) == 4 and x.shape[1] != 1
-
-
-def _copy(operation, **changes):
-    return type(operation).from_config({**operation.get_config(), **changes})
