@@ -228,20 +228,6 @@ def _starts(length: int, side: int, step: int) -> list[int]:
 
 _SIX_SCALES = (0.5, 0.75, 1.0, 1.25, 1.5, 1.75)
 
-# For segmenting:
-# single                  the whole image, once: what the network sees in training
-# multi_scale             the PSPNet paper's, with whole images
-# course                  Georgia Tech's course in computer vision, with image_size=240
-# course_multi_scale      the same at the paper's scales
-#
-# For classifying, with image_size=256. VGG's paper calls the shorter side Q, and S in training.
-# center_crop             one crop
-# 10_crops                AlexNet's, and ResNet's for comparison (AlexNet, section 4.1)
-# 144_crops               GoogLeNet's: 4 scales × 3 squares × 6 × 2 (section 7)
-# dense_256, dense_384    VGG's at one scale (section 4.1): Q = S; 384 also for S from 256 to 512
-# dense_multi_scale_…     VGG's at three (section 4.2): Q = S − 32, S, S + 32
-# dense_multi_scale       … for S from 256 to 512: Q = 256, 384, 512
-# resnet_multi_scale      ResNet's: 224, 256, 384, 480, 640 (section 3.4)
 VIEWS: dict[str, Views] = {
     "single": Views(),
     "multi_scale": Views(scales=_SIX_SCALES, mirror=True),
@@ -257,6 +243,27 @@ VIEWS: dict[str, Views] = {
     "dense_multi_scale": Views(scales=(1, 1.5, 2), mirror=True),
     "resnet_multi_scale": Views(scales=(0.875, 1, 1.5, 1.875, 2.5), mirror=True),
 }
+"""The usual views by name.
+
+| segmenting | |
+| --- | --- |
+| `single` | the whole image, once: what the network sees in training |
+| `multi_scale` | the PSPNet paper's six scales, mirrored too, of whole images |
+| `course` | windows as in Georgia Tech's course in computer vision, with `image_size=240` |
+| `course_multi_scale` | the same at the six scales |
+
+| classifying, with `image_size=256` | |
+| --- | --- |
+| `center_crop` | one crop |
+| `10_crops` | AlexNet's (section 4.1), and ResNet's for comparison |
+| `144_crops` | GoogLeNet's (section 7): 4 scales × 3 squares × 6 crops × 2 |
+| `dense_256`, `dense_384` | VGG's at one scale (section 4.1): Q = S, or 384 for S = 256 … 512 |
+| `dense_multi_scale_256`, `…_384` | VGG's at three (section 4.2): Q = S − 32, S, S + 32 |
+| `dense_multi_scale` | … for S = 256 … 512: Q = 256, 384, 512 |
+| `resnet_multi_scale` | ResNet's (section 3.4): 224, 256, 384, 480, 640 |
+
+VGG's paper calls the shorter side S in training and Q in the test.
+"""
 
 
 def find_views(views: str | Views) -> Views:
