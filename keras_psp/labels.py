@@ -5,7 +5,7 @@ classes and `VOID` where nothing is known.
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -298,3 +298,60 @@ class LabelColors:
                 )
             labels[unknown] = VOID
         return labels
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelValuesOrColors:
+    """Translates label maps with one channel where the classes have numbers and known colors.
+
+    Grayscale files hold numbers. A palette file has both a number and a color at each pixel. Where
+    they disagree, the color decides: reducing an image to a palette numbers the colors anew.
+
+    Args:
+        values: What the numbers mean.
+        colors: What the colors mean.
+    """
+
+    values: LabelValues
+    colors: LabelColors
+
+    def __call__(self, numbers: np.ndarray, palette: Sequence[int] = ()) -> np.ndarray:
+        """Translates one map.
+
+        Args:
+            numbers: uint8, `(height, width)`.
+            palette: Red, green and blue of the numbers in turn, or nothing.
+
+        Returns:
+            Labels, uint8, `(height, width)`.
+
+        Raises:
+            ValueError: If a pixel has no meaning, or if two meanings are left.
+        """
+        table = np.array(palette, np.uint8).reshape(-1, 3)
+        used = np.unique(numbers).tolist()
+        by_color = {n: self._label(self.colors, table[n : n + 1]) for n in used}
+        known = [n for n in used if by_color[n] is not None]
+        if all(self._label(self.values, np.array([n])) == by_color[n] for n in known):
+            return self.values(numbers)
+        if len(known) == len(used):
+            return self.colors(table[numbers])
+        shown = ", ".join(f"{n} in {tuple(table[n].tolist())}" for n in used[:5] if n < len(table))
+        raise ValueError(
+            "A palette's colors must all be classes' colors, or its numbers the classes. "
+            f"Received: {shown}{', …' if len(used) > 5 else ''}: only some are classes' colors, "
+            "which are not those of the numbers. Save the label map as RGB if the colors are "
+            "meant, as grayscale if the numbers are."
+        )
+
+    @staticmethod
+    def _label(coding: LabelValues | LabelColors, pixel: np.ndarray) -> int | None:
+        """Returns the label of one number or color; `None` where there is none."""
+        try:
+            return int(coding(pixel).item())
+        except ValueError:  # No meaning, or no such entry in the palette.
+            return None
+
+
+LabelCoding = Callable[[np.ndarray], np.ndarray]
+"""Turns the pixels of a label file into labels: one of the three above."""

@@ -17,7 +17,7 @@ import keras_psp
 from keras_psp import cli, visualization
 from keras_psp.atomic import write_table
 from keras_psp.cli import main
-from keras_psp.data.street_scenes.loading import street_scene
+from keras_psp.data.street_scenes import street_scene
 from keras_psp.experiments import degradation
 from keras_psp.inference.views import Views
 

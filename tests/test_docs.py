@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from keras_psp import arguments
-from keras_psp.data import street_scenes
+from keras_psp.data.street_scenes import loading
 from keras_psp.visualization import write_image
 
 ROOT = Path(__file__).parent.parent
@@ -156,8 +156,8 @@ def pages():
 
 def test_first_segmentation(pages, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for split in street_scenes.SPLITS:
-        monkeypatch.setitem(street_scenes.SPLITS, split, 8)
+    for split in loading.SPLITS:
+        monkeypatch.setitem(loading.SPLITS, split, 8)
     program = ROOT / "tutorials" / "first_segmentation.py"
     outputs = pages.run(program, IMAGE_SIZE=(24, 32), BATCH_SIZE=4, EPOCHS=1)
     assert "mean IoU 0.667" in "".join(outputs)  # worked out by hand in the tutorial's text

@@ -16,7 +16,7 @@ PUBLISHED_SHARES = [0.1685, 0.2326, 0.0098, 0.3166, 0.0449, 0.0972, 0.0117, 0.01
 PUBLISHED_SHARES += [0.0029]
 
 
-def test_the_eleven_classes_are_in_the_lectures_order():
+def test_the_eleven_classes_have_their_order():
     assert classes.CAMVID_CLASSES[0] == "Building"
     assert classes.CAMVID_CLASSES[5] == "Road"
     assert classes.CAMVID_CLASSES[10] == "Bicyclist"
@@ -30,7 +30,7 @@ def test_colors_tell_the_32_classes_apart():
     assert len(set(colors.values())) == 32
 
 
-@pytest.mark.parametrize(("merging", "size"), [("segnet", 31), ("lecture", 11)])
+@pytest.mark.parametrize(("merging", "size"), [("segnet", 31), ("mseg", 11)])
 def test_merging_takes_every_class_in_once(merging, size):
     table = classes.CAMVID_MERGINGS[merging]
     sources = [name for names in table.values() for name in names]
@@ -39,7 +39,7 @@ def test_merging_takes_every_class_in_once(merging, size):
     assert set(sources) <= classes.CAMVID_COLORS_32.keys() - {"Void"}
 
 
-def test_segnet_values_become_the_lectures_order():
+def test_segnet_values_become_this_order():
     received = segnet_labels()(np.arange(12, dtype="uint8")[None])
     # Sky, Building, Pole, Road, Pavement, Tree, Sign, Fence, Car, Pedestrian, Bicyclist, unlabelled
     assert received.tolist() == [[2, 0, 8, 5, 9, 1, 4, 7, 3, 6, 10, VOID]]
@@ -49,9 +49,9 @@ def test_colors_become_labels_by_both_mergings():
     names = ["LaneMkgsDriv", "Road", "Wall", "Child", "Misc_Text", "TrafficCone", "Sky", "Void"]
     mask = np.array([[classes.CAMVID_COLORS_32[name] for name in names]], "uint8")
     segnet = LabelColors(camvid_label_colors("segnet"))(mask)
-    lecture = LabelColors(camvid_label_colors("lecture"))(mask)
+    mseg = LabelColors(camvid_label_colors("mseg"))(mask)
     assert segnet.tolist() == [[5, 5, 0, 6, 4, 8, 2, VOID]]
-    assert lecture.tolist() == [[VOID, 5, VOID, VOID, VOID, VOID, 2, VOID]]
+    assert mseg.tolist() == [[VOID, 5, VOID, VOID, VOID, VOID, 2, VOID]]
 
 
 def test_unknown_merging_suggests_the_nearest():

@@ -1,4 +1,4 @@
-"""The other end of the pipeline: batches of NumPy arrays, for JAX and PyTorch."""
+"""Batches of NumPy arrays: what the loaders return on JAX and PyTorch."""
 
 import os
 import threading
@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.data.epochs import AUTOTUNE, without_tuning
 from keras_psp.data.info import DatasetInfo, attach
 
 Batch = tuple[Any, ...]
@@ -101,3 +102,24 @@ class Batches(keras.utils.PyDataset):
     def take(self, count: int) -> "Batches":
         """Returns the first `count` batches of every epoch."""
         return Batches(self.make, min(count, self._length), self.info)
+
+
+def to_tf_dataset(batches: Batches) -> Any:
+    """Returns a `tf.data.Dataset` of the batches of epoch 0, which threads make ahead.
+
+    On TensorFlow, Keras itself would read them by `from_generator`: see `Epochs`.
+    """
+    import tensorflow as tf
+
+    first = batches[0]
+    types = [part.dtype for part in first]
+
+    def make(index: Any) -> Any:
+        parts = tf.numpy_function(lambda index: batches.make(0, int(index)), [index], types)
+        return tuple(
+            tf.ensure_shape(part, (None, *known.shape[1:]))
+            for part, known in zip(parts, first, strict=True)
+        )
+
+    numbers = tf.data.Dataset.range(len(batches))
+    return without_tuning(numbers.map(make, AUTOTUNE).prefetch(AUTOTUNE))

@@ -12,8 +12,8 @@ from keras_psp.data import folder as own
 from keras_psp.data.camvid import layouts as camvid
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS_32
 from keras_psp.data.layouts import DataFolder, find_data, same_name
-from keras_psp.data.reading import DataError, LabelCoding, Sample
-from keras_psp.labels import VOID, ClassList, median_frequency_weights
+from keras_psp.data.reading import DataError, LabeledImage
+from keras_psp.labels import VOID, ClassList, LabelCoding, median_frequency_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +145,7 @@ def check_data(
 
 def _describe(
     folder: str | os.PathLike, classes: ClassList | Sequence[str] | None
-) -> tuple[DataFolder, ClassList, Callable[[Sequence[Sample]], LabelCoding]]:
+) -> tuple[DataFolder, ClassList, Callable[[Sequence[LabeledImage]], LabelCoding]]:
     """Returns the folder, its classes, and what tells the coding of its label files."""
     found = find_data(folder, (*own.LAYOUTS, *camvid.LAYOUTS))
     is_own = classes is not None or own.has_classes(found.root) or found.layout == own.LAYOUTS[0]
@@ -168,7 +168,7 @@ def _is_camvid(classes: ClassList) -> bool:
 def _check_split(
     found: DataFolder,
     split: str,
-    coding_of: Callable[[Sequence[Sample]], LabelCoding],
+    coding_of: Callable[[Sequence[LabeledImage]], LabelCoding],
     report: DataReport,
     progress: bool,
 ) -> None:
@@ -188,7 +188,7 @@ def _check_split(
         message = f"{file} has no {lacking}. Add it, or remove the file."
         report.problems.append(Problem(split, "missing partner", message))
 
-    samples = [Sample(name, images[name], labels[name]) for name in images if name in labels]
+    samples = [LabeledImage(name, images[name], labels[name]) for name in images if name in labels]
     coding = coding_of(samples)
     pixels = np.zeros(len(report.classes) + 1, np.int64)
     present = np.zeros(len(report.classes), np.int64)
@@ -208,7 +208,7 @@ def _check_split(
     report.pixels[split], report.present[split] = pixels, present
 
 
-def _count(sample: Sample, coding: LabelCoding) -> np.ndarray | DataError:
+def _count(sample: LabeledImage, coding: LabelCoding) -> np.ndarray | DataError:
     """Returns how often each label occurs, or what is wrong with the files."""
     try:
         return np.bincount(sample.read(coding)[1].ravel(), minlength=256)

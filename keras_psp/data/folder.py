@@ -8,9 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from keras_psp.data.layouts import Layout, find_data
+from keras_psp.data.options import with_options
 from keras_psp.data.pipeline import load_splits
-from keras_psp.data.reading import DataError, LabelCoding, NumbersOrColors, Sample, has_colors
-from keras_psp.labels import VOID, VOID_NAMES, ClassList, LabelColors, LabelValues, distinct_colors
+from keras_psp.data.reading import DataError, LabeledImage, has_colors
+from keras_psp.labels import (
+    VOID,
+    VOID_NAMES,
+    ClassList,
+    LabelCoding,
+    LabelColors,
+    LabelValues,
+    LabelValuesOrColors,
+    distinct_colors,
+)
 
 LAYOUTS = (
     Layout("folders", "{split}/images", "{split}/labels"),
@@ -22,6 +32,7 @@ COLORS_FILE, NAMES_FILE = "class_dict.csv", "classes.txt"
 COLUMNS = ("name", "r", "g", "b")
 
 
+@with_options
 def load_folder(
     folder: str | os.PathLike,
     split: str | Sequence[str] = "train",
@@ -29,13 +40,7 @@ def load_folder(
     batch_size: int = 8,
     *,
     classes: ClassList | Sequence[str] | None = None,
-    augment: Any = "auto",
-    crop_size: tuple[int, int] | None = None,
-    shuffle: bool | str = "auto",
-    seed: int = 0,
-    cache: bool | str = "auto",
-    drop_remainder: bool | str = "auto",
-    antialias: bool | str = "auto",
+    **options: Any,
 ) -> Any:
     """Loads images and label maps of your own as batches.
 
@@ -56,16 +61,17 @@ def load_folder(
         image_size: (height, width) in pixels, or `None` for the size that all images have.
         batch_size: Images per batch.
         classes: Class names, or a `ClassList` with colors, instead of the folder's class list.
-        augment: As in `load_camvid`, and so are `crop_size`, `shuffle`, `seed`, `cache`,
-            `drop_remainder` and `antialias`.
+        **options: `augment`, `crop_size`, `shuffle`, `seed`, `cache`, `drop_remainder` and
+            `antialias`: see `keras_psp.data.LoadingOptions`.
 
     Returns:
         Batches of (image, label), or a list of such data for a list of splits: the same as from
         `load_camvid`. The number of classes is `len(dataset.class_names)`.
 
     Raises:
-        ValueError: If the folder has no known layout or no class list, or if a file in it cannot be
-            used; the message names it. `keras_psp.check_data` lists all such files at once.
+        ValueError: If the folder has no known layout or no class list, if there is no such split or
+            option, or if a file cannot be used; the message names it. `keras_psp.check_data` lists
+            all such files at once.
 
     Example: (a folder made on the spot)
 
@@ -87,24 +93,12 @@ def load_folder(
     found = find_data(folder, LAYOUTS)
     names, numbers, colors = read_classes(found.root, classes)
 
-    def find(name: str) -> tuple[list[Sample], LabelCoding]:
+    def find(name: str) -> tuple[list[LabeledImage], LabelCoding]:
         samples = found.samples(name)
         return samples, choose_coding(samples, numbers, colors)
 
-    return load_splits(
-        split,
-        find,
-        names,
-        image_size=image_size,
-        batch_size=batch_size,
-        augment=augment,
-        crop_size=crop_size,
-        shuffle=shuffle,
-        seed=seed,
-        cache=cache,
-        drop_remainder=drop_remainder,
-        antialias=antialias,
-    )
+    options |= {"image_size": image_size, "batch_size": batch_size}
+    return load_splits(split, find, names, **options)
 
 
 def has_classes(root: Path) -> bool:
@@ -153,7 +147,7 @@ def read_classes(
     # The colors that a `ClassList` gives to names without any say nothing about the files.
     if colors is None or (classes is not None and list(colors) == distinct_colors(len(names))):
         return known, values, meanings
-    return known, NumbersOrColors(values, meanings), meanings
+    return known, LabelValuesOrColors(values, meanings), meanings
 
 
 def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
@@ -183,7 +177,7 @@ def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
 
 
 def choose_coding(
-    samples: Sequence[Sample], numbers: LabelCoding, colors: LabelColors
+    samples: Sequence[LabeledImage], numbers: LabelCoding, colors: LabelColors
 ) -> LabelCoding:
     """Returns which of two codings a data set has, by its first label file that can be read."""
     for sample in samples:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 from keras_psp.keras_internals import input_datasets
@@ -106,7 +106,7 @@ def shared_classes(
     return classes
 
 
-def attach(data: Any, info: DatasetInfo) -> Any:
+def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None = None) -> Any:
     """Lets a data set say what it is.
 
     `class_names` is Keras' own convention; `class_colors` and `sample_names` follow it.
@@ -114,17 +114,19 @@ def attach(data: Any, info: DatasetInfo) -> Any:
     Args:
         data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, or another object with attributes.
         info: What it shall say.
+        set_epoch: Where order or augmentation depend on the epoch, what tells the data which one
+            comes next.
 
     Returns:
-        `data`, with the attributes `info`, `class_names`, `class_colors` and `sample_names`; and
-        with `set_epoch`, where a data set has it that this one was made from.
+        `data`, with the attributes `info`, `class_names`, `class_colors`, `sample_names` and, if
+        given, `set_epoch`.
 
     Example: (a function of your own changes the classes)
 
     ```python
     import keras_psp
     from keras_psp.data import DatasetInfo, attach
-    from keras_psp.labels import ClassList, check_same_classes, numbered_classes
+    from keras_psp.labels import ClassList
 
     scenes = keras_psp.load_street_scenes("val", image_size=(60, 80), num_images=4)
     blind = attach(scenes.map(lambda x, y: (x, 0 * y)), DatasetInfo(ClassList(["something"])))
@@ -135,14 +137,6 @@ def attach(data: Any, info: DatasetInfo) -> Any:
     data.class_names = list(info.classes.names)
     data.class_colors = list(info.classes.colors)
     data.sample_names = list(info.sample_names)
-    for source in _behind(data):
-        if not hasattr(data, "set_epoch") and hasattr(source, "set_epoch"):
-            data.set_epoch = source.set_epoch
+    if set_epoch is not None:
+        data.set_epoch = set_epoch
     return data
-
-
-def _behind(data: Any) -> Iterator[Any]:
-    """Yields the data sets that one was made from, the nearest first."""
-    for source in input_datasets(data):
-        yield source
-        yield from _behind(source)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from keras_psp.choices import check_name
-from keras_psp.data.reading import Sample
+from keras_psp.data.reading import LabeledImage
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -87,7 +87,7 @@ class DataFolder:
             found.append({name: files[0] for name, files in groups.items()})
         return found[0], found[1], doubles
 
-    def samples(self, split: str) -> list[Sample]:
+    def samples(self, split: str) -> list[LabeledImage]:
         """Returns the samples of a split, sorted by name.
 
         Raises:
@@ -110,7 +110,7 @@ class DataFolder:
                 f"Received: {len(alone)} without partner in {folders}, such as {files}. Add what "
                 f"is missing or remove these (keras_psp.check_data lists all)."
             )
-        return [Sample(name, file, labels[name]) for name, file in images.items()]
+        return [LabeledImage(name, file, labels[name]) for name, file in images.items()]
 
 
 def find_data(root: str | os.PathLike, layouts: Sequence[Layout]) -> DataFolder:

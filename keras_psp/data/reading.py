@@ -1,18 +1,14 @@
-"""One frame and its label map: reading, checking, resizing. Works without TensorFlow."""
+"""Reading an image and its label map, and saying what is wrong with a file."""
 
 import dataclasses
 import io
-import math
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from keras_psp.labels import LabelColors
-
-LabelCoding = Callable[[np.ndarray], np.ndarray]
-"""Turns the pixels of a label file into labels: `LabelValues`, `LabelColors`, `NumbersOrColors`."""
+from keras_psp.data.resizing import resize_image, resize_label
+from keras_psp.labels import LabelCoding, LabelColors, LabelValuesOrColors
 
 _MODES = {
     "1": "black and white",
@@ -25,59 +21,6 @@ _MODES = {
     "CMYK": "CMYK",
 }
 _PNG, _PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
-
-
-@dataclasses.dataclass(frozen=True)
-class NumbersOrColors:
-    """What label files with one channel mean where the classes have numbers and known colors.
-
-    Grayscale files hold numbers. A palette file has both a number and a color at each pixel, which
-    decides where they disagree: whoever reduces a picture to a palette numbers the colors anew.
-
-    Args:
-        values: What the numbers mean.
-        colors: What the colors mean.
-    """
-
-    values: LabelCoding
-    colors: LabelColors
-
-    def __call__(self, numbers: np.ndarray, palette: Sequence[int] = ()) -> np.ndarray:
-        """Translates one map.
-
-        Args:
-            numbers: uint8, `(height, width)`.
-            palette: Red, green and blue of the numbers in turn, or nothing.
-
-        Returns:
-            Labels, uint8, `(height, width)`.
-
-        Raises:
-            ValueError: If a pixel has no meaning, or if two meanings are left.
-        """
-        table = np.array(palette, np.uint8).reshape(-1, 3)
-        used = np.unique(numbers).tolist()
-        by_color = {n: self._label(self.colors, table[n : n + 1]) for n in used}
-        known = [n for n in used if by_color[n] is not None]
-        if all(self._label(self.values, np.array([n])) == by_color[n] for n in known):
-            return self.values(numbers)
-        if len(known) == len(used):
-            return self.colors(table[numbers])
-        shown = ", ".join(f"{n} in {tuple(table[n].tolist())}" for n in used[:5] if n < len(table))
-        raise ValueError(
-            "A palette's colors must all be classes' colors, or its numbers the classes. "
-            f"Received: {shown}{', …' if len(used) > 5 else ''}: only some are classes' colors, "
-            "which are not those of the numbers. Save the label map as RGB if the colors are "
-            "meant, as grayscale if the numbers are."
-        )
-
-    @staticmethod
-    def _label(coding: LabelCoding, pixel: np.ndarray) -> int | None:
-        """Returns the label of one number or color; `None` where there is none."""
-        try:
-            return int(coding(pixel).item())
-        except ValueError:  # No meaning, or no such entry in the palette.
-            return None
 
 
 class DataError(ValueError):
@@ -94,8 +37,8 @@ class DataError(ValueError):
 
 
 @dataclasses.dataclass(frozen=True)
-class Sample:
-    """A frame and its label map, as files or as the bytes of files.
+class LabeledImage:
+    """An image and its label map, as files or as the bytes of files.
 
     Args:
         name: What error messages and outputs call it.
@@ -169,8 +112,8 @@ def read_label(source: Path | bytes, coding: LabelCoding, name: str = "") -> np.
 
     Args:
         source: File, or its bytes. Numbers: an 8-bit grayscale, palette (its indices) or black and
-            white image. Colors: an 8-bit RGB or palette image. Of `NumbersOrColors`, a palette
-            image may have either.
+            white image. Colors: an 8-bit RGB or palette image. With
+            `LabelValuesOrColors` a palette image may have either.
         coding: Turns its pixels into labels.
         name: What messages call bytes.
 
@@ -197,140 +140,11 @@ def read_label(source: Path | bytes, coding: LabelCoding, name: str = "") -> np.
     palette = image.getpalette() if image.mode == "P" else []
     try:
         pixels = np.asarray(image, np.uint8)
-        return coding(pixels, palette) if isinstance(coding, NumbersOrColors) else coding(pixels)
+        return (
+            coding(pixels, palette) if isinstance(coding, LabelValuesOrColors) else coding(pixels)
+        )
     except ValueError as error:
         raise DataError("unknown label", f"In {_where(source, name)}: {error}") from None
-
-
-def resize_image(
-    image: np.ndarray, size: tuple[int, int], antialias: bool | str = "auto"
-) -> np.ndarray:
-    """Resizes an image bilinearly, with half-pixel centers.
-
-    Args:
-        image: uint8, `(height, width, 3)`.
-        size: (height, width) wanted.
-        antialias: Whether an image that shrinks is smoothed first. Without (the convention of
-            PyTorch's `interpolate`, OpenCV and the course) a new pixel is made of the four around
-            it: up to a factor of two that is every pixel, beyond it pixels are skipped and thin
-            poles break into pieces. Therefore `"auto"` smooths beyond a factor of two only.
-
-    Returns:
-        uint8, `(*size, 3)`, rounded.
-    """
-    if image.shape[:2] == tuple(size):
-        return image
-    if is_smoothed(image.shape[:2], size, antialias):
-        from PIL import Image
-
-        return np.asarray(Image.fromarray(image).resize(size[::-1], Image.Resampling.BILINEAR))
-    for axis in (0, 1):
-        image = interpolate(image, axis, *interpolation(image.shape[axis], size[axis]))
-    return np.rint(image).astype(np.uint8)
-
-
-def is_smoothed(old: Sequence[int], new: Sequence[int], antialias: bool | str = "auto") -> bool:
-    """Tells whether an image that is resized from one (height, width) to another is smoothed."""
-    if antialias == "auto":
-        return any(before > 2 * after for before, after in zip(old, new, strict=True))
-    return bool(antialias)
-
-
-def interpolation(old: int, new: int, smooth: bool = False) -> tuple[np.ndarray, np.ndarray]:
-    """Says of which values of a row a shorter or longer row is made: bilinear, half-pixel centers.
-
-    Args:
-        old: How many values there are.
-        new: How many are wanted.
-        smooth: Whether a row that shrinks is averaged over all its values, or made of the two next
-            to each place.
-
-    Returns:
-        The numbers of the old values, integers `(new, n)`, and their shares, float32 `(new, n)`, of
-        which each row's sum is 1.
-
-    Example:
-
-    ```python
-    from keras_psp.data.reading import interpolation
-
-    numbers, shares = interpolation(2, 4)
-    assert numbers[1].tolist() == [0, 1] and shares[1].tolist() == [0.75, 0.25]
-    ```
-    """
-    if old == new:
-        return np.arange(new)[:, None], np.ones((new, 1), np.float32)
-    reach = max(old / new, 1.0) if smooth else 1.0
-    places = (np.arange(new)[:, None] + 0.5) * (old / new) - 0.5
-    numbers = np.floor(places - reach).astype(int) + 1 + np.arange(math.ceil(2 * reach))
-    shares = np.maximum(1 - np.abs(numbers - places) / reach, 0)
-    shares[(numbers < 0) | (numbers >= old)] = 0
-    shares /= shares.sum(axis=1, keepdims=True)
-    return np.clip(numbers, 0, old - 1), shares.astype(np.float32)
-
-
-def interpolate(
-    values: np.ndarray, axis: int, numbers: np.ndarray, shares: np.ndarray
-) -> np.ndarray:
-    """Resizes an array along an axis, or a part of it, as `interpolation` says.
-
-    Args:
-        values: Numbers of any shape.
-        axis: Which axis.
-        numbers: Of which values each new one is made, `(new, n)`.
-        shares: How much of each, `(new, n)`.
-
-    Returns:
-        float32, with `new` values along the axis.
-    """
-    shape = [-1 if a == axis else 1 for a in range(values.ndim)]
-    parts = zip(numbers.T, shares.T, strict=True)
-    number, share = next(parts)
-    total = values.take(number, axis) * share.reshape(shape)
-    for number, share in parts:
-        total += values.take(number, axis) * share.reshape(shape)
-    return total
-
-
-def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """The size of an image whose shorter side becomes `short_side`, with the same aspect ratio.
-
-    Args:
-        height: Its height.
-        width: Its width.
-        short_side: The shorter of the two afterward.
-
-    Returns:
-        `(height, width)`, the longer side rounded.
-
-    Example:
-
-    ```python
-    from keras_psp.data.reading import scaled_size
-    assert scaled_size(375, 500, 256) == (256, 341)
-    ```
-    """
-    factor = short_side / min(height, width)
-    return round(height * factor), round(width * factor)
-
-
-def resize_label(label: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resizes a label map: every new pixel takes the label of the nearest old one.
-
-    Args:
-        label: `(height, width)`.
-        size: (height, width) wanted.
-
-    Returns:
-        The same type, `size`.
-    """
-    if label.shape == tuple(size):
-        return label
-    rows, columns = (
-        ((np.arange(new) + 0.5) * (old / new)).astype(np.int32)
-        for new, old in zip(size, label.shape, strict=True)
-    )
-    return label[rows[:, None], columns]
 
 
 def has_colors(source: Path | bytes, name: str = "") -> bool:

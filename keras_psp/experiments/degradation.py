@@ -14,8 +14,7 @@ import numpy as np
 from keras_psp import optimizers, visualization
 from keras_psp.atomic import read_table, write_table, write_whole
 from keras_psp.choices import check_name
-from keras_psp.data.batches import Batches
-from keras_psp.data.tensors import to_dataset
+from keras_psp.data.batches import Batches, to_tf_dataset
 from keras_psp.models import ResNet
 
 # name → variant
@@ -195,4 +194,4 @@ def _batches(images, classes, batch_size: int, steps: int, key: tuple[int, int])
         return batch, classes[chosen]
 
     batches = Batches(make, steps)
-    return to_dataset(batches) if keras.backend.backend() == "tensorflow" else batches
+    return to_tf_dataset(batches) if keras.backend.backend() == "tensorflow" else batches

@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_psp.data.reading import resize_image
+from keras_psp.data.resizing import resize_image
 from keras_psp.inference.images import as_pixels
 from keras_psp.inference.views import Views, check_image_size, find_views
 from keras_psp.models.classifier import Classifier

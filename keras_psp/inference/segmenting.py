@@ -15,7 +15,8 @@ import numpy as np
 from keras import ops
 
 from keras_psp.data.augmentation import MEAN_COLOR
-from keras_psp.data.reading import interpolate, interpolation, is_smoothed, read_image
+from keras_psp.data.reading import read_image
+from keras_psp.data.resizing import interpolate, interpolation, is_smoothed
 from keras_psp.inference.images import as_pixels, image_files
 from keras_psp.inference.views import Box, Views, check_image_size, find_views
 

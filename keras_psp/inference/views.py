@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_psp.choices import check_name
-from keras_psp.data.reading import scaled_size
+from keras_psp.data.resizing import scaled_size
 
 
 class Box(NamedTuple):

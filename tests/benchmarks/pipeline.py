@@ -41,7 +41,7 @@ import torch
 from PIL import Image
 
 from keras_psp.data.camvid.classes import CAMVID
-from keras_psp.data.street_scenes.loading import street_scene
+from keras_psp.data.street_scenes import street_scene
 
 BACKENDS = ("tensorflow", "jax", "torch")
 SETTINGS = [

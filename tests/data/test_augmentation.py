@@ -46,7 +46,9 @@ def inside(labels, reach=2):
 
 GEOMETRY = {
     "view": augmentation.RandomView(96, 128, scale=(0.5, 2.0), degrees=10.0),
-    "small view": augmentation.RandomView(61, 47, scale=(0.5, 2.0), degrees=45.0, rotated=1.0),
+    "small view": augmentation.RandomView(
+        61, 47, scale=(0.5, 2.0), degrees=45.0, rotation_probability=1.0
+    ),
     "large view": augmentation.RandomView(150, 140, scale=(0.9, 1.1), degrees=5.0),
     "flip": keras.layers.RandomFlip("horizontal"),
     "rotation": keras.layers.RandomRotation(0.1, fill_mode="constant"),
@@ -148,7 +150,7 @@ def test_a_view_at_scale_two_is_the_half_pixel_resize():
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 255, (1, 12, 16, 3)).astype("float32")
     label = rng.integers(0, 11, (1, 12, 16)).astype("int32")
-    view = augmentation.RandomView(24, 32, scale=(2.0, 2.0), mirrored=0.0)
+    view = augmentation.RandomView(24, 32, scale=(2.0, 2.0), flip_probability=0.0)
     new_image, new_label = run(augmentation.get(view), image, label)
     expected = tf.image.resize(image, (24, 32)).numpy()
     np.testing.assert_allclose(new_image[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-2)
@@ -170,7 +172,7 @@ def test_a_small_view_lies_in_the_middle_and_outside_is_void_and_mean():
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
 def test_a_view_on_its_own_fills_masks_with_void(dtype):
-    view = augmentation.RandomView(4, 6, scale=(1.0, 1.0), mirrored=0.0)
+    view = augmentation.RandomView(4, 6, scale=(1.0, 1.0), flip_probability=0.0)
     batch = {
         "images": np.zeros((1, 2, 2, 3)),
         "segmentation_masks": np.full((1, 2, 2, 1), 7, dtype),
@@ -196,7 +198,9 @@ def test_angle_of_a_rotation():
     # A line through the middle, at up to 30 degrees after the rotation.
     images, labels = np.zeros((64, 81, 81, 3)), np.zeros((64, 81, 81), "int32")
     labels[:, 40] = 1
-    view = augmentation.RandomView(81, 81, degrees=30.0, rotated=0.5, mirrored=0.0)
+    view = augmentation.RandomView(
+        81, 81, degrees=30.0, rotation_probability=0.5, flip_probability=0.0
+    )
     _, new_labels = run(augmentation.get(view), images, labels)
     angles = []
     for label in new_labels:

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import keras_psp
-from keras_psp.data import Batches, DatasetInfo
+from keras_psp.data import Batches, DatasetInfo, LoadingOptions
 from keras_psp.data.pipeline import make_dataset
-from keras_psp.data.reading import DataError, Sample
+from keras_psp.data.reading import DataError, LabeledImage
 from keras_psp.labels import ClassList, LabelValues
 
 NAMES = ClassList(["one", "two"])
@@ -120,7 +120,7 @@ def test_both_ends_have_the_same_order_and_views(name, split, monkeypatch):
         options = dict(OPTIONS[name])
         if options["augment"] == "view":
             options["augment"] = keras_psp.data.augmentation.RandomView(
-                44, 70, scale=(0.5, 2.0), degrees=30, rotated=0.6
+                44, 70, scale=(0.5, 2.0), degrees=30, rotation_probability=0.6
             )
         return keras_psp.load_street_scenes(split, (48, 64), 4, num_images=10, seed=3, **options)
 
@@ -164,11 +164,11 @@ def test_other_layers_have_the_same_distribution(monkeypatch):
 def test_a_bad_file_is_named_in_plain_words(on_jax, tmp_path, write_image):
     image = write_image(tmp_path / "image.png", np.zeros((4, 5, 3)))
     label = write_image(tmp_path / "label.png", np.full((4, 5), 9))
-    sample = Sample("a", image, label)
-    options = {"image_size": (4, 5), "batch_size": 1}
+    sample = LabeledImage("a", image, label)
+    values, info = LabelValues(range(2)), DatasetInfo(NAMES)
     with pytest.raises(DataError, match=r"label\.png: A label must be 0 to 1.*labels 9"):
-        make_dataset([sample], LabelValues(range(2)), NAMES, **options, cache=True)
-    data = make_dataset([sample], LabelValues(range(2)), NAMES, **options, cache=False)
+        make_dataset([sample], values, info, LoadingOptions((4, 5), 1, cache=True))
+    data = make_dataset([sample], values, info, LoadingOptions((4, 5), 1, cache=False))
     with pytest.raises(DataError, match=r"label\.png: A label must be 0 to 1"):
         data[0]
 

@@ -92,11 +92,11 @@ def test_segnet_layout(segnet, parent):
 
 @pytest.mark.parametrize("layout", ["original", "kaggle"])
 @pytest.mark.parametrize("split", ["val", "test"])
-@pytest.mark.parametrize("merging", ["segnet", "lecture"])
+@pytest.mark.parametrize("merging", ["segnet", "mseg"])
 def test_layouts_with_32_colors(request, layout, split, merging):
     names, _, labels = load(split, request.getfixturevalue(layout), merging=merging)
     assert tuple(names) == FRAMES[split]
-    expected = [by_merging[merging == "lecture"] for by_merging in ORIGINAL.values()]
+    expected = [by_merging[merging == "mseg"] for by_merging in ORIGINAL.values()]
     assert labels[:, 0, 0].tolist() == expected
 
 
@@ -135,8 +135,8 @@ def test_an_unknown_split_suggests_the_nearest(segnet):
 
 
 def test_an_unknown_merging_suggests_the_nearest(segnet):
-    with pytest.raises(ValueError, match=r"merging='lectur'. Did you mean 'lecture'"):
-        load_camvid("val", data_dir=segnet, merging="lectur")
+    with pytest.raises(ValueError, match=r"merging='mseq'. Did you mean 'mseg'"):
+        load_camvid("val", data_dir=segnet, merging="mseq")
 
 
 def test_a_split_that_is_not_there_is_named(segnet):
@@ -181,8 +181,8 @@ def test_a_folder_that_does_not_exist_is_named(tmp_path):
 
 
 def test_merged_labels_cannot_be_merged_otherwise(segnet):
-    with pytest.raises(ValueError, match=r"already merged.*merging='lecture' with .*CamVid"):
-        load_camvid("val", data_dir=segnet, merging="lecture")
+    with pytest.raises(ValueError, match=r"already merged.*merging='mseg' with .*CamVid"):
+        load_camvid("val", data_dir=segnet, merging="mseg")
 
 
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="there is no sha256sum")
@@ -283,7 +283,7 @@ def test_download_without_tensorflow(server, segnet, tmp_path, monkeypatch, caps
         f"CamVid-{release.COMMIT}"
     ]
     with pytest.raises(ValueError, match=r"already merged to eleven"):
-        load_camvid("val", merging="lecture")
+        load_camvid("val", merging="mseg")
 
 
 def test_a_download_without_tensorflow_leaves_nothing_wrong(
@@ -317,12 +317,12 @@ def test_without_network_the_way_out_is_named(tfds, monkeypatch):
 
 
 def test_the_download_cannot_be_merged_otherwise(tfds):
-    with pytest.raises(ValueError, match=r"already merged to eleven. Received: merging='lecture'"):
-        load_camvid("val", merging="lecture")
+    with pytest.raises(ValueError, match=r"already merged to eleven. Received: merging='mseg'"):
+        load_camvid("val", merging="mseg")
 
 
 def test_the_builder_takes_a_folder(original, tfds):
-    builder = tfds.builder("camvid/lecture", folder=original)
+    builder = tfds.builder("camvid/mseg", folder=original)
     builder.download_and_prepare()
     frames = builder.as_dataset(split="val").as_numpy_iterator()
     labels = {frame["file_name"].decode(): int(frame["label"][0, 0, 0]) for frame in frames}
@@ -362,12 +362,12 @@ def test_what_a_folder_gave_is_not_taken_for_anything_else(
     "imports",
     [
         "import keras_psp; assert 'tensorflow_datasets' not in sys.modules; "
-        "import tensorflow_datasets as tfds",
-        "import tensorflow_datasets as tfds; import keras_psp",
+        "import keras_psp.data.camvid.builder, tensorflow_datasets as tfds",
+        "import tensorflow_datasets as tfds, keras_psp.data.camvid.builder",
     ],
     ids=["keras_psp first", "tensorflow_datasets first"],
 )
-def test_tfds_knows_camvid_whichever_is_imported_first(imports, tmp_path):
+def test_importing_the_builder_registers_it(imports, tmp_path):
     pytest.importorskip("tensorflow_datasets")
     found = "assert tfds.builder('camvid', data_dir=sys.argv[1]).name == 'camvid'"
     program = f"import sys; {imports}; {found}"

@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_psp.data import merge_classes, pipeline, shard_batches
+from keras_psp.data import DatasetInfo, LoadingOptions, merge_classes, pipeline, shard_batches
 from keras_psp.data.pipeline import load_splits, make_dataset
-from keras_psp.data.reading import Sample
+from keras_psp.data.reading import LabeledImage
 from keras_psp.labels import ClassList, LabelValues
 from keras_psp.layers import ImageNormalization
 
 ROOT = Path(__file__).parents[2]
 NAMES = ClassList([f"class {number}" for number in range(11)])
 VALUES = LabelValues(range(11))
-AUTOMATIC = {"augment": "auto", "shuffle": "auto", "drop_remainder": "auto"}
 
 
 @pytest.fixture
@@ -36,12 +35,12 @@ def frames(tmp_path, write_image):
             write_image(tmp_path / name / f"{number}.png", pixels)
             for name, pixels in [("images", image), ("labels", label)]
         ]
-        samples.append(Sample(str(number), *files))
+        samples.append(LabeledImage(str(number), *files))
     return samples
 
 
 def build(samples, **options):
-    return make_dataset(samples, VALUES, NAMES, **options)
+    return make_dataset(samples, VALUES, DatasetInfo(NAMES), LoadingOptions(**options))
 
 
 def order(dataset):
@@ -154,25 +153,25 @@ def test_augmentation_depends_on_the_seed_and_differs_between_epochs(frames):
     assert (first != other).any()
 
 
-def test_the_middle_is_cut_out_as_the_course_does(tmp_path, write_image):
+def test_the_middle_is_cut_out(tmp_path, write_image):
     rows, columns = np.mgrid[:240, :320]
     image = np.stack([rows, columns % 256, columns // 256], -1)
     image = write_image(tmp_path / "image.png", image)
     label = write_image(tmp_path / "label.png", np.zeros((240, 320)))
-    dataset = build([Sample("a", image, label)], crop_size=(201, 201))
+    dataset = build([LabeledImage("a", image, label)], crop_size=(201, 201))
     images, labels = next(iter(dataset))
     assert images.shape[1:3] == labels.shape[1:] == (201, 201)
     np.testing.assert_array_equal(images[0, 0, 0], [19, 59, 0])  # rows 19-219, columns 59-259
     np.testing.assert_array_equal(images[0, -1, -1], [219, 259 - 256, 1])
 
 
-def test_the_courses_validation_transform(tmp_path, write_image):
+def test_cut_and_normalized_as_in_georgia_techs_course(tmp_path, write_image):
     # Of the center alone, 15 and class 5 are left.
     image, label = np.zeros((240, 320, 3)), np.zeros((240, 320))
     image[19:220, 59:260], label[19:220, 59:260] = 15, 5
     image = write_image(tmp_path / "image.png", image)
     label = write_image(tmp_path / "label.png", label)
-    images, labels = next(iter(build([Sample("a", image, label)], crop_size=(201, 201))))
+    images, labels = next(iter(build([LabeledImage("a", image, label)], crop_size=(201, 201))))
     assert set(np.ravel(labels)) == {5}
     expected = (15 - np.array([123.675, 116.28, 103.53])) / [58.395, 57.12, 57.375]
     normalized = keras.ops.convert_to_numpy(ImageNormalization("torch")(images))
@@ -208,8 +207,8 @@ def test_auto_is_for_the_train_split_only(frames):
     def find(split):
         return frames, VALUES
 
-    train, val = load_splits(["train", "val"], find, NAMES, batch_size=8, **AUTOMATIC)
-    plain = load_splits("train", find, NAMES, batch_size=8, **{**AUTOMATIC, "augment": None})
+    train, val = load_splits(["train", "val"], find, NAMES, batch_size=8)
+    plain = load_splits("train", find, NAMES, batch_size=8, augment=None)
     assert len(train) == 2
     assert len(val) == 3
     assert order(val) == list(range(20))
@@ -220,13 +219,13 @@ def test_auto_is_for_the_train_split_only(frames):
 
 def test_a_memory_too_small_is_not_used(frames, monkeypatch):
     reads = []
-    original = Sample.read
+    original = LabeledImage.read
 
     def counted(self, *args):
         reads.append(self.name)
         return original(self, *args)
 
-    monkeypatch.setattr(Sample, "read", counted)
+    monkeypatch.setattr(LabeledImage, "read", counted)
     frame_bytes = 12 * 16 * 4
     for memory, expected in [(20 * frame_bytes * 4, 20), (20 * frame_bytes * 4 - 4, 40)]:
         monkeypatch.setattr("keras_psp.data.pipeline._memory", lambda memory=memory: memory)
@@ -267,7 +266,7 @@ def test_nonsense_is_refused(frames, options, message):
 def test_without_image_size_all_images_must_have_one(frames, tmp_path, write_image):
     image = write_image(tmp_path / "image.png", np.zeros((6, 8, 3)))
     label = write_image(tmp_path / "label.png", np.zeros((6, 8)))
-    odd = Sample("odd", image, label)
+    odd = LabeledImage("odd", image, label)
     with pytest.raises(
         ValueError, match=r"Received: odd of \(6, 8\), 0 of \(12, 16\)\. Pass image"
     ):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp.data import street_scenes
 from keras_psp.data.camvid.classes import CAMVID
-from keras_psp.data.street_scenes.loading import load_street_scenes, street_scene
+from keras_psp.data.street_scenes import drawing, load_street_scenes, loading, street_scene
 from keras_psp.labels import VOID
 
 SKY, CAR, ROAD = (CAMVID.names.index(name) for name in ("Sky", "Car", "Road"))
@@ -79,9 +78,9 @@ def test_labels_are_exact_where_the_image_is_smooth(monkeypatch):
     ellipse = ("ellipse", [0.2, 0.6], [0.2, 0.5], black, CAR)
     paint = ("polygon", [-1, 1, 1, -1], [0.85, 0.85, 1, 1], white, None)
     world = types.SimpleNamespace(shapes=[triangle, ellipse, paint])
-    monkeypatch.setattr(street_scenes, "World", lambda rng: world)
-    monkeypatch.setattr(street_scenes, "_sky", lambda world, size: Image.new("RGB", size, "white"))
-    monkeypatch.setattr(street_scenes, "_expose", lambda world, image, label, rng: image)
+    monkeypatch.setattr(drawing, "World", lambda rng: world)
+    monkeypatch.setattr(drawing, "_sky", lambda world, size: Image.new("RGB", size, "white"))
+    monkeypatch.setattr(drawing, "_expose", lambda world, image, label, rng: image)
     image, label = street_scene(0, (100, 140))
     gray = image[..., 0]
     assert set(np.unique(label)) == {SKY, CAR}
@@ -128,7 +127,7 @@ def batches(dataset):
 
 
 def test_splits_are_disjoint_and_complete():
-    splits = list(street_scenes.SPLITS)
+    splits = list(loading.SPLITS)
     datasets = load_street_scenes(splits, (30, 40), 2, num_images=6, augment=None, shuffle=False)
     images = [image for dataset in datasets for batch, _ in batches(dataset) for image in batch]
     assert len(images) == 18
@@ -139,7 +138,7 @@ def test_splits_are_disjoint_and_complete():
     assert list(datasets[0].class_names) == list(CAMVID.names)
     assert datasets[1].sample_names[:2] == ["val/0", "val/1"]
     # The largest splits that may be asked for still do not touch.
-    assert max(street_scenes.SPLITS.values()) <= street_scenes.SCENES_PER_SPLIT
+    assert max(loading.SPLITS.values()) <= loading.SCENES_PER_SPLIT
 
 
 def test_training_batches_are_augmented_and_reproducible():
@@ -159,6 +158,6 @@ def test_training_batches_are_augmented_and_reproducible():
 def test_bad_input():
     with pytest.raises(ValueError, match="Did you mean 'train'"):
         load_street_scenes("trian")
-    for number in (0, -1, street_scenes.SCENES_PER_SPLIT + 1):
+    for number in (0, -1, loading.SCENES_PER_SPLIT + 1):
         with pytest.raises(ValueError, match=f"1 to 1000000 scenes. Received: num_images={number}"):
             load_street_scenes("val", num_images=number)

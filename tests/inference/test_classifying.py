@@ -7,7 +7,7 @@ from keras import layers
 from PIL import Image
 
 import keras_psp
-from keras_psp.data.reading import scaled_size
+from keras_psp.data.resizing import scaled_size
 from keras_psp.inference.classifying import classify, cut_views, to_fully_convolutional
 from keras_psp.inference.views import VIEWS, Views
 

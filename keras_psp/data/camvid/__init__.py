@@ -1,8 +1,8 @@
 """CamVid: 701 street scenes from Cambridge with a class for every pixel.
 
-`load_camvid` is what one calls. `classes` says what its labels mean, `builder` holds the same data
-set for TensorFlow Datasets (`tfds.load("camvid")`), `release` what is downloaded, `layouts` how it
-lies in folders.
+`load_camvid` in `loading` is what users call. `classes` says what its labels mean, `release` what
+is downloaded, `layouts` how it lies in folders. `builder` is the same data set for TensorFlow
+Datasets: after `import keras_psp.data.camvid.builder` there is `tfds.load("camvid")`.
 """
 
 from keras_psp.data.camvid.classes import (

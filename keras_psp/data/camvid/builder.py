@@ -1,4 +1,7 @@
-"""CamVid for TensorFlow Datasets: `tfds.load("camvid")`. Imported only where that package is."""
+"""CamVid for TensorFlow Datasets. Importing this module registers it: then `tfds.load("camvid")`.
+
+`load_camvid` imports it only for the download, so that the rest needs no TensorFlow Datasets.
+"""
 
 import hashlib
 import os
@@ -12,7 +15,8 @@ from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES, CAMVID_MERGINGS
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, camvid_coding, find_camvid
-from keras_psp.data.reading import LabelCoding, Sample
+from keras_psp.data.reading import LabeledImage
+from keras_psp.labels import LabelCoding
 
 
 class Camvid(tfds.core.GeneratorBasedBuilder):
@@ -24,7 +28,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         folder: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`, else
             the download. What is prepared from a folder is kept as a config of its own, and
             prepared again when a file in it changes.
-        config: `"segnet"`, the default, or `"lecture"`: how 32 classes became eleven.
+        config: `"segnet"`, the default, or `"mseg"`: how 32 classes became eleven.
         **kwargs: `data_dir` (where the prepared data lies) and whatever else TensorFlow Datasets
             knows.
 
@@ -35,7 +39,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
 
     ```python
     import tensorflow_datasets as tfds
-    import keras_psp
+    import keras_psp.data.camvid.builder  # registers it
 
     builder = tfds.builder("camvid")
     assert builder.info.features["label"].names[5] == "Road"
@@ -43,13 +47,13 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     """
 
     VERSION = tfds.core.Version("1.0.0")
-    RELEASE_NOTES: ClassVar = {"1.0.0": "The SegNet release in the lecture's class order."}
+    RELEASE_NOTES: ClassVar = {"1.0.0": "The SegNet release, eleven classes."}
     BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(
             name="segnet", description="Classes merged as in the SegNet release (the default)."
         ),
         tfds.core.BuilderConfig(
-            name="lecture",
+            name="mseg",
             description="Only the eleven classes of the same names, the other 21 void; needs a "
             "folder with the original 32 classes.",
         ),
@@ -127,7 +131,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         return folder
 
     def _generate_examples(
-        self, samples: list[Sample], coding: LabelCoding
+        self, samples: list[LabeledImage], coding: LabelCoding
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for sample in samples:
             _, label = sample.read(coding)  # Checks the image as well, which is kept as it is.

@@ -89,11 +89,12 @@ CAMVID_MERGINGS: dict[str, dict[str, tuple[str, ...]]] = {
         "Sidewalk": ("Sidewalk", "ParkingBlock", "RoadShoulder"),
         "Bicyclist": ("Bicyclist", "MotorcycleScooter"),
     },
-    "lecture": {name: (name,) for name in CAMVID_CLASSES},
+    "mseg": {name: (name,) for name in CAMVID_CLASSES},
 }
 """Two ways from 32 classes to eleven; what no class takes in is void. `"segnet"` is the merge of
-the SegNet release and of most papers, `"lecture"` the one of MSeg and the course, where the other
-21 classes are dropped. Scores under one must not be compared with scores under the other."""
+the SegNet release and of most papers. `"mseg"` keeps the eleven classes of the same names and
+drops the other 21, as MSeg does (Lambert et al. 2020). Scores under one must not be compared with
+scores under the other."""
 
 CAMVID_FREQUENCIES: tuple[float, ...] = (
     0.242148,
@@ -146,7 +147,7 @@ def camvid_label_colors(merging: str = "segnet") -> dict[Color, int]:
     """Returns the label (0–10, or 255) of each of CamVid's 32 colors.
 
     Args:
-        merging: `"segnet"` or `"lecture"`, see `CAMVID_MERGINGS`.
+        merging: `"segnet"` or `"mseg"`, see `CAMVID_MERGINGS`.
     """
     table = CAMVID_MERGINGS[check_name("merging", merging, CAMVID_MERGINGS)]
     label = {old: CAMVID_CLASSES.index(new) for new, olds in table.items() for old in olds}

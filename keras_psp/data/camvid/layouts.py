@@ -5,8 +5,7 @@ import os
 from keras_psp.choices import check_name
 from keras_psp.data.camvid.classes import CAMVID_MERGINGS, camvid_label_colors, segnet_labels
 from keras_psp.data.layouts import DataFolder, Layout, find_data
-from keras_psp.data.reading import LabelCoding
-from keras_psp.labels import LabelColors
+from keras_psp.labels import LabelCoding, LabelColors
 
 SPLITS = ("train", "val", "test")
 
@@ -75,7 +74,7 @@ def camvid_coding(found: DataFolder, merging: str = "segnet") -> LabelCoding:
 
     Args:
         found: The folder.
-        merging: `"segnet"` or `"lecture"`.
+        merging: `"segnet"` or `"mseg"`.
 
     Raises:
         ValueError: If the label files have been merged in the other way already.

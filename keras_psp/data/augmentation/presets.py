@@ -1,0 +1,47 @@
+"""Augmentations that have a name."""
+
+from collections.abc import Callable
+
+import keras
+
+from keras_psp.choices import check_name
+from keras_psp.data.augmentation.layers import RandomBlur, RandomView
+
+
+def _authors_view(height: int, width: int) -> keras.Layer:
+    return RandomView(height, width, scale=(0.5, 2.0), degrees=10.0)
+
+
+def _authors_blur() -> keras.Layer:
+    # OpenCV, which the authors use, takes 1.1 for a 5x5 kernel; Keras allows no fixed one above 1.
+    return RandomBlur(factor=(0.5, 0.5), kernel_size=5, sigma=(1.0, 1.2))
+
+
+def _color_jitter() -> keras.Layer:
+    return keras.layers.RandomColorJitter(
+        brightness_factor=0.15, contrast_factor=0.3, saturation_factor=(0.35, 0.65)
+    )
+
+
+PRESETS: dict[str, Callable[[int, int], list[keras.Layer]]] = {
+    "authors": lambda height, width: [_authors_view(height, width), _authors_blur()],
+    "course": lambda height, width: [_authors_blur(), _authors_view(height, width)],
+    "flip": lambda height, width: [RandomView(height, width)],
+    "scratch": lambda height, width: [RandomView(height, width, scale=(0.6, 1.5)), _color_jitter()],
+}
+"""Name → what makes the layers for the height and the width that shall come out."""
+
+
+def preset_layers(name: str, height: int, width: int) -> list[keras.Layer]:
+    """Makes the layers of a preset, in single precision.
+
+    Half precision is for networks; the last bits of colors would be lost.
+    """
+    make = PRESETS[check_name("augmentation preset", name, PRESETS)]
+    policy = keras.config.dtype_policy()
+    # Color jitter makes layers of its own, which take the global policy.
+    keras.config.set_dtype_policy("float32")
+    try:
+        return make(height, width)
+    finally:
+        keras.config.set_dtype_policy(policy)

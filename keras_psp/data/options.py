@@ -1,0 +1,112 @@
+"""What every loader can be told about its batches."""
+
+import dataclasses
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+
+Loader = TypeVar("Loader", bound=Callable[..., Any])
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadingOptions:
+    """The options that all loaders share: `load_camvid`, `load_folder`, `load_street_scenes`.
+
+    Pass them to a loader by name. `"auto"` depends on the split: the train split is augmented as
+    PSPNet's authors do, shuffled, and loses its last batch where that is incomplete; every other
+    split comes as it is.
+
+    Args:
+        image_size: `(height, width)` in pixels that images are resized to: images bilinearly with
+            half-pixel centers, labels to the nearest pixel. `None` leaves them as they are.
+        batch_size: Images per batch.
+        augment: A preset of `keras_psp.data.augmentation`, a mask-aware layer of Keras or KerasCV,
+            a list of such layers, or `None`. If several splits are loaded at once, only the train
+            split is augmented: scores on random views would change from epoch to epoch.
+        crop_size: `(height, width)` of the batches, if smaller than the images: cut out by the
+            augmentation (behind layers of your own at a random place), or from the middle where
+            there is none.
+        shuffle: Whether every epoch has an order of its own.
+        seed: Seed of order and augmentation. The same seed gives the same batches.
+        cache: Whether decoded images are kept in memory (4 bytes a pixel, and nearly twice that
+            while they are read). `"auto"`: if they take at most a quarter of the memory of the
+            machine or container.
+        drop_remainder: Whether a last, smaller batch is left out.
+        antialias: Whether shrinking smooths the image first. `"auto"`: beyond a factor of two,
+            where bilinear resizing starts to skip pixels.
+
+    Raises:
+        ValueError: If a size is not positive.
+    """
+
+    image_size: tuple[int, int] | None = None
+    batch_size: int = 8
+    augment: Any = "auto"
+    crop_size: tuple[int, int] | None = None
+    shuffle: bool | str = "auto"
+    seed: int = 0
+    cache: bool | str = "auto"
+    drop_remainder: bool | str = "auto"
+    antialias: bool | str = "auto"
+
+    def __post_init__(self) -> None:
+        _check_positive("batch_size", self.batch_size)
+        for name in ("image_size", "crop_size"):
+            if (size := getattr(self, name)) is not None:
+                _check_size(name, size)
+                object.__setattr__(self, name, (int(size[0]), int(size[1])))
+
+    def for_split(self, split: str | None) -> "LoadingOptions":
+        """Returns the options with what `"auto"` means for a split, but for `cache`."""
+        train = split == "train"
+        return dataclasses.replace(
+            self,
+            augment=_choose(self.augment, "authors" if train else None),
+            shuffle=_choose(self.shuffle, train),
+            drop_remainder=_choose(self.drop_remainder, train),
+        )
+
+
+def with_options(loader: Loader) -> Loader:
+    """Makes the options a part of a loader's signature, as `help` shows it.
+
+    Args:
+        loader: A function whose last parameter is `**options`, which it passes to `load_splits`.
+    """
+    signature = inspect.signature(loader)
+    *own, _ = signature.parameters.values()
+    shared = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=field.default,
+            annotation=field.type,
+        )
+        for field in dataclasses.fields(LoadingOptions)
+        if field.name not in signature.parameters
+    ]
+    setattr(loader, "__signature__", signature.replace(parameters=[*own, *shared]))  # noqa: B010
+    return loader
+
+
+def _choose(value: Any, automatic: Any) -> Any:
+    return automatic if isinstance(value, str) and value == "auto" else value
+
+
+def _check_positive(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer) or value < 1:
+        raise ValueError(
+            f"{name} must be a positive integer. Received: {name}={value!r}. Pass 1 or more."
+        )
+
+
+def _check_size(name: str, size: Any) -> None:
+    if not isinstance(size, Sequence) or len(size) != 2:
+        raise ValueError(
+            f"{name} must be (height, width) in pixels. Received: {name}={size!r}. Pass two "
+            f"positive integers, such as (240, 320)."
+        )
+    for value in size:
+        _check_positive(name, value)
