@@ -4,13 +4,13 @@ import keras
 from keras import ops
 
 from keras_psp.choices import check_name
+from keras_psp.data.augmentation import MEAN_COLOR
 
 # Means and deviations of 0–255 RGB; "caffe" networks want BGR and only the mean taken off.
-_MEAN = (123.675, 116.28, 103.53)
 _DEVIATION = (58.395, 57.12, 57.375)
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 NORMALIZATIONS = {
-    "torch": {"mean": _MEAN, "deviation": _DEVIATION, "bgr": False},
+    "torch": {"mean": MEAN_COLOR, "deviation": _DEVIATION, "bgr": False},
     "caffe": {"mean": _CAFFE_MEAN_BGR, "deviation": (1.0, 1.0, 1.0), "bgr": True},
     "tf": {"mean": (127.5,) * 3, "deviation": (127.5,) * 3, "bgr": False},
     "none": {"mean": (0.0,) * 3, "deviation": (1.0,) * 3, "bgr": False},
