@@ -25,7 +25,7 @@ TESTS = [
     "tests/test_losses.py",
     "tests/test_metrics.py",
     "tests/callbacks/test_run_folder.py::test_order_and_views_go_on_too",
-    "tests/evaluation/test_segmentation.py::test_frames_of_any_size_are_scored_at_their_own",
+    "tests/evaluation/test_segmentation.py::test_frames_are_scored_at_their_own_size",
     "tests/inference/test_segmenting.py::test_the_courses_protocol_is_reproduced[size2-48-views2]",
     "tests/layers/test_batch_normalization.py::test_a_mask_leaves_places_out",
     "tests/layers/test_batch_normalization.py::test_keeps_the_contract_of_a_layer",

@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
         return folder, run_command("train", *SMALL, "--run", folder)
 
 
-def test_train_leaves_everything_in_one_folder_and_says_where(trained):
+def test_train_leaves_everything_in_one_named_folder(trained):
     folder, (code, out, _) = trained
     assert code == 0
     assert f"Everything lies in {folder}:" in out
@@ -94,7 +94,7 @@ def test_class_weights_change_the_loss(trained, tmp_path):
     assert abs(losses[0][0] - losses[1][0]) > 0.01
 
 
-def test_what_the_network_started_from_is_said_in_one_line_and_in_the_report(trained):
+def test_train_says_what_the_network_started_from(trained):
     _, (_, out, err) = trained
     assert "Note: resnet18 starts from random values: resnet18-f37072fd.pth could not be" in err
     assert "It had started from random values" in out
@@ -102,7 +102,7 @@ def test_what_the_network_started_from_is_said_in_one_line_and_in_the_report(tra
 
 
 @pytest.mark.filterwarnings("default")
-def test_the_same_command_again_goes_on_with_the_run(trained):
+def test_the_same_command_again_resumes_the_run(trained):
     folder, (_, first, _) = trained
     code, out, _ = run_command("train", *SMALL, "--backbone-weights", "auto", "--run", folder)
     assert code == 0, out
@@ -110,7 +110,7 @@ def test_the_same_command_again_goes_on_with_the_run(trained):
     assert out[out.index("Mean IoU reached") :] == first[first.index("Mean IoU reached") :]
 
 
-def test_other_settings_for_the_same_folder_are_an_error(trained):
+def test_other_settings_for_one_folder_are_an_error(trained):
     folder, _ = trained
     code, _, err = run_command(
         "train", *SMALL, "--backbone-weights", "none", "--seed", "7", "--run", folder
@@ -263,7 +263,7 @@ def test_export_writes_what_the_ending_says(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_export_in_eight_bits_takes_its_sizes_and_calibration_from_the_run(trained, tmp_path):
+def test_export_in_eight_bits_calibrates_from_the_run(trained, tmp_path):
     folder, _ = trained
     code, out, err = run_command("export", folder, tmp_path / "a.tflite", "--quantize", "int8")
     assert code == 0, err
@@ -306,7 +306,7 @@ def test_traceback_shows_where_an_error_comes_from(tmp_path):
         main(["--traceback", "evaluate", str(tmp_path)])
 
 
-def test_data_check_reports_and_tells_by_its_exit_code(tmp_path, write_image):
+def test_data_check_reports_and_sets_the_exit_code(tmp_path, write_image):
     write_image(tmp_path / "train/images/a.png", np.zeros((4, 6, 3)))
     write_image(tmp_path / "train/labels/a.png", np.ones((4, 6)))
     code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")

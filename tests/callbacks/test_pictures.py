@@ -64,7 +64,7 @@ def events(log_dir):
     return found
 
 
-def test_pictures_of_every_epoch_show_what_the_model_said_then(tmp_path, drawn):
+def test_pictures_show_what_each_epoch_predicted(tmp_path, drawn):
     model, _ = begin(tmp_path / "run")
     images, labels = data(3, seed=1)
     said = []
@@ -146,7 +146,7 @@ def test_samples_are_the_first_of_whatever_data(tmp_path, drawn, kind):
         assert np.array_equal([truth for _, (truth,), _ in drawn], labels[:3])
 
 
-def test_real_pictures_of_a_run_are_of_one_size(tmp_path):
+def test_real_pictures_of_a_run_have_one_size(tmp_path):
     model, _ = begin(tmp_path / "run")
     draw = SegmentationPictures(data(1), tmp_path / "files", classes=ABC)
     train(model, draw, epochs=2)

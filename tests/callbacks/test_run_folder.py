@@ -131,7 +131,7 @@ train(model, run, callbacks=[slow])
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_end(whole, tmp_path, capsys):
+def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, capsys):
     folder = tmp_path / "run"
     script = RUN.replace("FOLDER", repr(str(folder)))
     child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
@@ -162,7 +162,7 @@ def test_a_killed_run_goes_on_to_the_same_end(whole, tmp_path, capsys):
         assert row == pytest.approx(expected, rel=1e-5)
 
 
-def test_cut_off_at_any_file_it_goes_on_to_the_same_end(whole, tmp_path, monkeypatch):
+def test_cut_off_at_any_file_it_resumes_exactly(whole, tmp_path, monkeypatch):
     replace, done = os.replace, []
 
     def count_down(source, target):
@@ -235,7 +235,7 @@ def test_a_finished_run_is_left_alone(tmp_path):
     assert history.epoch == [0, 1]
 
 
-def test_a_longer_run_goes_on_in_the_longer_schedule(tmp_path):
+def test_a_longer_run_resumes_in_the_longer_schedule(tmp_path):
     model, run = begin(tmp_path)
     train(model, run, epochs=1)
     train(*begin(tmp_path), epochs=3)
@@ -322,7 +322,7 @@ def test_nan_leaves_the_last_good_weights(tmp_path, when):
     assert len(rows(tmp_path / "history.csv")) == 1
 
 
-def test_nan_in_the_first_epoch_leaves_what_it_began_with(tmp_path):
+def test_nan_at_once_leaves_the_initial_weights(tmp_path):
     model, run = begin(tmp_path)
     before = weights(model)
     before = {path: value.copy() for path, value in before.items()}
@@ -374,7 +374,7 @@ def test_a_folder_of_something_else(tmp_path, name, content):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_backbone_built_again_in_the_same_notebook_is_the_same(tmp_path):
+def test_a_backbone_built_again_is_the_same(tmp_path):
     def build(filters=4):
         image = keras.Input((None, None, 3))
         features = keras.layers.Rescaling(1 / 255)(image)
@@ -392,7 +392,7 @@ def test_a_backbone_built_again_in_the_same_notebook_is_the_same(tmp_path):
         train(build(filters=5), run, epochs=3)
 
 
-def test_weights_that_cannot_be_had_again_do_not_hinder(whole):
+def test_unavailable_pretrained_weights_do_not_prevent_resuming(whole):
     model, run = begin(whole[0], {"seed": 3})
     model.initial_weights = "random values (no network)"
     train(model, run)
@@ -450,7 +450,7 @@ def train_to(model, folder, targets):
     model.fit(*zeros, epochs=len(targets), callbacks=[Target(), run], verbose=0)
 
 
-def test_a_run_is_loaded_with_best_or_last_weights(tmp_path):
+def test_runs_are_loaded_with_best_or_last_weights(tmp_path):
     image = keras.Input((None, None, 3))
     head = keras.layers.Conv2D(3, 1, use_bias=False, name="head")
     train_to(keras.Model(image, head(image)), tmp_path / "run", [3.0, 4.0])

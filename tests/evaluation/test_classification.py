@@ -30,7 +30,7 @@ def test_errors_are_those_worked_out_by_hand():
     assert result.top5_error == pytest.approx(2 / 8)
 
 
-def test_the_cost_is_that_of_all_models_and_crops():
+def test_the_cost_counts_all_models_and_crops():
     data = [([plain(RED, 8, 12), plain(RED, 30, 20), plain(RED, 8, 8)], np.array([3, 3, 3]))]
     models = [linear(KERNEL, (4, 4)), linear(OTHER, (5, 5))]
     result = evaluate_classifier(models, data, 8, TEN)

@@ -18,7 +18,7 @@ def scored(*right, names=None):
     return Evaluation(ClassList(["a", "b"]), names or tuple(map(str, range(len(right)))), matrices)
 
 
-def test_the_interval_is_the_one_worked_out_by_hand():
+def test_the_interval_is_as_worked_out_by_hand():
     # Class a alone is present, and its IoU is the share of its pixels that are right. Of two images
     # drawn, both are the first (1 of 4), the second (1 of 4), or one is each (2 of 4): the
     # differences are .3, -.1, and their mean, .1.
@@ -56,7 +56,7 @@ def test_the_interval_is_that_of_every_possible_draw():
     assert low[1] <= found.interval[1] <= high[1]
 
 
-def test_a_better_model_is_called_better_and_the_seed_decides():
+def test_better_is_better_and_the_seed_decides():
     better, worse = scored(9, 8, 9, 7, 9, 8), scored(5, 5, 4, 6, 5, 2)
     comparison = compare(better, worse, ("new", "old"))
     assert "new is better than old: the 95% interval" in str(comparison)

@@ -52,7 +52,7 @@ def result():
     return Evaluation(ClassList(["road", "sky", "horse"]), names, matrices, **pictures)
 
 
-def test_the_report_is_one_page_that_needs_nothing_else(result, tmp_path):
+def test_the_report_is_one_self_contained_page(result, tmp_path):
     comparison = compare(result, result, ("mine & yours", "<old>"))
     folder = result.write(tmp_path, comparison)
     text = (folder / "report.html").read_text()

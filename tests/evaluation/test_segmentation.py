@@ -75,7 +75,7 @@ def test_the_table_names_classes_scores_and_origin(result):
     assert "started from nothing at all" in table
 
 
-def test_an_image_that_is_all_void_has_no_score(always_road):
+def test_images_that_are_all_void_have_no_score(always_road):
     labels = np.array([[[0, 1]], [[255, 255]]])
     result = evaluate(always_road, [(np.zeros((2, 1, 2, 3)), labels)], classes=CLASSES)
     assert result.per_image[0] == 0.25
@@ -91,7 +91,7 @@ def test_images_have_the_names_of_their_files(always_road):
     assert evaluate(always_road, data, classes=CLASSES).names == ("image 0", "image 1", "image 2")
 
 
-def test_labels_of_another_size_or_class_are_an_error(always_road):
+def test_labels_of_another_size_or_class_are_errors(always_road):
     images = np.zeros((1, 4, 4, 3))
     with pytest.raises(ValueError, match=r"one of 0 … 2 or 255 for void\. Received: label 3"):
         evaluate(always_road, [(images, np.full((1, 4, 4), 3))], classes=CLASSES)
@@ -129,7 +129,7 @@ def test_other_classes_than_the_models_are_an_error(always_road):
         evaluate(always_road, attach(Batches([noise(1)]), DatasetInfo(animals)), classes=CLASSES)
 
 
-def test_frames_of_any_size_are_scored_at_their_own():
+def test_frames_are_scored_at_their_own_size():
     keras.utils.set_random_seed(0)
     model, rng = Tiny(), np.random.default_rng(0)
     data = []

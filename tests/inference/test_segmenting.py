@@ -56,7 +56,7 @@ def test_file_picture_and_arrays_of_any_type_agree(strongest_channel, halves, tm
         assert (segment(strongest_channel, image) == expected).all()
 
 
-def test_a_working_size_gives_labels_of_the_images_own_size(strongest_channel, halves):
+def test_another_image_size_keeps_the_labels_size(strongest_channel, halves):
     halves[3, 5] = RED
     labels = segment(strongest_channel, halves, image_size=(5, 8))
     assert labels.shape == (20, 32)
@@ -254,7 +254,7 @@ def test_mirrored_images_give_mirrored_answers(tiny):
     assert abs(found - segment(tiny, image, probabilities=True)).max() > 1e-3
 
 
-def test_windows_change_nothing_where_the_network_sees_one_pixel(strongest_channel, halves):
+def test_windows_change_nothing_for_one_pixel_networks(strongest_channel, halves):
     expected = segment(strongest_channel, halves / 255, probabilities=True)
     for window in (7, (3, 50), 64):
         for stride in (0.1, 1):
@@ -264,7 +264,7 @@ def test_windows_change_nothing_where_the_network_sees_one_pixel(strongest_chann
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_network_that_answers_at_less_resolution_is_enlarged(strongest_channel, halves):
+def test_answers_of_less_resolution_are_enlarged(strongest_channel, halves):
     coarse = keras.Sequential([strongest_channel, keras.layers.AveragePooling2D(4)])
     labels = segment(coarse, np.repeat(halves[:1], 20, axis=0))
     assert labels.shape == (20, 32)

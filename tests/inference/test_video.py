@@ -121,7 +121,7 @@ def test_progress_counts_frames(strongest_channel, street, tmp_path, capsys):
     assert "5/5" in capsys.readouterr().out
 
 
-def test_what_is_no_whole_video_is_an_error_and_leaves_nothing(strongest_channel, street, tmp_path):
+def test_a_broken_video_is_an_error_without_output(strongest_channel, street, tmp_path):
     target = tmp_path / "out" / "a.mp4"
     text = tmp_path / "a.mp4"
     text.write_text("no video")

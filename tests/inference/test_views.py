@@ -18,7 +18,7 @@ def test_the_last_window_ends_where_the_image_does(length, starts):
     assert [box.top for box in Views(201).boxes(length, 201)] == starts
 
 
-def test_a_small_image_lies_in_the_middle_of_its_window():
+def test_small_images_lie_in_the_middle_of_windows():
     assert Views((10, 20), mirror=True).boxes(7, 30) == [
         (-1, 0, 10, 20, False),
         (-1, 0, 10, 20, True),

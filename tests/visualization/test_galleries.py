@@ -93,7 +93,7 @@ def test_gallery_of_the_highest_class_and_of_void(figure):
     assert shown.axes[3].texts[0].get_text() == "100.0% right"
 
 
-def test_galleries_with_a_whole_legend_are_of_one_size():
+def test_galleries_with_whole_legends_have_one_size():
     images, truth = np.zeros((1, 20, 30, 3)), np.zeros((1, 20, 30), int)
     predictions = [truth, np.arange(600).reshape(1, 20, 30) % 11]
     whole, sparing = (

@@ -13,7 +13,7 @@ from keras_psp.labels import VOID, ClassList
 TWO = ClassList(["road", "other"], [(200, 0, 0), (0, 0, 100)])
 
 
-def test_every_class_has_its_color_and_void_is_black():
+def test_classes_have_their_colors_and_void_is_black():
     labels = np.array([*range(11), VOID])
     picture = visualization.colorize(labels, CAMVID)
     assert picture.tolist() == [*map(list, CAMVID.colors), [0, 0, 0]]
@@ -108,7 +108,7 @@ def test_errors_by_hand(label, expected, dtype):
     assert errors[0].tolist() == [list(COLORS[name]) for name in expected]
 
 
-def test_errors_of_each_class_add_up_to_the_scores():
+def test_errors_of_classes_add_up_to_scores():
     rng = np.random.default_rng(0)
     truth, prediction = rng.choice([0, 1, 2, 10, VOID], (2, 2, 30, 40))
     prediction[prediction == VOID] = 10
