@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.analysis.costs import count
-from keras_psp.inference.classifying import Ensemble, as_bytes
+from keras_psp.inference.classifying import Member, as_bytes, ensemble
 from keras_psp.inference.views import Views
 
 
@@ -94,14 +94,15 @@ def evaluate_classifier(
     assert result.cost == 10 and 0.5 <= result.top1_error <= 1
     ```
     """
-    ensemble = Ensemble(models, image_size, views, crop_size, batch_size)
+    members = ensemble(models, image_size, views, crop_size, batch_size)
     bar = keras.utils.Progbar(operator.length_hint(data) or None, verbose=int(progress))
     hits, shapes = [], []
     for images, labels in data:
         pixels, labels = [as_bytes(image) for image in images], ops.convert_to_numpy(labels)
-        _check_labels(labels, len(pixels), ensemble.num_classes)
+        _check_labels(labels, len(pixels), members[0].num_classes)
         # Equal probabilities stay in the order of their classes.
-        order = np.argsort(-ensemble(pixels), axis=1, kind="stable")
+        probabilities = np.mean([member(pixels) for member in members], axis=0)
+        order = np.argsort(-probabilities, axis=1, kind="stable")
         hits.append((order == labels[:, None])[:, :5])
         shapes += [one.shape[:2] for one in pixels]
         bar.add(1)
@@ -111,33 +112,30 @@ def evaluate_classifier(
             "folder and its split."
         )
     shapes.sort(key=lambda shape: max(shape) / min(shape))
-    counts = _seen_sizes(ensemble, *shapes[len(shapes) // 2])
+    sizes = [_view_sizes(member, *shapes[len(shapes) // 2]) for member in members]
     top5 = np.concatenate(hits)
     return ClassifierEvaluation(
         images=len(top5),
-        models=len(ensemble.members),
-        crops=counts[0].total(),
+        models=len(members),
+        crops=sizes[0].total(),
         multiply_adds=sum(
             number * count(member.network, size).multiply_adds
-            for member, sizes in zip(ensemble.members, counts, strict=True)
-            for size, number in sizes.items()
+            for member, counter in zip(members, sizes, strict=True)
+            for size, number in counter.items()
         ),
         top1_error=1.0 - float(top5[:, 0].mean()),
         top5_error=1.0 - float(top5.any(axis=1).mean()),
     )
 
 
-def _seen_sizes(ensemble: Ensemble, height: int, width: int) -> list[collections.Counter]:
-    """Counts, for each model, the sizes of the views that it gets of an image of this size."""
-    views = ensemble.views
-    return [
-        collections.Counter(
-            (member.crop_size, member.crop_size) if views.crops else (box.height, box.width)
-            for size in views.sizes(height, width, ensemble.image_size)
-            for box in views.boxes(*size, member.crop_size)
-        )
-        for member in ensemble.members
-    ]
+def _view_sizes(member: Member, height: int, width: int) -> collections.Counter:
+    """Counts the sizes of the views that a model gets of an image of this size."""
+    crop, views = member.crop_size, member.views
+    return collections.Counter(
+        (crop, crop) if views.crops else (box.height, box.width)
+        for size in views.sizes(height, width, member.image_size)
+        for box in views.boxes(*size, crop)
+    )
 
 
 def _check_labels(labels: np.ndarray, images: int, num_classes: int) -> None:

@@ -74,13 +74,14 @@ def classify(
     assert np.allclose(probabilities.sum(axis=1), 1)
     ```
     """
-    ensemble = Ensemble(models, image_size, views, crop_size, batch_size)
+    members = ensemble(models, image_size, views, crop_size, batch_size)
     bar = keras.utils.Progbar(len(images), verbose=int(progress))
-    probabilities = np.zeros((len(images), ensemble.num_classes))
+    probabilities = np.zeros((len(images), members[0].num_classes))
     for start in range(0, len(images), batch_size):
-        batch = images[start : start + batch_size]
-        probabilities[start : start + len(batch)] = ensemble([as_bytes(one) for one in batch])
-        bar.add(len(batch))
+        pixels = [as_bytes(image) for image in images[start : start + batch_size]]
+        answers = [member(pixels) for member in members]
+        probabilities[start : start + len(pixels)] = np.mean(answers, axis=0)
+        bar.add(len(pixels))
     return probabilities
 
 
@@ -152,57 +153,26 @@ def _cut(
         yield view[:, ::-1] if box.mirrored else view
 
 
-class Ensemble:
-    """Classifiers whose answers are averaged, and the views of an image that they get.
+class Member:
+    """A classifier, and the views of an image that it gets.
 
     Args:
-        models: A classifier, or several with the same classes.
-        image_size: See `classify`, also for `views`, `crop_size` and `batch_size`.
+        model: The classifier.
+        image_size: See `classify`, also for the other arguments.
         views: A name, or `Views`.
         crop_size: Side of the crops.
-        batch_size: Number of views that a model gets at a time.
+        batch_size: Number of views that the model gets at a time.
 
     Raises:
-        ValueError: If the views or the size do not exist, if there is no model, or if the models
-            differ in their classes, end otherwise or take other sizes.
+        ValueError: If the views or the size do not exist, or if the model ends otherwise or takes
+            other sizes.
     """
-
-    def __init__(
-        self,
-        models: keras.Model | Sequence[keras.Model],
-        image_size: int | Sequence[int] | None,
-        views: str | Views,
-        crop_size: int | None,
-        batch_size: int,
-    ):
-        models = list(models) if isinstance(models, Sequence) else [models]
-        classes = sorted({model.outputs[0].shape[-1] for model in models})
-        if len(classes) != 1:
-            raise ValueError(
-                "An ensemble is at least one model, and all of its models know the same classes. "
-                f"Received: {len(models)} models, of {classes} classes. Leave some out."
-            )
-        (self.num_classes,) = classes
-        check_image_size(image_size)
-        self.image_size = image_size
-        self.views = find_views(views)
-        self.members = [
-            _Member(model, image_size, self.views, crop_size, batch_size) for model in models
-        ]
-
-    def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
-        """Turns images `(height, width, 3)`, uint8, into probabilities `(n, num_classes)`."""
-        return np.mean([member(images) for member in self.members], axis=0)
-
-
-class _Member:
-    """One classifier of an ensemble."""
 
     def __init__(
         self,
         model: keras.Model,
         image_size: int | Sequence[int] | None,
-        views: Views,
+        views: str | Views,
         crop_size: int | None,
         batch_size: int,
     ):
@@ -222,13 +192,15 @@ class _Member:
                 f"Received: crop_size={crop_size} for {model.name}, which takes {own} (height, "
                 "width). Leave crop_size out, and use a model for squares."
             )
+        check_image_size(image_size)
         self.image_size = image_size
-        self.views = views
+        self.views = find_views(views)
         self.crop_size = size[0]
         self.batch_size = batch_size
         self.network = model
+        self.num_classes = model.outputs[0].shape[-1]
         self.gives_logits = activation is keras.activations.linear
-        if not views.crops:
+        if not self.views.crops:
             self.network = to_fully_convolutional(model, size)
             self.network.layers[-1].activation = keras.activations.linear
             self.gives_logits = True
@@ -237,7 +209,7 @@ class _Member:
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Turns images `(height, width, 3)`, uint8, into probabilities `(n, num_classes)`."""
-        total = np.zeros((len(images), self.network.outputs[0].shape[-1]))
+        total = np.zeros((len(images), self.num_classes))
         counts = np.zeros((len(images), 1))
         # Images of one shape follow one another, so that their views of one size share batches.
         for _, group in itertools.groupby(self._views(images), lambda view: view[1].shape):
@@ -265,6 +237,26 @@ class _Member:
             return scores
         scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
         return scores / scores.sum(axis=-1, keepdims=True)
+
+
+def ensemble(models: keras.Model | Sequence[keras.Model], *options: Any) -> list[Member]:
+    """Returns the members of an ensemble.
+
+    Args:
+        models: A classifier, or several with the same classes.
+        *options: What `Member` takes after the model.
+
+    Raises:
+        ValueError: If there is no model, or if they differ in their classes.
+    """
+    models = list(models) if isinstance(models, Sequence) else [models]
+    classes = sorted({model.outputs[0].shape[-1] for model in models})
+    if len(classes) != 1:
+        raise ValueError(
+            "An ensemble is at least one model, and all of its models know the same classes. "
+            f"Received: {len(models)} models, of {classes} classes. Leave some out."
+        )
+    return [Member(model, *options) for model in models]
 
 
 _POOLINGS = keras.layers.Flatten, keras.layers.GlobalAveragePooling2D
