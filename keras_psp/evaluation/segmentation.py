@@ -286,7 +286,7 @@ def evaluate(
         tuple(names),
         np.array(matrices),
         getattr(model, "initial_weights", "unknown weights"),
-        str(segmenter),
+        segmenter.views.describe(image_size),
         samples,
         worst,
         best,

@@ -12,7 +12,7 @@ import numpy as np
 
 from keras_psp.data.resizing import resize_image
 from keras_psp.inference.images import as_pixels
-from keras_psp.inference.views import Views, check_image_size, find_views
+from keras_psp.inference.views import Views, find_views
 from keras_psp.models.classifier import Classifier
 
 
@@ -123,7 +123,6 @@ def cut_views(
     assert [view.shape for view in cut_views(photo, 384, "dense_256")] == 2 * [(384, 512, 3)]
     ```
     """
-    check_image_size(image_size)
     views, pixels = find_views(views), as_bytes(image)
     sizes = views.sizes(pixels.shape[0], pixels.shape[1], image_size)
     return [view for size in sizes for view in _cut(pixels, views, size, crop_size)]
@@ -164,8 +163,7 @@ class Member:
         batch_size: Number of views that the model gets at a time.
 
     Raises:
-        ValueError: If the views or the size do not exist, or if the model ends otherwise or takes
-            other sizes.
+        ValueError: If the views do not exist, or if the model ends otherwise or takes other sizes.
     """
 
     def __init__(
@@ -192,7 +190,6 @@ class Member:
                 f"Received: crop_size={crop_size} for {model.name}, which takes {own} (height, "
                 "width). Leave crop_size out, and use a model for squares."
             )
-        check_image_size(image_size)
         self.image_size = image_size
         self.views = find_views(views)
         self.crop_size = size[0]

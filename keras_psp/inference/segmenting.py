@@ -18,7 +18,7 @@ from keras_psp.data.augmentation import MEAN_COLOR
 from keras_psp.data.reading import read_image
 from keras_psp.data.resizing import interpolate, interpolation, is_smoothed
 from keras_psp.inference.images import as_pixels, image_files
-from keras_psp.inference.views import Box, Views, check_image_size, find_views
+from keras_psp.inference.views import Box, Views, find_views
 
 
 def segment(
@@ -96,7 +96,7 @@ def segment(
         found = segmenter((as_pixels(one), None) for one in image)
         return [finish(mean) for _, _, mean in _counted(found, bar)]
     pixels = as_pixels(image)
-    count = segmenter.count_views(*pixels.shape[:2])
+    count = sum(len(segmenter.views.boxes(*size)) for size in segmenter.sizes(pixels))
     bar = keras.utils.Progbar(count, verbose=int(progress), unit_name="view")
     ((_, _, mean),) = segmenter([(pixels, None)], bar)
     return finish(mean)
@@ -130,7 +130,7 @@ class Segmenter:
         batch_size: Number of windows that the model gets at a time.
 
     Raises:
-        ValueError: If the views, or the size, do not exist or do not cover an image.
+        ValueError: If the views do not exist or do not cover an image.
     """
 
     def __init__(
@@ -140,7 +140,6 @@ class Segmenter:
         views: str | Views = "single",
         batch_size: int = 8,
     ):
-        check_image_size(image_size)
         if not isinstance(batch_size, int | np.integer) or batch_size < 1:
             raise ValueError(
                 "A batch has at least one window. "
@@ -157,16 +156,9 @@ class Segmenter:
                 "and pass views of windows or whole images."
             )
 
-    def __str__(self) -> str:
-        return self.views.describe(self.image_size)
-
-    def sizes(self, height: int, width: int) -> list[tuple[int, int]]:
-        """Computes the `(height, width)` of an image of this size at each of the scales."""
-        return self.views.sizes(height, width, self.image_size)
-
-    def count_views(self, height: int, width: int) -> int:
-        """Counts the views of an image of this size."""
-        return sum(len(self.views.boxes(*size)) for size in self.sizes(height, width))
+    def sizes(self, pixels: np.ndarray) -> list[tuple[int, int]]:
+        """Computes the `(height, width)` of an image at each of the scales."""
+        return self.views.sizes(pixels.shape[0], pixels.shape[1], self.image_size)
 
     def __call__(
         self, images: Iterable[tuple[np.ndarray, Any]], bar: Any = None
@@ -184,12 +176,11 @@ class Segmenter:
         answers = self._answers(self._windows(images, waiting))
         for first in answers:
             pixels, tag = waiting.popleft()
-            size = pixels.shape[:2]
-            total = np.zeros((*size, first.shape[-1]), np.float32)
+            total = np.zeros((*pixels.shape[:2], first.shape[-1]), np.float32)
             of_image = itertools.chain([first], answers)
-            for scaled in self.sizes(*size):
-                boxes = self.views.boxes(*scaled)
-                mosaic = _Mosaic(total, scaled, boxes, 1 / len(self.views.scales))
+            for size in self.sizes(pixels):
+                boxes = self.views.boxes(*size)
+                mosaic = _Mosaic(total, size, boxes, 1 / len(self.views.scales))
                 for box in boxes:
                     mosaic.add(box, next(of_image))
                     if bar is not None:
@@ -201,7 +192,7 @@ class Segmenter:
         """Cuts the views of every image, which waits for their answers from then on."""
         for pixels, tag in images:
             waiting.append((pixels, tag))
-            for size in self.sizes(*pixels.shape[:2]):
+            for size in self.sizes(pixels):
                 smooth = is_smoothed(pixels.shape[:2], size, self.views.antialias)
                 rows, columns = (
                     interpolation(old, new, smooth)

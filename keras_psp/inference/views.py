@@ -122,8 +122,14 @@ class Views:
             `(height, width)` at each of the scales.
 
         Raises:
-            ValueError: If no pixel is left at one of them.
+            ValueError: If there is no such size, or no pixel is left at one of the scales.
         """
+        if image_size is not None and not _sides(image_size):
+            raise ValueError(
+                "image_size must be (height, width) in pixels, or the shorter side. "
+                f"Received: image_size={image_size!r}. Pass positive integers, such as (240, 320) "
+                "or 240; None takes images at their own size."
+            )
         sizes = []
         for scale in self.scales:
             if isinstance(image_size, int | np.integer):
@@ -269,13 +275,3 @@ VGG's paper calls the shorter side S in training and Q in the test.
 def find_views(views: str | Views) -> Views:
     """Returns the views with this name, or those given; raises `ValueError` for another name."""
     return views if isinstance(views, Views) else VIEWS[check_name("set of views", views, VIEWS)]
-
-
-def check_image_size(image_size: Any) -> None:
-    """Raises `ValueError` unless an image may have this size, or shorter side, or its own."""
-    if image_size is not None and not _sides(image_size):
-        raise ValueError(
-            "image_size must be (height, width) in pixels, or the shorter side. "
-            f"Received: image_size={image_size!r}. Pass positive integers, such as (240, 320) "
-            "or 240; None takes images at their own size."
-        )

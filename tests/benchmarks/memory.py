@@ -13,7 +13,6 @@ import sys
 import time
 
 import keras_psp
-from keras_psp.inference.segmenting import Segmenter
 from keras_psp.inference.views import Views
 
 import keras
@@ -50,10 +49,10 @@ def main():
         start = time.perf_counter()
         labels = keras_psp.segment(model, pixels, **options)
         seconds = time.perf_counter() - start
-        views = Segmenter(model, **options).views(*size)
+        windows = sum(len(views.boxes(*scaled)) for scaled in views.sizes(*size))
         one = labels.size * args.classes * 4 / 1e6
         shape, growth = "{}×{}".format(*size), peak() - before
-        print(f"{shape:>11}  {views:>7}  {one:>5.0f} MB  {growth:>5.0f} MB  {seconds:>4.0f} s")
+        print(f"{shape:>11}  {windows:>7}  {one:>5.0f} MB  {growth:>5.0f} MB  {seconds:>4.0f} s")
 
 
 if __name__ == "__main__":

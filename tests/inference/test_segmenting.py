@@ -67,7 +67,7 @@ def test_another_image_size_keeps_the_labels_size(strongest_channel, halves):
 
 
 def test_the_shorter_side_keeps_the_shape(strongest_channel, halves):
-    sizes = Segmenter(strongest_channel, 10, Views(scales=(0.5, 1, 1.75))).sizes(20, 32)
+    sizes = Segmenter(strongest_channel, 10, Views(scales=(0.5, 1, 1.75))).sizes(halves)
     assert sizes == [(5, 8), (10, 16), (18, 29)]  # 1.75 × 10 is rounded first, to the even 18
     assert segment(strongest_channel, halves.swapaxes(0, 1), 10).shape == (32, 20)
 
