@@ -34,7 +34,6 @@ from keras_psp.inference import (
     export,
     segment,
     segment_video,
-    to_fully_convolutional,
 )
 from keras_psp.layers import (
     BasicBlock,
@@ -52,9 +51,10 @@ from keras_psp.models import (
     ResNet,
     SimpleSegmentationNet,
     build_backbone,
+    to_fully_convolutional,
 )
-from keras_psp.surgery.fusion import inference_form
-from keras_psp.weights.loading import load_weights
+from keras_psp.surgery import fuse
+from keras_psp.weights import load_weights
 
 __all__ = [
     "VGG",
@@ -83,8 +83,8 @@ __all__ = [
     "evaluation",
     "experiments",
     "export",
+    "fuse",
     "inference",
-    "inference_form",
     "labels",
     "layers",
     "load_camvid",

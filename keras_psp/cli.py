@@ -15,7 +15,7 @@ from typing import Any
 
 import keras
 
-from keras_psp import analysis, losses, optimizers, visualization
+from keras_psp import losses, optimizers, visualization
 from keras_psp.analysis.costs import format_table
 from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
 from keras_psp.atomic import check_writable, write_whole
@@ -28,6 +28,7 @@ from keras_psp.data.street_scenes.loading import load_street_scenes
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
+from keras_psp.experiments.papers import googlenet_table, resnet_table, vgg_table
 from keras_psp.experiments.patches import cut_patches
 from keras_psp.inference import Views, export, segment, segment_video
 from keras_psp.inference.images import image_files
@@ -101,7 +102,9 @@ def train(args: argparse.Namespace) -> int:
         weights = class_weights(label_maps, num_classes, settings["class_weights"])
     heads = dict.fromkeys(optimizers.HEADS, settings["head_multiplier"])
     model.compile(
-        optimizers.SGD(optimizers.PolynomialDecay(settings["learning_rate"]), multipliers=heads),
+        optimizers.SGD(
+            optimizers.PolynomialDecay(settings["learning_rate"]), learning_rate_multipliers=heads
+        ),
         losses.SparseCategoricalCrossentropy(class_weights=weights),
     )
     model.fit(
@@ -230,7 +233,7 @@ def check(args: argparse.Namespace) -> int:
 
 
 def tables(args: argparse.Namespace) -> int:
-    for table in (analysis.googlenet_table, analysis.vgg_table, analysis.resnet_table):
+    for table in (googlenet_table, vgg_table, resnet_table):
         print(f"{table()}\n")
     return 0
 

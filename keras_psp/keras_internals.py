@@ -58,6 +58,14 @@ def compiled_loss(model: keras.Model) -> Callable[..., Any]:
     return model._compile_loss
 
 
+def higher_is_better(metric: keras.Metric) -> None:
+    """Tells callbacks such as `EarlyStopping` that more of this metric is better.
+
+    They find the direction of Keras' own metrics in this way; others would need `mode="max"`.
+    """
+    metric._direction = "up"
+
+
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:
     """Lets `fit` begin at an epoch. It asks once, after the callbacks' `on_train_begin`.
 

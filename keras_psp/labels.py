@@ -1,7 +1,7 @@
 """What the numbers in a label map mean: class names and colors, void, translations, weights.
 
-Labels are names, never amounts. In this package a label map holds the numbers 0 … K-1 of the
-classes and `VOID` where nothing is known.
+Labels are names, never amounts. In this package a label map holds the numbers 0 … K−1 of the
+classes, and `VOID` where nothing is known.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike
 Color = tuple[int, int, int]
 
 VOID = 255
-"""The label of pixels of which nothing is known. It counts in no loss, metric or statistic."""
+"""The label of unknown pixels. It counts in no loss, metric or statistic."""
 
 VOID_NAMES = ("void", "unlabelled", "unlabeled", "ignore")
 """Names in class lists (in any case of letters) that mean void, not a class."""
@@ -71,10 +71,10 @@ class ClassList:
 
 
 def distinct_colors(count: int) -> list[Color]:
-    """Returns `count` well distinguishable colors, none of them black (void's).
+    """Returns `count` colors that are easy to tell apart, none of them black, which is void's.
 
-    The bits of the class number are dealt out to the high bits of red, green and blue in turn, as
-    in the color maps of PASCAL VOC.
+    The bits of the class number go to the high bits of red, green and blue in turn, as in the color
+    map of PASCAL VOC.
 
     Args:
         count: How many.
@@ -156,11 +156,11 @@ def median_frequency_weights(pixels: ArrayLike, present: ArrayLike) -> list[floa
 
 
 def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> list[float]:
-    """Returns median-frequency weights from one pass over a dataset, for `fit(class_weight=…)`.
+    """Returns median-frequency weights of a dataset, for `fit(class_weight=…)`.
 
     Args:
-        data: Batches of (image, label), as from `load_camvid`; not augmented and not shuffled, so
-            that every pixel is counted once.
+        data: Batches of (image, label), as from `load_camvid`, without augmentation and with every
+            image, so that every pixel counts once.
         num_classes: Number of classes K.
         power: Exponent of the weights: 0.5 helps rare classes at less cost to the others.
 

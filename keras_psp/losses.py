@@ -80,11 +80,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
         class_weights: Sequence[float] | None = None,
     ):
         super().__init__(name=name, reduction=reduction, dtype=dtype)
-        if axis not in (-3, -2, -1, 1, 2, 3):
-            raise ValueError(
-                "The classes lie along an axis behind the batch's. "
-                f"Received: axis={axis}. Use -1 for (batch, height, width, num_classes)."
-            )
+        check_class_axis(axis)
         self.from_logits = from_logits
         self.ignore_class = ignore_class
         self.axis = axis
@@ -216,9 +212,18 @@ def _upsampled_total(small, size, align_corners, classes, weight):
     return total_and_gradient(small)
 
 
+def check_class_axis(axis: int) -> None:
+    """Raises a ValueError if classes cannot lie along this axis of predictions."""
+    if axis not in (-3, -2, -1, 1, 2, 3):
+        raise ValueError(
+            "The classes lie along an axis behind the batch's. "
+            f"Received: axis={axis}. Use -1 for (batch, height, width, num_classes)."
+        )
+
+
 def classes_last(labels, predictions, axis):
     """Predictions with the classes along their last axis, and labels without such an axis."""
-    if axis in (-1, 3):
+    if axis in (-1, 3) or len(predictions.shape) != 4:
         return labels, predictions
     labels = ops.convert_to_tensor(labels)
     if len(labels.shape) == 4 and labels.shape[axis] == 1:

@@ -5,8 +5,9 @@ import numpy as np
 from keras import ops
 
 from keras_psp.choices import check_name
+from keras_psp.keras_internals import higher_is_better
 from keras_psp.labels import VOID
-from keras_psp.losses import label_map, valid_labels, weight_map
+from keras_psp.losses import check_class_axis, classes_last, label_map, valid_labels, weight_map
 
 # A counter is two int32, of which the low one holds less than this. So a batch may have 2³¹ − 2¹⁶
 # pixels and a split 2⁴⁷, and neither a class' row (of up to 32,000 classes) nor the sum over many
@@ -15,20 +16,34 @@ _CARRY = 2**16
 
 
 class ConfusionMatrixMetric(keras.metrics.Metric):
-    """What all the scores have in common: the counts that they are made of."""
+    """What all the scores have in common: their arguments, and the counts they are made of."""
 
     default_name: str
 
     def __init__(
         self,
         num_classes: int,
-        ignore_class: int | None = VOID,
-        absent_classes: str = "skip",
         name: str | None = None,
+        dtype: str | keras.DTypePolicy | None = None,
+        ignore_class: int | None = VOID,
+        sparse_y_true: bool = True,
+        sparse_y_pred: bool | None = None,
+        axis: int = -1,
+        absent_classes: str = "skip",
     ):
-        super().__init__(name=name or self.default_name, dtype="float32")
+        super().__init__(name=name or self.default_name, dtype=dtype)
+        higher_is_better(self)
+        check_class_axis(axis)
+        if not keras.backend.is_float_dtype(self.dtype):
+            raise ValueError(
+                "A score is a number between 0 and 1, so it needs a type with fractions. "
+                f"Received: dtype={dtype!r}. Use dtype='float32'; the counts are exact anyway."
+            )
         self.num_classes = num_classes
         self.ignore_class = ignore_class
+        self.sparse_y_true = sparse_y_true
+        self.sparse_y_pred = sparse_y_pred
+        self.axis = axis
         self.absent_classes = check_name("absent_classes", absent_classes, ["skip", "zero"])
         shape = (num_classes, num_classes)
         self.low = self.add_variable(shape, "zeros", dtype="int32", name="low")
@@ -38,13 +53,16 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         """Counts a batch.
 
         Args:
-            y_true: Labels `(batch, height, width)` or `(batch, height, width, 1)`.
+            y_true: Labels `(batch, height, width)` or `(batch, height, width, 1)`; one-hot
+                `(batch, height, width, num_classes)` with `sparse_y_true=False`.
             y_pred: Logits or probabilities `(batch, height, width, num_classes)`, or class maps
                 of the labels' shape.
             sample_weight: Pixels of weight 0 are left out; other weights do not change a score,
                 which is a matter of pixels.
         """
-        y_pred = ops.convert_to_tensor(y_pred)
+        if not self.sparse_y_true:
+            y_true = ops.argmax(y_true, axis=self.axis)
+        y_true, y_pred = classes_last(y_true, ops.convert_to_tensor(y_pred), self.axis)
         labels = label_map(y_true, y_pred)
         classes, valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
         if sample_weight is not None:
@@ -61,14 +79,16 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         self.low.assign(low - carry * _CARRY)
 
     def _class_map(self, y_pred):
+        # A map without an axis of classes holds class numbers, whoever made them.
         channels = y_pred.shape[-1] if len(y_pred.shape) == 4 else 1
-        if channels == self.num_classes:
+        if channels == self.num_classes and not self.sparse_y_pred:
             return ops.cast(ops.argmax(y_pred, axis=-1), "int32")
         if channels != 1:
             raise ValueError(
                 "Predictions must be class maps or have one channel per class. Received: "
-                f"predictions of shape {tuple(y_pred.shape)}, num_classes={self.num_classes}. "
-                "Give the metric the model's num_classes."
+                f"predictions of shape {tuple(y_pred.shape)}, num_classes={self.num_classes}, "
+                f"sparse_y_pred={self.sparse_y_pred}. Give the metric the model's num_classes, and "
+                "leave sparse_y_pred out."
             )
         predicted = label_map(y_pred, y_pred)
         predicted, _, _ = valid_labels(predicted, self.num_classes, None, noun="predicted class")
@@ -85,9 +105,11 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
 
     def _areas(self):
         # Sums of exact integers first, so that each count is rounded once.
+        precision = keras.backend.result_type(self.dtype, "float32")
+
         def total(reduce):
             low, high = reduce(self.low), reduce(self.high)
-            return ops.cast(high, "float32") * _CARRY + ops.cast(low, "float32")
+            return ops.cast(high, precision) * _CARRY + ops.cast(low, precision)
 
         intersection = total(lambda m: ops.diagonal(m))
         target = total(lambda m: ops.sum(m, axis=1))
@@ -96,16 +118,21 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
 
     def _mean(self, values, target):
         if self.absent_classes == "zero":
-            return ops.mean(values)
-        present = ops.cast(target > 0, "float32")
-        return ops.sum(values * present) / ops.maximum(ops.sum(present), 1.0)
+            return ops.cast(ops.mean(values), self.dtype)
+        present = ops.cast(target > 0, values.dtype)
+        mean = ops.sum(values * present) / ops.maximum(ops.sum(present), 1.0)
+        return ops.cast(mean, self.dtype)
 
     def get_config(self):
         return {
             "num_classes": self.num_classes,
-            "ignore_class": self.ignore_class,
-            "absent_classes": self.absent_classes,
             "name": self.name,
+            "dtype": self.dtype,
+            "ignore_class": self.ignore_class,
+            "sparse_y_true": self.sparse_y_true,
+            "sparse_y_pred": self.sparse_y_pred,
+            "axis": self.axis,
+            "absent_classes": self.absent_classes,
         }
 
 
@@ -122,12 +149,23 @@ def _count(index, bins: int):
 class MeanIoU(ConfusionMatrixMetric):
     """Mean over the classes of intersection over union, of all pixels of a split together.
 
+    It takes the arguments of `keras.metrics.MeanIoU`, and three defaults differ: 255 is void,
+    logits are predictions as good as class maps are, and a class without a true pixel is left out
+    of the mean even where it was predicted. It is stricter than Keras' metric, too: a label that is
+    neither a class nor void is an error. Counts are exact whatever the type, so weights between 0
+    and 1 do not change them.
+
     Args:
         num_classes: Number of classes K.
+        name: Name of the metric.
+        dtype: Type of the result, `keras.config.floatx()` by default.
         ignore_class: The label that counts nowhere; `None` if every label does.
+        sparse_y_true: Whether labels are class numbers; `False` if they are one-hot.
+        sparse_y_pred: Whether predictions are class maps (`True`) or have one channel per class
+            (`False`); `None` tells it from their shape.
+        axis: The axis along which the classes lie, where there is one.
         absent_classes: A class that has no pixel in the whole split is left out of the mean
             (`"skip"`) or counts as 0 (`"zero"`, as in the lecture's course).
-        name: Name of the metric.
 
     Returns:
         `result()` is a scalar, 0–1; `per_class()` gives every class' IoU, NaN for absent ones.
@@ -164,7 +202,7 @@ class MeanAccuracy(ConfusionMatrixMetric):
 
     Args:
         num_classes: Number of classes K.
-        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `name`.
+        **kwargs: The other arguments of `MeanIoU`.
 
     Returns:
         `result()` is a scalar, 0–1.
@@ -194,7 +232,7 @@ class PixelAccuracy(ConfusionMatrixMetric):
 
     Args:
         num_classes: Number of classes K.
-        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `name`.
+        **kwargs: The other arguments of `MeanIoU`.
 
     Returns:
         `result()` is a scalar, 0–1.
@@ -215,7 +253,8 @@ class PixelAccuracy(ConfusionMatrixMetric):
 
     def result(self):
         intersection, target, _ = self._areas()
-        return ops.sum(intersection) / ops.maximum(ops.sum(target), 1.0)
+        accuracy = ops.sum(intersection) / ops.maximum(ops.sum(target), 1.0)
+        return ops.cast(accuracy, self.dtype)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -224,7 +263,7 @@ class SegmentationScores(ConfusionMatrixMetric):
 
     Args:
         num_classes: Number of classes K.
-        **kwargs: As in `MeanIoU`: `ignore_class`, `absent_classes`, `name`.
+        **kwargs: The other arguments of `MeanIoU`.
 
     Returns:
         `result()` is a dictionary of scalars, 0–1: `mean_iou`, `mean_accuracy`, `pixel_accuracy`.

@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_psp.keras_internals import index_of
 
-# The layers of our segmentation models that are new, so that they learn ten times as fast as a
-# backbone that has seen ImageNet.
+# These layers of our segmentation models start from random values, so they learn ten times as fast
+# as a backbone that has seen ImageNet.
 HEADS = ("pyramid_pooling", "head", "auxiliary_head")
 
 
@@ -19,19 +19,19 @@ HEADS = ("pyramid_pooling", "head", "auxiliary_head")
 class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Decays the learning rate to 0 over the whole run: base · (1 − step/total)^power.
 
-    How long a run is only `fit` knows. A segmentation model of this package fills in
-    `total_steps` where it is `None` when its `fit` begins, also with an optimizer of Keras:
-    `keras.optimizers.AdamW(keras_psp.optimizers.PolynomialDecay(1e-3))`. Outside of such a run,
-    as in `train_on_batch`, the rate is `base`.
+    Only `fit` knows how long a run is. Where `total_steps` is `None`, a segmentation model of this
+    package fills it in when its `fit` begins, also with an optimizer of Keras:
+    `keras.optimizers.AdamW(keras_psp.optimizers.PolynomialDecay(1e-3))`. Outside of such a run, as
+    in `train_on_batch`, the rate is `base`.
 
     `compile` makes the length a variable of the optimizer, so that every `fit` uses the same
-    compiled step. A file that is written during a run holds it, too, and counts until the next
-    `fit` or `train_on_batch`.
+    compiled step. A file that is written during a run holds the length, too. It is valid until the
+    next `fit` or `train_on_batch`.
 
     Args:
         base: Learning rate of the first step.
         power: Exponent.
-        total_steps: Steps of the run; `None` if every `fit` is to fill in its own.
+        total_steps: Steps of the run; `None` lets every `fit` fill in its own.
 
     Reference:
         [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), section 5.1, "poly".
@@ -57,7 +57,7 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     def of(self, optimizer) -> "PolynomialDecay":
         """Returns this schedule, with the length of the run as a variable of the optimizer.
 
-        A compiled step reads it there, so that the next run, of another length, can use that step.
+        A compiled step reads the length there, so a run of another length can use the same step.
 
         Args:
             optimizer: A Keras optimizer.
@@ -73,10 +73,9 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
             return self
         if run is None and optimizer.built:
             raise ValueError(
-                "The length of the run becomes a variable of the optimizer before those that "
-                "`build` adds, for files keep them in this order. "
-                f"Received: optimizer={optimizer.name}, which is built. "
-                "Make another one with this schedule, and compile before you build it."
+                "The length of the run must become a variable of the optimizer before `build` adds "
+                f"others, whose order files keep. Received: optimizer={optimizer.name}, which is "
+                "built. Make another one with this schedule, and compile before you build it."
             )
         # A copy, because a schedule may be given to several optimizers.
         schedule = copy.copy(self)
@@ -108,15 +107,22 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
 class SGD(keras.optimizers.SGD):
     """Stochastic gradient descent as PSPNet was trained with.
 
+    It takes the arguments of `keras.optimizers.SGD`, and two more: `l2` and
+    `learning_rate_multipliers`. The defaults of learning rate and momentum differ. Where the rate
+    changes during a run, the steps do, too: as in PyTorch, the rate multiplies the momentum that
+    was gathered, while in Keras' SGD each gradient keeps the rate of its own step.
+
     Args:
         learning_rate: A float, or a schedule; `None` is `PolynomialDecay(0.01)`.
         momentum: Momentum, 0–1.
-        l2: Adds `l2` · weight to the gradient of every weight, as weight decay is understood in
-            PyTorch's SGD. (Keras' own `weight_decay` is the decoupled one.)
-        multipliers: Layer name → factor on the learning rate; `None` gives the pyramid and the
-            heads of our segmentation models ten times the backbone's.
+        nesterov: Whether to apply Nesterov momentum.
+        weight_decay: Keras' own, the decoupled one: each step makes a weight smaller by this share,
+            times the learning rate.
+        l2: Adds `l2` · weight to the gradient of every weight: the weight decay of PyTorch's SGD.
+        learning_rate_multipliers: Layer name → factor on the learning rate; `None` gives the
+            pyramid and the heads of our segmentation models ten times the backbone's.
         name: Name of the optimizer.
-        **kwargs: What `keras.optimizers.SGD` takes.
+        **kwargs: The other arguments of `keras.optimizers.SGD`.
 
     Reference:
         [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), section 5.1; the authors' PyTorch
@@ -136,54 +142,56 @@ class SGD(keras.optimizers.SGD):
         self,
         learning_rate=None,
         momentum: float = 0.9,
+        nesterov: bool = False,
+        weight_decay: float | None = None,
+        *,
         l2: float = 1e-4,
-        multipliers: Mapping[str, float] | None = None,
+        learning_rate_multipliers: Mapping[str, float] | None = None,
         name: str = "SGD",
         **kwargs,
     ):
         learning_rate = PolynomialDecay() if learning_rate is None else learning_rate
-        super().__init__(learning_rate, momentum=momentum, name=name, **kwargs)
+        super().__init__(learning_rate, momentum, nesterov, weight_decay, name=name, **kwargs)
         self.l2 = l2
-        self.multipliers = dict.fromkeys(HEADS, 10.0) if multipliers is None else dict(multipliers)
+        given = learning_rate_multipliers
+        self.learning_rate_multipliers = dict.fromkeys(HEADS, 10.0) if given is None else {**given}
 
     def build(self, variables):
         super().build(variables)
-        self._factors = [self._factor(variable) for variable in variables]
+        self._multipliers = [self.multiplier_of(variable) for variable in variables]
 
-    def _factor(self, variable) -> float:
-        for layer in variable.path.split("/"):
-            if layer in self.multipliers:
-                return self.multipliers[layer]
-        return 1.0
+    def multiplier_of(self, variable) -> float:
+        """Returns the factor on the learning rate of a variable: that of its outermost layer."""
+        layers = variable.path.split("/")
+        known = self.learning_rate_multipliers
+        return next((known[layer] for layer in layers if layer in known), 1.0)
 
     def update_step(self, gradient, variable, learning_rate):
-        # As in PyTorch, the rate multiplies the momentum that has gathered; in Keras' SGD each
-        # gradient keeps the rate of its own step, which differs where the rate changes.
         index = index_of(self, variable)
-        rate = ops.multiply(ops.cast(learning_rate, variable.dtype), self._factors[index])
+        rate = ops.multiply(ops.cast(learning_rate, variable.dtype), self._multipliers[index])
         gradient = ops.cast(gradient, variable.dtype)
         if self.momentum and keras.backend.backend() == "tensorflow":
             self._fused_update(gradient, variable, self.momentums[index].value, rate)
             return
         step = ops.add(gradient, ops.multiply(variable, self.l2))
         if self.momentum:
-            gathered = ops.add(ops.multiply(self.momentums[index], self.momentum), step)
-            self.assign(self.momentums[index], gathered)
-            if self.nesterov:
-                gathered = ops.add(step, ops.multiply(gathered, self.momentum))
-            step = gathered
+            velocity = ops.add(ops.multiply(self.momentums[index], self.momentum), step)
+            self.assign(self.momentums[index], velocity)
+            step = (
+                ops.add(step, ops.multiply(velocity, self.momentum)) if self.nesterov else velocity
+            )
         self.assign_sub(variable, ops.multiply(rate, step))
 
-    def _fused_update(self, gradient, variable, gathered, rate):
-        # The same in one pass over memory, and without copies as large as the weights: of what does
-        # not wait for the gradient, TensorFlow would make one when the step begins, and keep it.
+    def _fused_update(self, gradient, variable, velocity, rate):
+        # The same in one pass over memory, without copies as large as the weights. TensorFlow would
+        # start with whatever need not wait for the gradient, and keep such a copy until then.
         import tensorflow as tf
 
         with tf.control_dependencies([gradient]):
             step = gradient + self.l2 * tf.convert_to_tensor(variable)
         tf.raw_ops.ResourceApplyMomentum(
             var=variable.handle,
-            accum=gathered.handle,
+            accum=velocity.handle,
             lr=rate,
             grad=step,
             momentum=tf.cast(self.momentum, step.dtype),
@@ -191,4 +199,5 @@ class SGD(keras.optimizers.SGD):
         )
 
     def get_config(self):
-        return {**super().get_config(), "l2": self.l2, "multipliers": self.multipliers}
+        own = {"l2": self.l2, "learning_rate_multipliers": self.learning_rate_multipliers}
+        return {**super().get_config(), **own}

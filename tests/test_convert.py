@@ -87,7 +87,7 @@ def test_what_cannot_be_converted(file, out, message, checkpoint, tmp_path, caps
     assert not (tmp_path / out).exists()
 
 
-def test_a_resnet_of_another_depth_is_none_of_ours(tmp_path, capsys):
+def test_a_resnet_of_another_depth_is_refused(tmp_path, capsys):
     resnet = theirs.ResNet((1, 1, 1, 1), False, "torchvision")
     torch.save(resnet.state_dict(), tmp_path / "resnet10.pth")
     assert run(tmp_path / "resnet10.pth", tmp_path / "ours.keras") == 2

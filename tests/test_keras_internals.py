@@ -25,6 +25,7 @@ MODEL, OPTIMIZER, FLIP = make_model(), keras.optimizers.SGD(), keras.layers.Rand
         (MODEL, "_layers", "add_layers"),
         (MODEL, "_compile_loss", "compiled_loss"),
         (MODEL, "_initial_epoch", "set_initial_epoch"),
+        (keras.metrics.MeanIoU(2), "_direction", "higher_is_better"),
         (OPTIMIZER, "_learning_rate", "learning_rate_of"),
         (OPTIMIZER, "_trainable_variables", "trained_variables"),
         (OPTIMIZER, "_get_variable_index", "index_of"),
@@ -87,6 +88,19 @@ def test_compiled_loss_leaves_regularization_out():
     labels, predictions = np.array([[1.0], [2.0]]), np.array([[3.0], [5.0]])
     assert np.isclose(float(loss(labels, predictions)), (4 + 9) / 2)
     assert np.isclose(float(loss(labels, predictions, np.array([1.0, 0.0]))), 4 / 2)
+
+
+def test_direction_is_that_of_keras_metrics():
+    metric = keras.metrics.MeanMetricWrapper(lambda y, p: p, "good")
+    callback = keras.callbacks.EarlyStopping("val_good")
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse", metrics=[metric])
+    x, y = np.ones((1, 1)), np.ones((1, 1))
+    with pytest.raises(ValueError, match="Pass `mode='max'`"):
+        model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=[callback])
+    keras_internals.higher_is_better(metric)
+    model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=[callback])
+    assert callback.monitor_op is keras.ops.greater
 
 
 def test_fit_begins_at_the_epoch_set():

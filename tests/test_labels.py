@@ -95,7 +95,7 @@ def test_weights_resemble_those_of_segnet():
     assert (np.abs(np.delete(ratio, sign) - 1) < 0.17).all()
 
 
-def test_frequencies_and_weights_are_those_of_the_real_label_maps(camvid):
+def test_frequencies_and_weights_of_the_real_label_maps(camvid):
     order = [classes.SEGNET_CLASSES.index(name) for name in classes.CAMVID_CLASSES]
     pixels, present = np.zeros(12), np.zeros(12)
     for file in sorted((camvid / "trainannot").iterdir()):

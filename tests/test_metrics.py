@@ -1,5 +1,6 @@
 """Scores against the course's test vectors, a NumPy reference, and counts no float32 can hold."""
 
+import inspect
 import json
 
 import keras
@@ -181,13 +182,91 @@ def test_starts_again_after_reset(rng):
 
 @pytest.mark.parametrize("cls", ALL)
 def test_comes_back_from_its_configuration(cls):
-    metric = cls(3, ignore_class=7, absent_classes="zero", name="mine")
-    config = keras.metrics.serialize(metric)
+    options = {
+        "num_classes": 3,
+        "name": "mine",
+        "dtype": "float16",
+        "ignore_class": 7,
+        "sparse_y_true": False,
+        "sparse_y_pred": True,
+        "axis": 1,
+        "absent_classes": "zero",
+    }
+    config = keras.metrics.serialize(cls(**options))
     again = keras.metrics.deserialize(json.loads(json.dumps(config)))
     assert type(again) is cls
-    assert (again.num_classes, again.ignore_class, again.name) == (3, 7, "mine")
-    assert again.absent_classes == "zero"
+    assert again.get_config() == options
     assert keras.metrics.serialize(again) == config
+
+
+def test_order_of_arguments_is_that_of_keras():
+    ours, theirs = (
+        [*inspect.signature(kind).parameters] for kind in (MeanIoU, keras.metrics.MeanIoU)
+    )
+    assert ours[: len(theirs)] == theirs
+
+
+@pytest.mark.filterwarnings("ignore:Explicitly requested dtype int64")  # by Keras' own, on JAX
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"ignore_class": None},
+        {"ignore_class": 2},
+        {"sparse_y_true": False, "ignore_class": None},
+        {"sparse_y_pred": False},
+        {"sparse_y_pred": False, "sparse_y_true": False, "axis": 1, "ignore_class": 0},
+        {"dtype": "float16"},
+    ],
+    ids=str,
+)
+def test_equals_keras_mean_iou_with_the_same_arguments(rng, options):
+    rough = 2e-3 if "dtype" in options else 1e-6
+    options = {"ignore_class": 255, "sparse_y_pred": True, "dtype": "float32", **options}
+    labels, predicted = rng.integers(0, 5, (2, 3, 8, 9))
+    # A class that is predicted and never true counts as 0 in Keras'.
+    predicted = np.where(predicted == options["ignore_class"], 4, predicted)
+    if options["ignore_class"] is not None and options.get("sparse_y_true", True):
+        labels[rng.random(labels.shape) < 0.3] = options["ignore_class"]
+    if not options.get("sparse_y_true", True):
+        labels = np.eye(5)[labels]
+    if not options["sparse_y_pred"]:
+        predicted = np.eye(5)[predicted] + rng.uniform(0, 0.9, (*predicted.shape, 5))
+    # Keras' own cannot give its result with another axis.
+    axis = options.pop("axis", -1)
+    ours, theirs = MeanIoU(5, axis=axis, **options), keras.metrics.MeanIoU(5, **options)
+    for maps in [(labels, predicted), (labels[::-1], predicted)]:
+        theirs.update_state(*maps)
+        ours.update_state(*(np.moveaxis(x, -1, axis) if x.ndim > 3 else x for x in maps))
+    assert float(ours.result()) == pytest.approx(float(theirs.result()), rel=rough)
+
+
+@pytest.mark.parametrize("cls", ALL)
+def test_results_have_the_type_asked_for(cls):
+    metric = cls(2, dtype="float16")
+    metric.update_state(np.array([[[0, 1, 1]]]), np.array([[[0, 1, 0]]]))
+    for result in keras.tree.flatten(metric.result()):
+        assert keras.backend.standardize_dtype(result.dtype) == "float16"
+
+
+def test_a_score_needs_fractions():
+    with pytest.raises(ValueError, match=r"Received: dtype='int32'\. Use dtype='float32'"):
+        MeanIoU(2, dtype="int32")
+
+
+def test_class_maps_have_no_channels():
+    with pytest.raises(ValueError, match=r"sparse_y_pred=True\. .* leave sparse_y_pred out"):
+        MeanIoU(3, sparse_y_pred=True).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 3)))
+
+
+def test_early_stopping_knows_that_more_is_better():
+    x, y = np.zeros((1, 2, 2, 3)), np.zeros((1, 2, 2))
+    model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Dense(3)])
+    metrics = [cls(3) for cls in (MeanIoU, MeanAccuracy, PixelAccuracy)]
+    model.compile("sgd", lambda y, p: p[..., 0], metrics=metrics)
+    stopping = [keras.callbacks.EarlyStopping(f"val_{metric.name}") for metric in metrics]
+    model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=stopping)
+    assert [one.monitor_op for one in stopping] == [keras.ops.greater] * 3
 
 
 def test_a_label_out_of_range_is_named():

@@ -1,5 +1,6 @@
 """The recipe's optimizer against PyTorch's, and schedules that `fit` fills in."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_psp
-from keras_psp.keras_internals import index_of, learning_rate_of
+from keras_psp.keras_internals import learning_rate_of
 from keras_psp.losses import SparseCategoricalCrossentropy
 from keras_psp.optimizers import SGD, PolynomialDecay
 from tests.tiny import Tiny, data
@@ -88,31 +89,76 @@ def test_the_rate_decays_to_0():
 
 
 def test_comes_back_from_its_configuration():
-    optimizer = SGD(PolynomialDecay(0.3, 0.5, 70), momentum=0.8, l2=1e-3, multipliers={"a": 2})
+    optimizer = SGD(
+        PolynomialDecay(0.3, 0.5, 70),
+        momentum=0.8,
+        nesterov=True,
+        weight_decay=0.1,
+        l2=1e-3,
+        learning_rate_multipliers={"a": 2},
+        clipnorm=3.0,
+    )
     config = keras.saving.serialize_keras_object(optimizer)
     again = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
     assert isinstance(again, SGD)
-    assert (again.momentum, again.l2, again.multipliers) == (0.8, 1e-3, {"a": 2})
+    assert (again.momentum, again.nesterov, again.weight_decay) == (0.8, True, 0.1)
+    assert (again.l2, again.learning_rate_multipliers, again.clipnorm) == (1e-3, {"a": 2}, 3.0)
     assert learning_rate_of(again).get_config() == {"base": 0.3, "power": 0.5, "total_steps": 70}
     assert keras.saving.serialize_keras_object(again) == config
 
 
-def test_pyramid_and_heads_learn_ten_times_as_fast():
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"momentum": 0.9},
+        {"momentum": 0.9, "nesterov": True},
+        {"momentum": 0.9, "weight_decay": 0.1},
+        {"clipnorm": 0.5},
+        {"momentum": 0.5, "clipvalue": 0.1},
+        {"global_clipnorm": 0.5},
+        {"use_ema": True, "ema_momentum": 0.5, "ema_overwrite_frequency": 2},
+        {"momentum": 0.9, "gradient_accumulation_steps": 2},
+        {"loss_scale_factor": 2.0},
+    ],
+    ids=str,
+)
+def test_equals_keras_sgd_with_the_same_arguments(rng, options):
+    options = {"learning_rate": 0.1, "momentum": 0.0, **options}
+    start = [rng.normal(size=shape).astype("float32") for shape in [(5, 4), (4,)]]
+    steps = [[rng.normal(size=x.shape).astype("float32") for x in start] for _ in range(4)]
+    ends = []
+    for optimizer in (
+        SGD(l2=0.0, learning_rate_multipliers={}, **options),
+        keras.optimizers.SGD(**options),
+    ):
+        variables = [keras.Variable(x, name=f"x{i}") for i, x in enumerate(start)]
+        for step in steps:
+            optimizer.apply([keras.ops.convert_to_tensor(g) for g in step], variables)
+        ends.append([keras.ops.convert_to_numpy(v) for v in variables])
+    for ours, theirs in zip(*ends, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_first_arguments_are_those_of_keras():
+    ours, theirs = ([*inspect.signature(kind).parameters] for kind in (SGD, keras.optimizers.SGD))
+    assert ours[:4] == theirs[:4]
+
+
+def test_pyramid_and_heads_learn_ten_times_faster():
     model = keras_psp.PSPNet("resnet18", num_classes=2, backbone_weights=None)
-    optimizer = SGD()
-    optimizer.build(model.trainable_variables)
     fast = (model.pyramid_pooling, model.head, model.auxiliary_head)
     fast = {id(v) for layer in fast for v in layer.trainable_variables}
     assert len(fast) > 12
+    optimizer = SGD()
     for variable in model.trainable_variables:
-        factor = optimizer._factors[index_of(optimizer, variable)]
-        assert factor == (10.0 if id(variable) in fast else 1.0), variable.path
+        multiplier = optimizer.multiplier_of(variable)
+        assert multiplier == (10.0 if id(variable) in fast else 1.0), variable.path
 
 
 def test_multipliers_name_layers():
-    optimizer = SGD(multipliers={"backbone": 0.0, "hea": 7})
-    optimizer.build(two_layers())
-    assert optimizer._factors == [0.0, 0.0, 1.0, 1.0]
+    optimizer = SGD(learning_rate_multipliers={"backbone": 0.0, "hea": 7})
+    assert [optimizer.multiplier_of(v) for v in two_layers()] == [0.0, 0.0, 1.0, 1.0]
 
 
 class Rates(keras.callbacks.Callback):

@@ -1,12 +1,6 @@
-"""Why it works, and what it costs: tables of parameters and multiply-adds."""
+"""Why networks work, and what they cost: tables of parameters and multiply-adds."""
 
-from keras_psp.analysis.costs import (
-    Costs,
-    LayerCost,
-    count,
-    googlenet_table,
-    resnet_table,
-    vgg_table,
-)
+from keras_psp.analysis.costs import Costs, count
+from keras_psp.surgery.cost import LayerCost
 
-__all__ = ["Costs", "LayerCost", "count", "googlenet_table", "resnet_table", "vgg_table"]
+__all__ = ["Costs", "LayerCost", "count"]

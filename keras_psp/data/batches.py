@@ -15,23 +15,23 @@ Batch = tuple[Any, ...]
 
 
 class Batches(keras.utils.PyDataset):
-    """Batches that are a function of the epoch and of their number in it, and of nothing else.
+    """Batches that depend on the epoch and on their number in it, and on nothing else.
 
-    What the loaders return on JAX and PyTorch, where a `tf.data.Dataset` would need TensorFlow.
-    `fit` of this package's models says which epoch it is in. Other models' `fit` does not, and
-    shuffles the batches by itself; let it do neither with
+    The loaders return them on JAX and PyTorch, where a `tf.data.Dataset` would need TensorFlow.
+    `fit` of this package's models tells them the epoch. `fit` of other models does not, and it
+    shuffles the batches by itself; so tell them, and switch that off:
 
     ```py
     epochs = keras.callbacks.LambdaCallback(on_epoch_begin=lambda n, logs: data.set_epoch(n))
     model.fit(data, epochs=50, shuffle=False, callbacks=[epochs])
     ```
 
-    Threads make the next batches while one is used, as long as they are taken in turn. They are
-    threads of this class: those of Keras would hand out some batches twice in the first epoch.
+    As long as batches are taken in turn, threads make the next ones ahead. They are threads of this
+    class: those of Keras would hand out some batches twice in the first epoch.
 
     Args:
-        make: Returns the batch of an epoch and of a number, both from 0 on; may be called by
-            several threads.
+        make: Returns the batch of an epoch and a number, both from 0 on; several threads may call
+            it.
         length: Batches in an epoch.
         info: What the data are, if that is known.
 
@@ -67,7 +67,7 @@ class Batches(keras.utils.PyDataset):
         self._ahead: dict[tuple[int, int], Future] = {}
 
     def set_epoch(self, epoch: int) -> None:
-        """Says of which epoch, from 0 on, the batches are."""
+        """Says which epoch it is, from 0 on."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -78,7 +78,7 @@ class Batches(keras.utils.PyDataset):
             raise IndexError(f"Batches are numbered 0 … {self._length - 1}. Received: {index}.")
         epoch = self.epoch
         with self._lock:
-            # Whoever takes the second batch after the first will want the third.
+            # After the first and the second batch, the third will be wanted.
             in_turn, self._last = self._last == (epoch, index - 1), (epoch, index)
             wanted = range(index, index + self._threads + 2 if in_turn else index)
             known, self._ahead = self._ahead, {}

@@ -1,4 +1,4 @@
-"""Looks through a data set before the first epoch, and reports everything that is wrong with it."""
+"""`check_data`: everything that is wrong with a data set, before the first epoch."""
 
 import dataclasses
 import os
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import keras
 import numpy as np
 
 from keras_psp.data import folder as own
@@ -21,7 +22,7 @@ class Problem:
     """One thing that is wrong.
 
     Args:
-        split: Where.
+        split: In which split.
         kind: `"empty split"`, `"same name"`, `"missing partner"`, `"size mismatch"`,
             `"unreadable"`, `"wrong kind of file"` or `"unknown label"`.
         message: What it is, with the file's name, and how to repair it.
@@ -110,15 +111,15 @@ def check_data(
     Args:
         folder: A folder as for `load_folder`, or one that holds CamVid as for `load_camvid`.
         split: A split, or several. Default: all that the folder has.
-        classes: Class names or a `ClassList`. Default: the folder's class list, or CamVid's eleven
-            classes where the folder has none, or CamVid's of 32 classes, and is laid out as CamVid.
+        classes: Class names or a `ClassList`. Default: the folder's class list. For a folder with
+            CamVid's layout, and no list or that of the 32 classes: CamVid's eleven.
         progress: Whether to show a progress bar.
 
     Returns:
         A `DataReport`.
 
     Raises:
-        ValueError: If the folder has no known layout or no class list, or not this split.
+        ValueError: If the folder has no known layout, no class list, or no such split.
 
     Example: (a folder made on the spot, with a label that no class has)
 
@@ -146,7 +147,7 @@ def check_data(
 def _describe(
     folder: str | os.PathLike, classes: ClassList | Sequence[str] | None
 ) -> tuple[DataFolder, ClassList, Callable[[Sequence[LabeledImage]], LabelCoding]]:
-    """Returns the folder, its classes, and what tells the coding of its label files."""
+    """Returns the folder, its classes, and a function that finds the coding of label files."""
     found = find_data(folder, (*own.LAYOUTS, *camvid.LAYOUTS))
     is_own = classes is not None or own.has_classes(found.root) or found.layout == own.LAYOUTS[0]
     if is_own:
@@ -160,7 +161,7 @@ def _describe(
 
 
 def _is_camvid(classes: ClassList) -> bool:
-    """Tells whether these are the original release's classes, of which the 32nd is void."""
+    """Tells whether these are the 31 classes of the original release, without void."""
     colors = {name: color for name, color in CAMVID_COLORS_32.items() if name != "Void"}
     return dict(zip(classes.names, classes.colors, strict=True)) == colors
 
@@ -173,8 +174,6 @@ def _check_split(
     progress: bool,
 ) -> None:
     """Adds what is found in one split to the report."""
-    from keras.utils import Progbar
-
     images, labels, doubles = found.files(split)
     if not images and not labels:
         folders = " and ".join(map(str, found.layout.folders(found.root, split)))
@@ -192,7 +191,7 @@ def _check_split(
     coding = coding_of(samples)
     pixels = np.zeros(len(report.classes) + 1, np.int64)
     present = np.zeros(len(report.classes), np.int64)
-    bar = Progbar(len(samples), unit_name="file") if progress else None
+    bar = keras.utils.Progbar(len(samples), unit_name="file") if progress else None
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for result in pool.map(lambda sample: _count(sample, coding), samples):
             if isinstance(result, DataError):
@@ -209,7 +208,7 @@ def _check_split(
 
 
 def _count(sample: LabeledImage, coding: LabelCoding) -> np.ndarray | DataError:
-    """Returns how often each label occurs, or what is wrong with the files."""
+    """Counts each label, or returns what is wrong with the files."""
     try:
         return np.bincount(sample.read(coding)[1].ravel(), minlength=256)
     except DataError as error:

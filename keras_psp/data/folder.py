@@ -1,4 +1,4 @@
-"""Own data: a folder of images and label maps, with a class list."""
+"""`load_folder`: images and label maps of your own, with a class list."""
 
 import contextlib
 import csv
@@ -49,7 +49,7 @@ def load_folder(
     `train_labels/X_L.png` (or `X.png`). Images are 8-bit RGB, PNG or JPEG. Label maps are PNG,
     either with one channel, whose numbers 0, 1, 2, … are the classes in the order of the class list
     and 255 is void, or with the classes' colors (black is void unless it is a class). Palette
-    images have both: where the class list has colors of its own, these decide.
+    images have both: where the class list has colors of its own, the colors decide.
 
     The class list lies in the folder: `classes.txt` with one name a line, or `class_dict.csv` with
     the columns `name,r,g,b`. Classes called void, unlabelled, unlabeled or ignore become void, and
@@ -98,7 +98,7 @@ def load_folder(
         return samples, choose_coding(samples, numbers, colors)
 
     options |= {"image_size": image_size, "batch_size": batch_size}
-    return load_splits(split, find, names, **options)
+    return load_splits(split, find, names, options)
 
 
 def has_classes(root: Path) -> bool:
@@ -111,8 +111,8 @@ def read_classes(
 ) -> tuple[ClassList, LabelCoding, LabelColors]:
     """Returns the class list of a folder, without void, and what the numbers and colors mean.
 
-    Where the classes have colors of their own, what is returned for the numbers looks at the
-    colors of palettes too.
+    Where the classes have colors of their own, the translation of numbers respects the colors of
+    palettes, too.
 
     Args:
         root: The folder.
@@ -179,8 +179,8 @@ def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
 def choose_coding(
     samples: Sequence[LabeledImage], numbers: LabelCoding, colors: LabelColors
 ) -> LabelCoding:
-    """Returns which of two codings a data set has, by its first label file that can be read."""
+    """Returns the coding of a data set: that of its first label file that can be read."""
     for sample in samples:
-        with contextlib.suppress(DataError):  # Reported when the file is read for its content.
+        with contextlib.suppress(DataError):  # Reported when the file is read for its labels.
             return colors if has_colors(sample.label, sample.name) else numbers
     return numbers

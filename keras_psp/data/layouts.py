@@ -1,4 +1,4 @@
-"""How data sets lie in folders: layouts as data, and finding the pairs of a split."""
+"""How data sets lie in folders: a table of layouts, and the image files of a split."""
 
 import dataclasses
 import os
@@ -22,7 +22,7 @@ class Layout:
         ending: What follows the image's name in the label map's, before the suffix.
         coding: What label maps consist of where the layout settles it: `"values"` or `"colors"`.
         splits: All splits, for layouts that keep them in one folder.
-        member: Whether the frame of this name belongs to this split, for the same layouts.
+        member: For the same layouts, whether the image of this name belongs to this split.
     """
 
     name: str
@@ -65,8 +65,8 @@ class DataFolder:
     def files(self, split: str) -> tuple[dict[str, Path], dict[str, Path], list[list[Path]]]:
         """Returns the images and the label maps of a split, each by the image's name.
 
-        Third come the files that share a name with another, as `a.png` and `a.jpg` do: groups of
-        images and groups of label maps, of which the above have one each.
+        Third come groups of files that share a name, as `a.png` and `a.jpg` do; the first file of a
+        group is among the above.
 
         Raises:
             ValueError: If there is no such split.
@@ -88,7 +88,7 @@ class DataFolder:
         return found[0], found[1], doubles
 
     def samples(self, split: str) -> list[LabeledImage]:
-        """Returns the samples of a split, sorted by name.
+        """Returns the images of a split with their label maps, sorted by name.
 
         Raises:
             ValueError: If an image has no label map, a label map no image, if there are none, or
@@ -142,7 +142,7 @@ def find_data(root: str | os.PathLike, layouts: Sequence[Layout]) -> DataFolder:
 
 
 def same_name(files: Sequence[Path]) -> str:
-    """Returns what is said of files that share a name."""
+    """Returns the message about files that share a name."""
     return (
         f"Files of a split must differ in more than their ending. Received: "
         f"{' and '.join(map(str, files))}. Rename or remove all but one."

@@ -1,4 +1,4 @@
-"""Fewer classes out of many: the same frames, labeled more coarsely."""
+"""Fewer classes out of many: the same images, labeled more coarsely."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -16,19 +16,18 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
     """Merges the classes of a dataset into fewer.
 
     Args:
-        data: A dataset of `load_camvid` and its like, or a list of them.
-        classes: Name of each new class, in the order of their labels → names of the old ones that
-            it takes in.
-        rest: Name of a last class, which takes in all others; `None` makes these void. What is void
-            already stays it.
+        data: A dataset as the loaders return it, or a list of them.
+        classes: Name of each new class, in the order of their labels → names of the old classes
+            that become it.
+        rest: Name of a last class for all others; `None` makes these void. Void stays void.
 
     Returns:
-        Data of the same kind, with the same images and with labels of the new classes, or a list of
-        them. Its info has the new classes, each with the color of the first old one.
+        Data of the same kind with the same images and the new labels, or a list of them. Its info
+        has the new classes, each with the color of its first old one.
 
     Raises:
-        ValueError: If the dataset does not know its classes, or if an old class is none of them or
-            taken in twice.
+        ValueError: If nobody names the classes of the data, if there is no such old class, or if
+            one becomes two new ones.
 
     Example: (road or not, the first step of fine-tuning)
 

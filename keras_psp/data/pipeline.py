@@ -8,7 +8,7 @@ network works on this one.
 import dataclasses
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,9 +37,9 @@ def load_splits(
     split: str | Sequence[str],
     find: Callable[[str], tuple[Sequence[Sample], LabelCoding]],
     classes: ClassList,
+    options: Mapping[str, Any],
     *,
     merging: str | None = None,
-    **options: Any,
 ) -> Any:
     """Returns the dataset of a split, or a list of datasets for a list of splits.
 
@@ -47,8 +47,8 @@ def load_splits(
         split: One split's name, or several.
         find: Returns the images of a split, and what turns their label files into labels.
         classes: The classes.
-        merging: How they were merged from others, if they were.
-        **options: Those of `LoadingOptions`.
+        options: Those of `LoadingOptions`, as a user named them.
+        merging: How the classes were merged from others, if they were.
 
     Raises:
         ValueError: If there is no such option; else as `make_dataset`.

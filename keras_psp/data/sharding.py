@@ -1,4 +1,4 @@
-"""Several processes train together: which part of every batch is whose."""
+"""Data for several processes that train together: each takes its part of every batch."""
 
 import dataclasses
 import itertools
@@ -15,34 +15,33 @@ from keras_psp.labels import VOID
 def shard_batches(
     data: Any, batch_size: int, *, num_shards: int | None = None, index: int | None = None
 ) -> Any:
-    """Leaves of every batch the part that is this process' own.
+    """Keeps the part of every batch that belongs to this process.
 
-    What the processes of a training by `keras.distribution` on JAX take together is then what one
-    process takes from `data`: the same frames in the same order and with the same views, so that
-    losses and scores are the same, too. For
-    `keras.distribution.DataParallel(auto_shard_dataset=False)`; Keras' own sharding makes a dataset
-    of unknown length, of which the schedule of the learning rate and a second epoch know nothing.
+    Where several processes train together by `keras.distribution` on JAX, they then see what one
+    process would see: the same images in the same order with the same views, so that losses and
+    scores are the same, too. Use it with
+    `keras.distribution.DataParallel(auto_shard_dataset=False)`: Keras' own sharding makes a dataset
+    of unknown length, with which the learning rate's schedule and a second epoch do not work.
 
     JAX needs batches that its devices can share equally, and TensorFlow's `MirroredStrategy` at
-    least an image for each. A batch with fewer frames than `batch_size` is therefore filled up with
-    black frames that are void all over. These count in no score and in no loss of a batch, but
-    batch normalization would learn from them: of data to train with, an incomplete batch should be
-    dropped, as `load_camvid("train")` does by itself. (The `val_loss` of an epoch weighs such a
-    batch as if it were full.)
+    least an image for each. A batch with fewer images than `batch_size` is therefore filled up with
+    black images that are void all over. They count in no score and in no loss of a batch, but
+    batch normalization would learn from them: drop the incomplete batch of data to train with, as
+    `load_camvid("train")` does by itself. (The `val_loss` of an epoch weighs such a batch as if it
+    were full.)
 
-    Every process still makes whole batches, of which it throws away what is not its own. See
-    [Data for many processes](../distributed.md#data-for-many-processes) for when that is too slow.
+    Every process still makes whole batches and keeps its own part. Where that is too slow, see
+    [Data for many processes](../distributed.md#data-for-many-processes).
 
     Args:
-        data: A dataset of `(images, labels)`, or a list of them: what `load_camvid` and its like
-            return, the same in every process.
-        batch_size: Frames in a whole batch of `data`, that is, on all devices of all processes.
-        num_shards: Number of processes; `None` is that of `keras.distribution`, 1 where there is
-            none.
-        index: Number of this process; likewise.
+        data: A dataset of `(images, labels)` as the loaders return it, or a list of them; the same
+            in every process.
+        batch_size: Images in a whole batch of `data`, that is, on all devices of all processes.
+        num_shards: Number of processes. Default: that of `keras.distribution`, or 1.
+        index: Number of this process. Default: likewise, or 0.
 
     Returns:
-        Data of the same kind and length, whose batches have `batch_size / num_shards` frames each,
+        Data of the same kind and length, whose batches have `batch_size / num_shards` images each,
         or a list of them. Its info names the images of this process.
 
     Raises:
@@ -121,8 +120,8 @@ def _check(data: Any, batch_size: int, num_shards: int, index: int) -> None:
             f"Received: elements of {spec}. Leave the rest out, or shard the data by hand."
         )
     shape = tuple(spec[0].shape)
-    is_last = isinstance(data, Batches) and len(data) == 1 and shape[0] < batch_size
-    if len(shape) != 4 or not (shape[0] in (None, batch_size) or is_last):
+    is_incomplete = isinstance(data, Batches) and len(data) == 1 and shape[0] < batch_size
+    if len(shape) != 4 or not (shape[0] in (None, batch_size) or is_incomplete):
         raise ValueError(
             "Data is sharded batch by batch. Received: "
             f"batch_size={batch_size}, images of shape {shape}. Pass the batch size "

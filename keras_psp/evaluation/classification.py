@@ -10,9 +10,9 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.analysis.costs import count
 from keras_psp.inference.classifying import Member, as_bytes, ensemble
 from keras_psp.inference.views import Views
+from keras_psp.surgery.cost import layer_costs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,9 +119,10 @@ def evaluate_classifier(
         models=len(members),
         crops=sizes[0].total(),
         multiply_adds=sum(
-            number * count(member.network, size).multiply_adds
+            number * layer.multiply_adds
             for member, counter in zip(members, sizes, strict=True)
             for size, number in counter.items()
+            for layer in layer_costs(member.network, size)
         ),
         top1_error=1.0 - float(top5[:, 0].mean()),
         top5_error=1.0 - float(top5.any(axis=1).mean()),

@@ -142,7 +142,7 @@ def _train(file: Path, variant, seed, train, test, settings) -> None:
         [steps // 2, steps * 3 // 4], rates
     )
     model.compile(
-        optimizers.SGD(schedule, multipliers={}),
+        optimizers.SGD(schedule, learning_rate_multipliers={}),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         metrics=["accuracy"],
     )

@@ -1,6 +1,6 @@
 """What a trained network says: of images, folders and videos, and in other programs."""
 
-from keras_psp.inference.classifying import classify, cut_views, to_fully_convolutional
+from keras_psp.inference.classifying import classify, cut_views
 from keras_psp.inference.exporting import export
 from keras_psp.inference.segmenting import segment
 from keras_psp.inference.video import segment_video
@@ -15,5 +15,4 @@ __all__ = [
     "export",
     "segment",
     "segment_video",
-    "to_fully_convolutional",
 ]

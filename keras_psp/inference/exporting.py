@@ -15,7 +15,7 @@ from keras import ops
 
 from keras_psp.atomic import write_folder_whole, write_whole
 from keras_psp.choices import check_name
-from keras_psp.surgery.fusion import inference_form
+from keras_psp.surgery.fusion import fuse
 
 
 def export(
@@ -30,7 +30,7 @@ def export(
     quantize: str | None = None,
     calibration_data: Iterable[Any] | None = None,
 ) -> Path:
-    """Writes a trained model in its inference form, for other programs and other machines.
+    """Writes a trained model, its batch normalization fused, for other programs and other machines.
 
     | `path` | format | runs in |
     | --- | --- | --- |
@@ -48,7 +48,7 @@ def export(
     `{"INFERENCE_PRECISION_HINT": "f32"}`.)
 
     Args:
-        model: The model, as `inference_form` takes it.
+        model: The model, as `fuse` takes it.
         path: The file, or the SavedModel's folder. It is written whole or not at all.
         format: A format of the table; by default the one of the path's ending.
         image_size: `(height, width)` of the images; either may be `None`, which is any. By default
@@ -90,7 +90,7 @@ def export(
     images = _calibration(row, quantize, calibration_data)
     check_name("input_dtype", input_dtype, ["float32", "uint8"])
 
-    form = inference_form(model, image_size, batch_size, dtype="float32")
+    form = fuse(model, image_size, batch_size, dtype="float32")
     image = keras.Input(batch_shape=form.input.shape, dtype=input_dtype, name="image")
     output = form(ops.cast(image, form.input.dtype))
     name = "logits" if len(output.shape) == 4 else "predictions"

@@ -152,6 +152,9 @@ class PyramidPooling(keras.layers.Layer):
             )
             for i, _ in enumerate(self.bins, 1)
         ]
+        # JAX runs a model with a layer that is not built once more, operation by operation.
+        self.pool.build(input_shape)
+        self.upsampling.build(input_shape)
         pooled = self.pool.compute_output_shape(input_shape)
         for shape, conv, bn in self._levels(pooled):
             conv.build(shape)

@@ -2,21 +2,18 @@
 
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.backbones import BACKBONES, build_backbone
-from keras_psp.models.conversion import model_from_checkpoint
+from keras_psp.models.conversion import model_from_checkpoint, to_fully_convolutional
 from keras_psp.models.inception import INCEPTIONS, Inception
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.segmentation_model import SegmentationModel
 from keras_psp.models.simple_segmentation_net import SimpleSegmentationNet
 from keras_psp.models.vgg import VGG, VGGS
-from keras_psp.weights.loading import WeightsNotAvailable, load_weights
-from keras_psp.weights.published import PUBLISHED
 
 __all__ = [
     "ALEXNETS",
     "BACKBONES",
     "INCEPTIONS",
-    "PUBLISHED",
     "RESNETS",
     "VGG",
     "VGGS",
@@ -26,8 +23,7 @@ __all__ = [
     "ResNet",
     "SegmentationModel",
     "SimpleSegmentationNet",
-    "WeightsNotAvailable",
     "build_backbone",
-    "load_weights",
     "model_from_checkpoint",
+    "to_fully_convolutional",
 ]

@@ -11,6 +11,7 @@ from keras_psp.layers import (
     LocalResponseNormalization,
     PaddedConv2D,
 )
+from keras_psp.surgery.graph import copy_operation, operations_of, walk
 
 CONVOLUTIONS = (
     keras.layers.Conv2D,
@@ -111,8 +112,7 @@ def strides_of(model: keras.Model) -> dict[keras.Operation, int]:
     """
     of_tensors: dict[int, int] = {}
     strides = {}
-    # A Sequential has no operations, but its graph has.
-    for operation in keras.Model(model.inputs, model.outputs).operations:
+    for operation in operations_of(model):
         stride = 1
         outputs = keras.tree.flatten(operation.output)
         if not isinstance(operation, keras.layers.InputLayer):
@@ -150,18 +150,9 @@ class _Dilation:
         """A model from `image` to the copies of `outputs`, which see `normalized` in its place."""
         trunk = keras.Model(self.source.inputs[0], outputs)
         self.alive.append(normalized)
+        return keras.Model(image, walk(trunk, self._visit, normalized))
 
-        def call(operation, *args, **kwargs):
-            args, kwargs = keras.tree.map_structure(
-                lambda x: normalized if x is image else x, (args, kwargs)
-            )
-            return self._call(operation, *args, **kwargs)
-
-        return keras.models.clone_model(
-            trunk, image, clone_function=lambda layer: layer, call_function=call
-        )
-
-    def _call(self, operation, *args, **kwargs):
+    def _visit(self, operation, *args, **kwargs):
         inputs = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
         undone = max(self.undone.get(id(x), 1) for x in inputs)
         stride = self.strides[operation]
@@ -174,7 +165,7 @@ class _Dilation:
             known = isinstance(operation, (*CONVOLUTIONS, *_POINTWISE))
             if undone > 1 and isinstance(operation, keras.layers.Layer) and not known:
                 raise self._error(f"its layer {operation.name} ({type(operation).__name__})")
-            output = _copy(operation)(*args, **kwargs)
+            output = copy_operation(operation)(*args, **kwargs)
         if isinstance(operation, keras.layers.ZeroPadding2D):
             self.padded[id(output)] = (args[0], operation.padding)
         for x in keras.tree.flatten(output):
@@ -185,7 +176,7 @@ class _Dilation:
     def _look_further(self, layer, x, undone, removed):
         """The layer without the stride `removed`, looking `undone` times as far."""
         if undone == removed == 1:
-            return _copy(layer)(x)
+            return copy_operation(layer)(x)
         pool = isinstance(layer, _POOLS)
         kernel, rates = (
             (layer.pool_size, (1, 1)) if pool else (layer.kernel_size, layer.dilation_rate)
@@ -194,7 +185,7 @@ class _Dilation:
         if not pool:
             changes["dilation_rate"] = tuple(undone * rate for rate in rates)
         if isinstance(layer, PaddedConv2D):
-            return _copy(layer, **changes)(x)
+            return copy_operation(layer, **changes)(x)
         # How far a kernel reaches beyond one place, and how much of that lies before the place.
         reach = [rate * (side - 1) for side, rate in zip(kernel, rates, strict=True)]
         padded = layer.padding != "same" and id(x) in self.padded
@@ -220,7 +211,7 @@ class _Dilation:
             outside = float("-inf") if isinstance(layer, keras.layers.MaxPooling2D) else 0.0
             x = keras.ops.pad(x, [(0, 0), *sides, (0, 0)], constant_values=outside)
             changes["padding"] = "valid"
-        return _copy(layer, **changes)(x)
+        return copy_operation(layer, **changes)(x)
 
     def _error(self, culprit):
         return ValueError(
@@ -233,7 +224,3 @@ class _Dilation:
 def _squeezes(x, y) -> bool:
     """Whether a map goes in and one value per channel comes out."""
     return y.shape[1] == 1 and len(x.shape) == 4 and x.shape[1] != 1
-
-
-def _copy(operation, **changes):
-    return type(operation).from_config({**operation.get_config(), **changes})

@@ -69,9 +69,9 @@ def runtimes(model, folder, image_size, calibration):
     """Yields name, size in MiB and a function from images to logits."""
     fixed = {"image_size": image_size, "batch_size": 1}
     int8 = {"quantize": "int8", "calibration_data": calibration}
-    form = keras_psp.inference_form(model, **fixed)
+    fused = keras_psp.fuse(model, **fixed)
     yield "Keras", None, run_keras(model)
-    yield "Keras, inference form", None, run_keras(form)
+    yield "Keras, fused", None, run_keras(fused)
     rows = [
         ("SavedModel", "saved_model", {}, run_saved_model),
         ("ONNX Runtime", "model.onnx", {}, run_onnx),

@@ -494,7 +494,7 @@ def train(spec):
     heads = dict.fromkeys(optimizers.HEADS, 1.0)
     weights = [weight**0.5 for weight in CAMVID_CLASS_WEIGHTS]
     model.compile(
-        optimizers.SGD(optimizers.PolynomialDecay(RATE), multipliers=heads),
+        optimizers.SGD(optimizers.PolynomialDecay(RATE), learning_rate_multipliers=heads),
         losses.SparseCategoricalCrossentropy(class_weights=weights),
     )
     out = Path(spec["out"])

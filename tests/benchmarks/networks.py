@@ -26,7 +26,7 @@ PEERS = {
 }
 OURS = {
     "keras-psp": {"library": "keras_psp"},
-    "keras-psp, inference form": {"library": "keras_psp", "form": True},
+    "keras-psp, fused": {"library": "keras_psp", "fused": True},
     "keras-psp on JAX": {"library": "keras_psp", "backend": "jax"},
     "keras-psp on PyTorch": {"library": "keras_psp", "backend": "torch"},
     "PyTorch, torch.compile": {"library": "pytorch", "compiled": True},
@@ -83,8 +83,8 @@ def _keras(spec, images, labels):
         if "weights" in spec:
             model.load_weights(spec["weights"])
         model.compile()
-        if spec.get("form"):
-            model = keras_psp.inference_form(model)
+        if spec.get("fused"):
+            model = keras_psp.fuse(model)
     if spec["task"] == "inference":
         return lambda: model.predict_on_batch(images)
     return lambda: model.train_on_batch(images, labels)
@@ -226,7 +226,7 @@ def compare(task, args, folder, about):
             rest.__exit__()
         names = [n for n in OURS if not (args.only and n not in args.only)]
         for name in names:
-            if task == "training" and OURS[name].get("form"):
+            if task == "training" and OURS[name].get("fused"):
                 continue
             with enter(name) as contender:
                 (theirs, ours), (_, peak) = contest.turns([yardstick, contender], args.rounds)

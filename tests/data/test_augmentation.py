@@ -146,7 +146,7 @@ def test_a_view_at_scale_one_copies_pixels():
     assert {side for _, _, side in places} == {1, -1}
 
 
-def test_a_view_at_scale_two_is_the_half_pixel_resize():
+def test_scale_two_is_the_half_pixel_resize():
     rng = np.random.default_rng(0)
     image = rng.uniform(0, 255, (1, 12, 16, 3)).astype("float32")
     label = rng.integers(0, 11, (1, 12, 16)).astype("int32")
@@ -157,7 +157,7 @@ def test_a_view_at_scale_two_is_the_half_pixel_resize():
     np.testing.assert_array_equal(new_label, label.repeat(2, 1).repeat(2, 2))
 
 
-def test_a_small_view_lies_in_the_middle_and_outside_is_void_and_mean():
+def test_a_small_view_lies_in_the_middle():
     images, labels = np.full((2, 40, 60, 3), 200.0), np.full((2, 40, 60), 7)
     view = augmentation.RandomView(40, 60, scale=(0.5, 0.5))
     new_images, new_labels = run(augmentation.get(view), images, labels)
@@ -171,7 +171,7 @@ def test_a_small_view_lies_in_the_middle_and_outside_is_void_and_mean():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float32"])
-def test_a_view_on_its_own_fills_masks_with_void(dtype):
+def test_a_view_alone_fills_masks_with_void(dtype):
     view = augmentation.RandomView(4, 6, scale=(1.0, 1.0), flip_probability=0.0)
     batch = {
         "images": np.zeros((1, 2, 2, 3)),
@@ -267,7 +267,7 @@ def pairs(count=6, **kwargs):
 @pytest.mark.parametrize(
     "augment", ["authors", "scratch", pytest.param("own layers", marks=own_layers_of_keras)]
 )
-def test_same_seed_same_batches_and_every_epoch_its_own(augment):
+def test_batches_depend_on_seed_and_epoch(augment):
     def layers():
         if augment == "own layers":
             return [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.1)]
@@ -361,7 +361,7 @@ def test_config_round_trip(layer):
 
 
 @own_layers_of_keras
-def test_what_comes_in_is_void_in_a_pipeline_too():
+def test_a_pipeline_moves_in_void_too():
     turn = keras.layers.RandomRotation((0.1, 0.1), fill_mode="constant", fill_value=4.0)
     augment = augmentation.get(keras.layers.Pipeline([turn]))
     _, labels = run(augment, np.zeros((2, 40, 40, 3)), np.full((2, 40, 40), 7))

@@ -44,7 +44,7 @@ def test_a_batch_depends_on_epoch_and_number_alone():
         data[5]
 
 
-def test_an_epoch_that_begins_early_leaves_nothing_of_the_last():
+def test_an_early_epoch_leaves_nothing_behind():
     data = numbered()
     assert keys([data[0], data[1]]) == [(0, 0), (0, 1)]  # The next ones are being made.
     data.set_epoch(1)
@@ -72,7 +72,7 @@ def test_the_next_batches_are_made_by_threads_meanwhile():
     assert len(numbers) <= 9 + 1 + 1 + data._threads + 2  # Nothing is made twice within a pass.
 
 
-def test_what_fails_in_a_thread_fails_where_the_batch_is_taken():
+def test_errors_of_threads_come_with_their_batch():
     def make(epoch, index):
         if index == 2:
             raise DataError("unreadable", "frame 2 is broken")

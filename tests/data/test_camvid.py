@@ -105,7 +105,7 @@ def test_the_folder_may_come_from_the_environment(segnet, monkeypatch):
     assert tuple(load("val", None)[0]) == FRAMES["val"]
 
 
-def test_splits_of_the_original_release_are_those_of_the_segnet_release(camvid):
+def test_both_releases_have_the_same_splits(camvid):
     for split, count in [("train", 367), ("val", 101)]:
         expected = {file.stem for file in (camvid / split).iterdir()}
         assert layouts.FRAMES[split] == expected
@@ -329,9 +329,7 @@ def test_the_builder_takes_a_folder(original, tfds):
     assert labels == dict(zip(FRAMES["val"], [TREE, 255, 255], strict=True))
 
 
-def test_what_a_folder_gave_is_not_taken_for_anything_else(
-    server, tfds, segnet, tmp_path, write_image, monkeypatch
-):
+def test_every_folder_is_prepared_apart(server, tfds, segnet, tmp_path, write_image, monkeypatch):
     def prepared(**options):
         builder = tfds.builder("camvid", **options)
         builder.download_and_prepare()

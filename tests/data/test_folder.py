@@ -141,7 +141,7 @@ def test_a_label_beyond_the_class_list_is_named(tmp_path, write_image):
         load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
 
 
-def test_a_color_that_is_in_no_class_list_is_named(tmp_path, write_image):
+def test_a_color_of_no_class_is_named(tmp_path, write_image):
     fill(tmp_path, write_image, {"a": [[[1, 2, 3]]]})
     with pytest.raises(ValueError, match=r"a\.png: Every color.*\(1, 2, 3\)"):
         load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
@@ -159,7 +159,7 @@ def test_a_folder_without_layout_is_described(tmp_path):
         load_folder(tmp_path, classes=["road"])
 
 
-def test_a_folder_without_class_list_is_told_how_to_write_one(tmp_path, write_image):
+def test_a_folder_needs_a_class_list(tmp_path, write_image):
     fill(tmp_path, write_image, {"a": [[0]]})
     with pytest.raises(ValueError, match=r"needs a class list.*without classes.txt"):
         load_folder(tmp_path)

@@ -73,7 +73,7 @@ def test_batches_are_float_images_and_integer_labels(frames, cache):
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_shuffling_shows_every_frame_once_an_epoch_and_keeps_pairs_together(frames, cache):
+def test_shuffling_shows_every_pair_once_an_epoch(frames, cache):
     dataset = build(frames, batch_size=6, shuffle=True, cache=cache)
     first, second = order(dataset), order(dataset)
     assert sorted(first) == sorted(second) == list(range(20))
@@ -93,7 +93,7 @@ def test_the_order_depends_on_the_seed_alone(frames):
 
 
 @pytest.mark.parametrize("cache", [True, False])
-def test_neither_order_nor_augmentation_depends_on_the_global_seed(frames, cache):
+def test_the_global_seed_changes_nothing(frames, cache):
     def epochs(global_seed):
         tf.random.set_seed(global_seed)
         options = {"batch_size": 6, "augment": "scratch", "shuffle": True, "seed": 3}
@@ -142,7 +142,7 @@ def test_caching_changes_nothing(frames):
             np.testing.assert_array_equal(one[1], other[1])
 
 
-def test_augmentation_depends_on_the_seed_and_differs_between_epochs(frames):
+def test_augmentation_depends_on_seed_and_epoch(frames):
     def epochs(seed):
         dataset = build(frames, batch_size=20, augment="authors", seed=seed)
         return [batches(dataset)[0][0] for _ in range(2)]
@@ -207,8 +207,8 @@ def test_auto_is_for_the_train_split_only(frames):
     def find(split):
         return frames, VALUES
 
-    train, val = load_splits(["train", "val"], find, NAMES, batch_size=8)
-    plain = load_splits("train", find, NAMES, batch_size=8, augment=None)
+    train, val = load_splits(["train", "val"], find, NAMES, {"batch_size": 8})
+    plain = load_splits("train", find, NAMES, {"batch_size": 8, "augment": None})
     assert len(train) == 2
     assert len(val) == 3
     assert order(val) == list(range(20))
@@ -274,7 +274,7 @@ def test_without_image_size_all_images_must_have_one(frames, tmp_path, write_ima
     assert len(build([*frames, odd], image_size=(6, 8), batch_size=7)) == 3
 
 
-def test_a_bad_file_is_named_before_the_first_batch(frames, write_image):
+def test_a_bad_file_is_named_at_once(frames, write_image):
     write_image(frames[7].label, np.full((12, 16), 11))
     with pytest.raises(ValueError, match=r"7\.png: A label must be 0 to 10.*labels 11"):
         build(frames, cache=True)

@@ -25,7 +25,7 @@ BAD_IMAGES = {
 
 
 @pytest.mark.parametrize("kind", BAD_IMAGES)
-def test_images_that_are_not_8_bit_rgb_are_refused(tmp_path, kind):
+def test_images_must_be_8_bit_rgb(tmp_path, kind):
     BAD_IMAGES[kind](tmp_path / "a.png")
     with pytest.raises(
         ValueError, match=rf"must be 8-bit RGB\. Received: .*a\.png, which is {kind}"
@@ -60,7 +60,7 @@ def test_a_file_that_is_no_image_is_refused(tmp_path, content, reason):
         read_image(path)
 
 
-def test_a_label_out_of_range_is_named_with_its_file(tmp_path, write_image):
+def test_a_label_out_of_range_is_named(tmp_path, write_image):
     write_image(tmp_path / "b.png", [[0, 3], [255, 1]])
     with pytest.raises(ValueError, match=r"In .*b\.png: A label must be 0 to 2.*labels 3 \(1 pix"):
         read_label(tmp_path / "b.png", THREE)
@@ -77,7 +77,7 @@ def test_numbers_and_colors_are_not_mixed_up(tmp_path, write_image):
         read_label(tmp_path / "numbers.png", LabelColors({}))
 
 
-def test_palette_label_maps_are_read_by_index_or_by_color(tmp_path):
+def test_palettes_are_read_by_index_or_color(tmp_path):
     image = Image.fromarray(np.array([[0, 2], [1, 1]], "uint8"))
     image.putpalette([9, 9, 9, 8, 8, 8, 7, 7, 7])
     assert image.mode == "P"

@@ -14,7 +14,7 @@ def data():
     return rng.integers(0, 256, (12, 8, 8, 3), "uint8"), np.arange(12, dtype="int32") % 3
 
 
-def test_batches_are_shifted_by_up_to_four_pixels_and_mirrored_half_of_the_time():
+def test_batches_are_shifted_and_half_of_them_mirrored():
     y, x = np.mgrid[:8, :8]
     image = np.stack([100 + y, 100 + x, 0 * x], axis=-1).astype("uint8")
     batches = degradation._batches(image[None], np.array([7]), 300, 1, (0, 0))
@@ -37,7 +37,7 @@ def test_batches_are_shifted_by_up_to_four_pixels_and_mirrored_half_of_the_time(
     assert 110 < mirrored < 190
 
 
-def test_every_net_is_trained_once_and_a_killed_one_goes_on(data, tmp_path, monkeypatch, capsys):
+def test_a_killed_net_goes_on_and_none_repeats(data, tmp_path, monkeypatch, capsys):
     options = {"steps": 4, "batch_size": 4, "seeds": [1], "evaluations": 2}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     networks = ["plain-20", "ResNet-20"]

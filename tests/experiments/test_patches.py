@@ -23,7 +23,7 @@ def rng():
     return np.random.default_rng(0)
 
 
-def test_a_patch_has_the_class_of_its_center_and_lies_inside(scenes):
+def test_a_patch_has_the_class_of_its_center(scenes):
     images, classes = cut_patches(scenes, num_patches=50, num_classes=3, size=8)
     assert images.shape == (150, 8, 8, 3)
     assert np.bincount(classes).tolist() == [50, 50, 50]

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import pytest
 
+from keras_psp.keras_internals import layers_in
+
 
 @pytest.fixture
 def rng():
@@ -37,6 +39,9 @@ def check_layer(tmp_path, set_random_weights):
         config = layer.get_config()
         again = type(layer).from_config(json.loads(json.dumps(config)))
         assert json.dumps(again.get_config()) == json.dumps(config)
+        functional(again, inputs, [x.shape[1:] for x in inputs])
+        # Where one is not, JAX runs the model once more, operation by operation.
+        assert all(inner.built for inner in layers_in(again))
 
         flexible.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -45,7 +45,7 @@ def test_trains_saves_and_loads(tiny_backbone, randomize, image, rng, tmp_path):
     history = model.fit(x, y, verbose=0).history
     assert np.isfinite(history["loss"][0])
     # The paper's ten times the rate are for what is new.
-    factors = {v.path: model.optimizer._factor(v) for v in model.trainable_variables}
+    factors = {v.path: model.optimizer.multiplier_of(v) for v in model.trainable_variables}
     assert {path for path, factor in factors.items() if factor == 10} == {
         "head/kernel",
         "head/bias",

@@ -1,4 +1,4 @@
-"""The inference form: the same outputs, from fewer steps."""
+"""Fused models: the same outputs, from fewer steps."""
 
 import keras
 import numpy as np
@@ -35,7 +35,7 @@ def test_worked_out_by_hand():
     conv.set_weights([np.full((1, 1, 1, 1), 2.0), np.ones(1)])
     bn.set_weights([np.full(1, v) for v in (5.0, 7.0, 3.0, 3.0)])  # γ, β, μ, σ²
     # 5 · (2x + 1 − 3) / √(3 + 1) + 7 = 5x + 2
-    kernel, bias = keras_psp.inference_form(model).get_weights()
+    kernel, bias = keras_psp.fuse(model).get_weights()
     assert (kernel.item(), bias.item()) == (5.0, 2.0)
 
 
@@ -53,48 +53,48 @@ def test_worked_out_by_hand():
     ids=lambda layer: layer.name,
 )
 @pytest.mark.parametrize("size", [(None, None), (9, 12)])
-def test_blocks_pyramid_and_heads_give_the_same_without_normalization(
-    layer, size, set_random_weights
-):
+def test_fused_blocks_pyramid_and_heads_compute_the_same(layer, size, set_random_weights):
     inputs = keras.Input((*size, 4))
     model = set_random_weights(keras.Model(inputs, layer(inputs)))
-    form = keras_psp.inference_form(model)
+    fused = keras_psp.fuse(model)
     x = np.random.default_rng(0).normal(size=(2, 9, 12, 4)).astype("float32")
-    np.testing.assert_allclose(form.predict(x), model.predict(x), rtol=1e-4, atol=1e-4)
-    assert not kinds(form) & {layers.BatchNormalization, type(layer), keras.layers.SpatialDropout2D}
+    np.testing.assert_allclose(fused.predict(x), model.predict(x), rtol=1e-4, atol=1e-4)
+    assert not kinds(fused) & {
+        layers.BatchNormalization,
+        type(layer),
+        keras.layers.SpatialDropout2D,
+    }
 
 
 @pytest.mark.parametrize("variant, top", [("resnet20", True), ("resnet18_deep", False)])
 def test_classifiers_and_backbones(variant, top, set_random_weights):
     model = set_random_weights(keras_psp.ResNet(variant, weights=None, include_top=top))
-    form = keras_psp.inference_form(model)
+    fused = keras_psp.fuse(model)
     x = image(2, 32, 32)
     expected = model.predict(x)
     assert np.ptp(expected) > 1e-2
-    np.testing.assert_allclose(form.predict(x), expected, atol=1e-4 * np.abs(expected).max())
-    assert layers.BatchNormalization not in kinds(form)
+    np.testing.assert_allclose(fused.predict(x), expected, atol=1e-4 * np.abs(expected).max())
+    assert layers.BatchNormalization not in kinds(fused)
 
 
-def test_a_segmentation_model_any_size_and_one_size_and_as_a_file(set_random_weights, tmp_path):
+def test_a_fused_pspnet_of_any_size_or_one(set_random_weights, tmp_path):
     model = set_random_weights(keras_psp.PSPNet(small_backbone(), num_classes=5, output_stride=16))
-    form = keras_psp.inference_form(model)
-    assert not [v for v in form.variables if "auxiliary" in v.path or "moving" in v.path]
+    fused = keras_psp.fuse(model)
+    assert not [v for v in fused.variables if "auxiliary" in v.path or "moving" in v.path]
     for x in (image(1, 61, 83), image(2, 40, 33)):
-        np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
+        np.testing.assert_allclose(fused.predict(x), model.predict(x), atol=1e-4)
     before = model.predict(x)
-    form.set_weights([0 * w for w in form.get_weights()])
+    fused.set_weights([0 * w for w in fused.get_weights()])
     np.testing.assert_array_equal(model.predict(x), before)
 
-    fixed = keras_psp.inference_form(model, image_size=(40, 33), batch_size=2)
+    fixed = keras_psp.fuse(model, image_size=(40, 33), batch_size=2)
     assert fixed.input.shape == (2, 40, 33, 3)
     fixed.save(tmp_path / "fixed.keras")
     again = keras.saving.load_model(tmp_path / "fixed.keras")
     np.testing.assert_allclose(again.predict(x, batch_size=2), before, atol=1e-4)
 
 
-def test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_folded(
-    set_random_weights,
-):
+def test_separable_convolutions_nested_models_and_normalizations_that_stay(set_random_weights):
     def chain(*parts):
         return keras.Sequential([keras.Input((None, None, 3)), *parts])
 
@@ -108,10 +108,10 @@ def test_depthwise_and_separable_convolutions_nested_models_and_what_cannot_be_f
         bn(name="behind_relu"),
     )
     set_random_weights(model)
-    form = keras_psp.inference_form(model)
+    fused = keras_psp.fuse(model)
     x = image(2, 9, 8) / 255
-    np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
-    left = [layer.name for layer in form.layers if isinstance(layer, bn)]
+    np.testing.assert_allclose(fused.predict(x), model.predict(x), atol=1e-4)
+    left = [layer.name for layer in fused.layers if isinstance(layer, bn)]
     assert left == ["before", "behind_relu"]
 
 
@@ -121,11 +121,11 @@ def test_what_else_needs_the_convolution_still_gets_it(set_random_weights):
     once, twice = (keras.layers.BatchNormalization()(conv) for _ in range(2))
     model = set_random_weights(keras.Model(inputs, keras.layers.Add()([once, conv])))
     x = image(1, 6, 6) / 255
-    form = keras_psp.inference_form(model)
-    np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
+    fused = keras_psp.fuse(model)
+    np.testing.assert_allclose(fused.predict(x), model.predict(x), atol=1e-4)
     model = set_random_weights(keras.Model(inputs, keras.layers.Add()([once, twice])))
-    form = keras_psp.inference_form(model)
-    np.testing.assert_allclose(form.predict(x), model.predict(x), atol=1e-4)
+    fused = keras_psp.fuse(model)
+    np.testing.assert_allclose(fused.predict(x), model.predict(x), atol=1e-4)
 
 
 def test_half_precision_stays_or_goes(set_random_weights):
@@ -135,11 +135,11 @@ def test_half_precision_stays_or_goes(set_random_weights):
     finally:
         keras.config.set_dtype_policy("float32")
     set_random_weights(model)
-    full = keras_psp.inference_form(model, dtype="float32")
+    full = keras_psp.fuse(model, dtype="float32")
     x = image(1, 33, 48)
     assert {layer.compute_dtype for layer in full.layers} == {"float32"}
     assert np.abs(full.predict(x) - model.predict(x)).max() < 0.1
-    same = keras_psp.inference_form(model)
+    same = keras_psp.fuse(model)
     assert same.get_layer("head_conv1_bn1").compute_dtype == "bfloat16"
 
 
@@ -147,4 +147,4 @@ def test_wants_a_functional_model_with_one_input():
     images = [keras.Input((4, 4, 3)) for _ in range(2)]
     model = keras.Model(images, keras.layers.Add()(images), name="two")
     with pytest.raises(ValueError, match=r"with one input. Received: model=two, .* 2 inputs"):
-        keras_psp.inference_form(model)
+        keras_psp.fuse(model)

@@ -1,5 +1,6 @@
 """ImageNet weights from files in the format that `keras.applications` downloads, and our own."""
 
+import dataclasses
 import hashlib
 import importlib
 import inspect
@@ -13,10 +14,13 @@ import pytest
 from keras.src.applications.resnet import WEIGHTS_HASHES
 
 from keras_psp import VGG, Inception, PSPNet, ResNet, load_weights
-from keras_psp.models import WeightsNotAvailable, build_backbone
-from keras_psp.weights import loading as weights
+from keras_psp.models import build_backbone, model_from_checkpoint
+from keras_psp.weights import PUBLISHED, WeightsNotAvailable
+from keras_psp.weights.reading import read_tensors
+from keras_psp.weights.sources import identify
 
 FILE = "resnet50_weights_tf_dim_ordering_tf_kernels{}.h5"
+RESNET50 = "imagenet", "resnet50"
 
 
 @pytest.fixture(scope="module")
@@ -53,23 +57,32 @@ def published(application, tmp_path_factory):
     return folder
 
 
+def publish(monkeypatch, base, digests=None):
+    """Lets the files of ResNet-50 lie elsewhere, and perhaps be others."""
+    row = PUBLISHED[RESNET50]
+    files = {}
+    for name, kind in [("file", ""), ("features", "_notop")]:
+        url = f"{base}/resnet/{FILE.format(kind)}"
+        digest = digests[kind] if digests else getattr(row, name).digest
+        files[name] = getattr(row, name)._replace(url=url, digest=digest)
+    monkeypatch.setitem(PUBLISHED, RESNET50, dataclasses.replace(row, **files))
+
+
 @pytest.fixture
 def server(published, tmp_path, monkeypatch):
     """The server and an empty cache in place of the real ones."""
-    md5 = [
-        hashlib.md5((published / "resnet" / FILE.format(kind)).read_bytes()).hexdigest()
+    digests = {
+        kind: hashlib.md5((published / "resnet" / FILE.format(kind)).read_bytes()).hexdigest()
         for kind in ("", "_notop")
-    ]
-    row = weights.IMAGENET["resnet50"]
-    monkeypatch.setitem(weights.IMAGENET, "resnet50", (row[0], *md5, row[-1]))
-    monkeypatch.setattr(weights, "_URL", published.as_uri() + "/")
+    }
+    publish(monkeypatch, published.as_uri(), digests)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
     return published
 
 
 @pytest.fixture
 def offline(tmp_path, monkeypatch):
-    monkeypatch.setattr(weights, "_URL", (tmp_path / "nowhere").as_uri() + "/")
+    publish(monkeypatch, (tmp_path / "nowhere").as_uri())
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
 
 
@@ -83,13 +96,15 @@ def test_the_files_are_what_keras_reads(application, published, tmp_path, image)
 
 
 def test_the_table_has_kerass_own_hashes():
-    for name, (_, *md5, _) in weights.IMAGENET.items():
+    rows = {variant: row for (_, variant), row in PUBLISHED.items() if row.features}
+    for name, row in rows.items():
+        md5 = row.file.digest, row.features.digest
         if name in WEIGHTS_HASHES:
-            assert tuple(md5) == WEIGHTS_HASHES[name]
+            assert md5 == WEIGHTS_HASHES[name]
         else:  # Keras has them in the text of the network's function.
             source = inspect.getsource(importlib.import_module(f"keras.src.applications.{name}"))
-            assert [md5 in source for md5 in md5] == [True, True]
-    assert {*weights.IMAGENET} >= {"resnet50", "resnet101", "resnet152", "vgg16", "inception_v3"}
+            assert [digest in source for digest in md5] == [True, True]
+    assert {*rows} >= {"resnet50", "resnet101", "resnet152", "vgg16", "inception_v3"}
 
 
 def test_imagenet_weights_give_the_applications_output(application, server, tmp_path, image):
@@ -127,7 +142,7 @@ def test_imagenet_weights_give_the_applications_output(application, server, tmp_
 
 
 @pytest.mark.parametrize("kind", ["", "_notop"])
-def test_such_a_file_can_be_given_by_its_path(kind, application, published, offline, image):
+def test_a_file_can_be_given_by_its_path(kind, application, published, offline, image):
     x = image(64, 64)
     file = published / "resnet" / FILE.format(kind)
     model = ResNet("resnet50", include_top=False, weights=str(file))
@@ -141,21 +156,23 @@ def test_such_a_file_can_be_given_by_its_path(kind, application, published, offl
 
 
 @pytest.mark.parametrize(
-    "builder, variant, application, mode",
+    "builder, variant, application, mode, title",
     [
-        (VGG, "vgg16", keras.applications.VGG16, "caffe"),
-        (VGG, "vgg19", keras.applications.VGG19, "caffe"),
-        (Inception, "inception_v3", keras.applications.InceptionV3, "tf"),
+        (VGG, "vgg16", keras.applications.VGG16, "caffe", "VGG-16"),
+        (VGG, "vgg19", keras.applications.VGG19, "caffe", "VGG-19"),
+        (Inception, "inception_v3", keras.applications.InceptionV3, "tf", "Inception v3"),
     ],
 )
 def test_files_of_the_other_networks(
-    builder, variant, application, mode, randomize, image, tmp_path
+    builder, variant, application, mode, title, randomize, image, tmp_path
 ):
     theirs = application(include_top=False, weights=None, input_shape=(75, 75, 3))
     randomize(theirs)
     path = tmp_path / f"{variant}.h5"
     # VGG's files are so old that Keras had other names for the tensors.
     write_published(path, theirs.layers, {"kernel": "W_1", "bias": "b_1"})
+    assert identify(path, read_tensors(path)).title == f"keras.applications' {title}"
+    assert model_from_checkpoint(path).variant == variant
     model = builder(variant, include_top=False, weights=str(path))
     x = image(75, 75)
     preprocess = keras.applications.imagenet_utils.preprocess_input
@@ -164,7 +181,7 @@ def test_files_of_the_other_networks(
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
 
-def test_without_a_network_the_error_tells_how_to_go_on(offline, tmp_path):
+def test_offline_the_error_tells_how_to_go_on(offline, tmp_path):
     with pytest.raises(WeightsNotAvailable) as error:
         ResNet("resnet50", weights="imagenet")
     message = str(error.value)
@@ -173,7 +190,7 @@ def test_without_a_network_the_error_tells_how_to_go_on(offline, tmp_path):
     assert "go without: weights=None" in message
 
 
-def test_without_a_network_auto_warns_and_starts_from_random_values(offline):
+def test_offline_auto_warns_and_starts_from_random_values(offline):
     with pytest.warns(UserWarning, match="starts from random values: .*could not be downloaded"):
         model = PSPNet("resnet50", num_classes=3)
     assert model.initial_weights.startswith("random values (resnet50_weights")
@@ -189,12 +206,12 @@ def test_a_file_cut_short_is_not_taken(server, tmp_path, monkeypatch):
     cached = tmp_path / "keras" / "models" / FILE.format("_notop")
     cached.parent.mkdir(parents=True)
     cached.write_bytes((server / "resnet" / FILE.format("_notop")).read_bytes()[:1000])
-    monkeypatch.setattr(weights, "_URL", (tmp_path / "nowhere").as_uri() + "/")
+    publish(monkeypatch, (tmp_path / "nowhere").as_uri())
     with pytest.raises(WeightsNotAvailable, match=f"{re.escape(str(cached))} .*has not the MD5"):
         build_backbone("resnet50", weights="imagenet")
     assert cached.stat().st_size == 1000  # the user's file, which only the user removes
 
-    monkeypatch.setattr(weights, "_URL", server.as_uri() + "/")
+    publish(monkeypatch, server.as_uri())
     assert build_backbone("resnet50", weights="imagenet").initial_weights == "ImageNet"
 
 
@@ -225,14 +242,15 @@ def test_a_file_of_another_network_is_an_error(server, tmp_path, monkeypatch):
         del published["conv1_conv/conv1_conv/kernel:0"]
         published["conv1_conv/conv1_conv/kernel:0"] = np.zeros((3, 3, 3, 64), "float32")
         published["conv1_bn"].attrs["weight_names"] = [b"conv1_bn/gamma:0"]
-    row = weights.IMAGENET["resnet50"]
     md5 = hashlib.md5(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(weights.IMAGENET, "resnet50", (row[0], row[1], md5, row[-1]))
+    publish(monkeypatch, server.as_uri(), {"": md5, "_notop": md5})
     with pytest.raises(ValueError) as error:
         build_backbone("resnet50")
     message = str(error.value)
-    assert "stem_conv1 has [(7, 7, 3, 64), (64,)] here and [(3, 3, 3, 64), (64,)] there" in message
-    assert "stem_bn1 has [(64,), (64,), (64,), (64,)] here and [(64,)] there" in message
+    wrong = "conv1_conv.kernel is (3, 3, 3, 64) in the file, stem_conv1/kernel (7, 7, 3, 64) in the"
+    assert wrong in message
+    assert "stem_bn1/beta of the model is not in the file" in message
+    assert "; and 3 more" in message  # γ, μ and σ², which Keras tells apart by their number
 
 
 # Our own files ----------------------------------------------------------------------------------
@@ -252,15 +270,17 @@ def test_load_weights(name, tmp_path, randomize):
     np.testing.assert_array_equal(third.get_weights()[0], first.get_weights()[0])
 
 
-def test_load_weights_names_the_tensors_that_do_not_fit(tmp_path):
+def test_an_error_names_the_tensors_that_differ(tmp_path):
     path = tmp_path / "eighteen.weights.h5"
     ResNet("resnet18", num_classes=5, weights=None).save_weights(path)
     with pytest.raises(ValueError) as error:
         ResNet("resnet18", num_classes=6, weights=str(path))
     message = str(error.value)
     assert f"Received: weights='{path}' for resnet18" in message
-    assert "predictions #0 has shape (512, 5) in the file, (512, 6) in the model" in message
-    extra = r"stage3_block4/bn1 #0 has shape none in the file, \(256,\) in the model; .* more"
+    shapes = "predictions #0 is (512, 5) in the file, predictions #0 (512, 6) in the model"
+    assert shapes in message
+    assert "or pass fresh_head=True" in message
+    extra = r"stage3_block4/bn1 #0 of the model is not in the file; .* more"
     with pytest.raises(ValueError, match=extra):
         ResNet("resnet34", num_classes=5, weights=str(path))
 

@@ -9,12 +9,13 @@ import numpy as np
 from keras import ops
 
 from keras_psp.data.augmentation.random_numbers import BatchNumbers, GraphNumbers
+from keras_psp.keras_internals import drawing_from, layers_in
 from keras_psp.labels import VOID
 
 
 def layers_of(layer: keras.Layer) -> list[keras.Layer]:
     """Returns a layer and those in it."""
-    return layer._flatten_layers()
+    return [layer, *layers_in(layer)]
 
 
 def apply_layer(
@@ -38,16 +39,12 @@ def apply_layer(
     images, masks = ops.cast(images, "float32"), ops.cast(masks, "float32")
     (fill,) = _fill_values(layer)
     codes = masks if fill == VOID else ops.where(masks == VOID, fill, masks + (1 + fill))
-    drawing = [part for part in layers_of(layer) if hasattr(part, "_get_seed_generator")]
-    for part in drawing:
-        part.__dict__["_get_seed_generator"] = lambda backend=None: numbers
     for part in _layers_with_classes(layer):
         part.segmentation_classes += 1  # Void is one more.
     try:
-        result = layer({"images": images, "segmentation_masks": codes}, training=True)
+        with drawing_from(numbers, layers_of(layer)):
+            result = layer({"images": images, "segmentation_masks": codes}, training=True)
     finally:
-        for part in drawing:
-            del part.__dict__["_get_seed_generator"]
         for part in _layers_with_classes(layer):
             part.segmentation_classes -= 1
     images, codes = (ops.cast(result[key], "float32") for key in ("images", "segmentation_masks"))

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW, BatchNumbers
+from keras_psp.keras_internals import seed_generator
 from keras_psp.labels import VOID
 
 MEAN_COLOR = (123.675, 116.28, 103.53)
@@ -82,7 +83,7 @@ class RandomView(keras.layers.RandomRotation):
         images = data["images"] if isinstance(data, dict) else data
         batch, *size, _ = self.backend.shape(images)
         if seed is None:
-            seed = self._get_seed_generator(self.backend._backend)
+            seed = seed_generator(self)
         # An augmentation brings numbers that belong to the images.
         numbers = seed.next_view() if isinstance(seed, BatchNumbers) else None
         if numbers is None:

@@ -26,8 +26,8 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
 
     Args:
         folder: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`, else
-            the download. What is prepared from a folder is kept as a config of its own, and
-            prepared again when a file in it changes.
+            the download. Data prepared from a folder are kept under a config of their own, and
+            prepared again when a file in the folder changes.
         config: `"segnet"`, the default, or `"mseg"`: how 32 classes became eleven.
         **kwargs: `data_dir` (where the prepared data lies) and whatever else TensorFlow Datasets
             knows.
@@ -68,7 +68,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     ):
         self.folder = folder or os.environ.get(FOLDER_VARIABLE)
         if self.folder and not isinstance(config, tfds.core.BuilderConfig):
-            # Never to be taken for the download, for another folder, or for what this one was.
+            # Not to be mistaken for the download, another folder, or this one's older files.
             place = Path(self.folder).expanduser().resolve()
             source = _fingerprint(place)
             known = self.builder_configs[check_name("config", config or "segnet", CAMVID_MERGINGS)]

@@ -55,8 +55,8 @@ LAYOUTS = (
     ),
 )
 
-# Share of an original label map's pixels that may have a color which none of the 32 classes has:
-# hand-drawn maps contain a stray pixel here and there. They become void.
+# Hand-drawn label maps contain stray pixels with a color of no class. Up to this share of a map,
+# they become void.
 _STRAY = 0.01
 
 

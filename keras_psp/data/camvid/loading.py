@@ -95,7 +95,7 @@ def load_camvid(
         return found.samples(name), camvid_coding(found, merging)
 
     options |= {"image_size": image_size, "batch_size": batch_size, "augment": augment}
-    return load_splits(split, find, CAMVID, merging=merging, **options)
+    return load_splits(split, find, CAMVID, options, merging=merging)
 
 
 def _prepared(split: str, merging: str) -> tuple[list[LabeledImage], LabelCoding]:

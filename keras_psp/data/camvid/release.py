@@ -30,7 +30,7 @@ DIGESTS = {
 
 
 def check_merging(merging: str) -> None:
-    """Refuses what the release cannot be merged to.
+    """Checks that the release has this merging.
 
     Raises:
         ValueError: If it is anything but `"segnet"`.
@@ -45,7 +45,7 @@ def check_merging(merging: str) -> None:
 
 @contextlib.contextmanager
 def downloading(error_type: type[Exception]) -> Iterator[None]:
-    """Says what is downloaded, and where it cannot be had says the way out.
+    """Announces the download; if it fails, says what else to do.
 
     Args:
         error_type: What a download may raise beside `OSError`.
@@ -55,7 +55,7 @@ def downloading(error_type: type[Exception]) -> Iterator[None]:
     """
     print(f"Downloading CamVid (180 MB). License: {LICENSE}.")
     try:
-        # Downloaders try for minutes; where there is no network, say so at once.
+        # Downloaders try for minutes; without a network, this fails at once.
         with urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30):
             pass
         yield
@@ -96,8 +96,8 @@ def download() -> Path:
 def digest(folder: Path) -> str:
     """Returns one SHA-256 for all PNG files of a folder and their names.
 
-    It is what `ls *.png | LC_ALL=C sort | xargs sha256sum | sha256sum` prints in that folder. (The
-    archive itself has none to check: GitHub packs it anew and promises no fixed bytes.)
+    `ls *.png | LC_ALL=C sort | xargs sha256sum | sha256sum` prints the same in that folder. (The
+    archive itself cannot be checked: GitHub packs it anew and promises no fixed bytes.)
     """
     lines = hashlib.sha256()
     for file in sorted(folder.glob("*.png"), key=lambda file: file.name.encode()):

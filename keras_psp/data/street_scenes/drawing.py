@@ -23,8 +23,8 @@ def street_scene(
     """Draws a street scene and its label map.
 
     Args:
-        seed: Which scene: an integer, 0 or more. A scene is the same at every size, but for the
-            noise, and what a wider picture shows at its sides.
+        seed: Which scene: an integer, 0 or more. A scene is the same at every size, except for the
+            noise; a wider image shows more at its sides.
         image_size: `(height, width)` in pixels.
 
     Returns:
@@ -45,17 +45,17 @@ def street_scene(
     height, width = image_size
     scale, size = height * _SUPERSAMPLING, (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
     world = World(random.Random(seed))
-    picture, names = _sky(world, size), Image.new("L", size, CAMVID.names.index("Sky"))
-    paint, label = ImageDraw.Draw(picture, "RGBA"), ImageDraw.Draw(names)
-    for shape, xs, ys, color, name in world.shapes:
+    scene, labels = _sky(world, size), Image.new("L", size, CAMVID.names.index("Sky"))
+    paint, paint_labels = ImageDraw.Draw(scene, "RGBA"), ImageDraw.Draw(labels)
+    for shape, xs, ys, color, label in world.shapes:
         pixels = [(size[0] / 2 + x * scale, y * scale) for x, y in zip(xs, ys, strict=True)]
         getattr(paint, shape)(pixels, color)
-        if name is not None:
-            getattr(label, shape)(pixels, name)
-    # A pixel has the mean color of those painted in it, and the label of one: names do not mix.
-    labels = np.array(names)[1::_SUPERSAMPLING, 1::_SUPERSAMPLING].copy()
-    image = np.array(picture.reduce(_SUPERSAMPLING), np.float32)
-    return _expose(world, image, labels, np.random.default_rng(seed)), labels
+        if label is not None:
+            getattr(paint_labels, shape)(pixels, label)
+    # Colors within a pixel are averaged; labels do not mix, so a pixel takes one of them.
+    label_map = np.array(labels)[1::_SUPERSAMPLING, 1::_SUPERSAMPLING].copy()
+    image = np.array(scene.reduce(_SUPERSAMPLING), np.float32)
+    return _expose(world, image, label_map, np.random.default_rng(seed)), label_map
 
 
 def _sky(world: World, size: tuple[int, int]) -> Any:
@@ -94,7 +94,7 @@ _GRAIN[:11] = (4, 10, 1, 2, 2, 5, 4, 6, 3, 5, 4)
 def _expose(
     world: World, image: np.ndarray, label: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Returns what the camera makes of it: grain, light, contrast, white balance, noise."""
+    """Returns the image as the camera takes it: grain, light, contrast, white balance, noise."""
     draw = world.rng
     gain, contrast = draw.uniform(0.72, 1.15), draw.uniform(0.8, 1.2)
     balance = [gain * draw.uniform(0.93, 1.07) for _ in range(3)]

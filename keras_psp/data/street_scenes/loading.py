@@ -76,7 +76,7 @@ def load_street_scenes(
         return scenes, LabelValues(range(len(CAMVID)))
 
     options |= {"image_size": image_size, "batch_size": batch_size}
-    return load_splits(split, find, CAMVID, **options)
+    return load_splits(split, find, CAMVID, options)
 
 
 @dataclasses.dataclass(frozen=True)

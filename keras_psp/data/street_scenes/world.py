@@ -1,4 +1,4 @@
-"""What stands in a drawn street: its colors, its measures, and how each thing is put together."""
+"""The things in a drawn street: their colors, their sizes, and how each is put together."""
 
 import functools
 import math
@@ -8,8 +8,8 @@ from typing import Any
 
 from keras_psp.labels import VOID
 
-_NEAR = 0.7  # Meters in front of the camera, below which nothing is drawn.
-_SEEN = 2.5  # Half the width of the widest picture, in units of its height.
+_NEAR = 0.7  # Meters from the camera to the nearest thing that is drawn.
+_SEEN = 2.5  # Half the width of the widest image, in units of its height.
 
 (
     _BUILDING,
@@ -130,11 +130,11 @@ def _tone(color: Color, factor: float) -> Color:
 
 
 class World:
-    """What stands where, in meters, and how it looks from the camera.
+    """A street, in meters, and its shapes as the camera sees them.
 
     `s` is the distance to the right of the road's middle (along its bend), `y` the height above the
-    road, `z` the distance ahead. The shapes that come out are in units of the picture's height,
-    from the middle of its upper edge.
+    road, `z` the distance ahead. The shapes are in units of the image's height, from the middle of
+    its upper edge.
     """
 
     def __init__(self, rng: random.Random):
@@ -156,8 +156,8 @@ class World:
         gray, tint = rng.uniform(62, 132), rng.uniform(-8, 8)
         self.asphalt = (gray + tint, gray, gray - tint + rng.uniform(-4, 8))
 
-        # The camera: where the road vanishes in the picture, height above the road, distance from
-        # its middle, focal length; and the road's bend.
+        # The camera: where the road vanishes in the image, height above the road, distance from its
+        # middle, focal length; and the road's bend.
         self.horizon = rng.uniform(0.38, 0.56)
         self.vanishing = rng.uniform(-0.16, 0.16)
         self.eye = rng.uniform(1.25, 2.3)
@@ -175,7 +175,7 @@ class World:
             draw()
 
     def later(self, distance: float, draw: Callable[..., None], *args: Any) -> None:
-        """Notes what to draw, after everything farther away."""
+        """Draws something after everything that is farther away."""
         self._later.append((distance, functools.partial(draw, self, *args)))
 
     def chance(self, probability: float) -> bool:

@@ -1,0 +1,91 @@
+"""Compares the tensors of a file with those of a model: all of them fit, or none is loaded."""
+
+import itertools
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+# Our layers behind the features, those that exist in training only, and those that have as many
+# channels as there are classes.
+_ENDS = r"(pyramid_pooling|head|auxiliary_\w+|predictions|fc\d)\b.*"
+_AUXILIARY = r"auxiliary_\w+\b.*"
+_CLASSES = r"((auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions)"
+
+
+def end_of(layer: str) -> str:
+    """The part behind the features that a layer of ours is in; `""` if it is in the features."""
+    found = re.fullmatch(_ENDS, layer)
+    return found[1] if found else ""
+
+
+def is_auxiliary(layer: str) -> bool:
+    """Whether a layer of ours exists in training only."""
+    return re.fullmatch(_AUXILIARY, layer) is not None
+
+
+def predicts_classes(layer: str) -> bool:
+    """Whether a layer of ours has as many channels as there are classes."""
+    return re.fullmatch(_CLASSES, layer) is not None
+
+
+class Tensor(NamedTuple):
+    """A tensor of a file or of a model.
+
+    Attributes:
+        name: Its name, for people.
+        layer: Our layer that it belongs to; `""` where we have no such layer.
+        shape: Its shape.
+    """
+
+    name: str
+    layer: str
+    shape: tuple[int, ...]
+
+
+def check_same_tensors(
+    received: str, found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> None:
+    """Checks that a file has all the tensors of a model, in their shapes, and no others.
+
+    Args:
+        received: The file and the model, for the message.
+        found: The tensors of the file. Those of the model have the same keys.
+        wanted: The tensors of the model.
+
+    Raises:
+        ValueError: If tensors are missing, unexpected or of another shape.
+    """
+    reshaped, unexpected, missing, layers = [], [], [], []
+    for key in sorted({*found, *wanted}):
+        theirs, ours = found.get(key), wanted.get(key)
+        if ours is None:
+            unexpected.append(f"{found[key].name} of the file has no place in the model")
+        elif theirs is None:
+            missing.append(f"{ours.name} of the model is not in the file")
+        elif theirs.shape != ours.shape:
+            there, here = f"{theirs.name} is {theirs.shape}", f"{ours.name} {ours.shape}"
+            reshaped.append(f"{there} in the file, {here} in the model")
+        else:
+            continue
+        layers.append((ours or found[key]).layer)
+    if layers:
+        # The first of each kind tells most.
+        in_turns = itertools.zip_longest(reshaped, unexpected, missing)
+        problems = [problem for turn in in_turns for problem in turn if problem]
+        more = f"; and {len(problems) - 3} more" if len(problems) > 3 else ""
+        raise ValueError(
+            f"Every tensor of a file must fit the model. Received: {received}, where "
+            f"{'; '.join(problems[:3])}{more}. {_repair(layers)}"
+        )
+
+
+def _repair(layers: list[str]) -> str:
+    """What to do if the tensors of these layers do not fit."""
+    if all(map(predicts_classes, layers)):
+        return (
+            "Build the model with the file's number of classes, or pass fresh_head=True, which "
+            "leaves the last layers as they were made."
+        )
+    if all(map(end_of, layers)):
+        return "If the file holds a backbone alone, pass it as backbone_weights=."
+    return "Build the model that the file was saved from."
