@@ -17,6 +17,7 @@ from keras_psp.callbacks.samples import (
     predict_labels,
     process_number,
 )
+from keras_psp.data.info import info_of
 from keras_psp.labels import ClassList
 
 
@@ -97,7 +98,7 @@ class SegmentationPictures(keras.callbacks.Callback):
             )
         self.folder = None if folder is None else Path(folder)
         self.log_dir = None if log_dir is None else Path(log_dir)
-        self._classes_from = data, classes
+        self._classes_from = info_of(data), classes
         self.every = every
         self._images, self._labels = first_samples(data, num_samples)
         if self.log_dir is not None:

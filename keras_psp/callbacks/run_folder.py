@@ -23,6 +23,7 @@ from keras_psp.callbacks.samples import (
     process_number,
 )
 from keras_psp.choices import check_name
+from keras_psp.data.info import info_of
 from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU, SegmentationScores
@@ -99,7 +100,7 @@ class RunFolder(keras.callbacks.Callback):
     ):
         super().__init__()
         self.folder = Path(folder)
-        self._classes_from = validation_data, classes
+        self._classes_from = info_of(validation_data), classes
         self.settings = dict(settings or {})
         self.history: list[dict[str, float]] = []
         # All processes must save together: what Keras saves is spread over them.

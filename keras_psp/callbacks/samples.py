@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.data.info import shared_classes
+from keras_psp.data.info import DatasetInfo, shared_classes
 from keras_psp.labels import ClassList
 
 
@@ -40,13 +40,15 @@ def predict_labels(model: keras.Model, image: np.ndarray) -> np.ndarray:
     return model.predict_on_batch(image[None])[0].argmax(-1)
 
 
-def find_classes(model: keras.Model, data: Any, classes: ClassList | None) -> ClassList:
+def find_classes(
+    model: keras.Model, info: DatasetInfo | None, classes: ClassList | None
+) -> ClassList:
     """Returns the classes given, or those of the data, or numbers; raises `ValueError` if they are
     not the model's."""
     num_classes = getattr(model, "num_classes", None)
     if num_classes is None:
         num_classes = model.output_shape[-1] if classes is None else len(classes)
-    return shared_classes(num_classes, data, classes)
+    return shared_classes(num_classes, info, classes)
 
 
 def process_number() -> int | None:

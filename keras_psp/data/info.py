@@ -82,22 +82,21 @@ def info_of(data: Any) -> DatasetInfo | None:
 
 
 def shared_classes(
-    num_classes: int, data: Any = None, classes: ClassList | None = None
+    num_classes: int, info: DatasetInfo | None, classes: ClassList | None = None
 ) -> ClassList:
     """Returns the classes that a model and its data have in common.
 
     Args:
         num_classes: The number of the model's classes.
-        data: A data set, or anything else that `fit` takes, or `None`.
-        classes: Their names and colors, where they are known.
+        info: What the data say about themselves.
+        classes: The classes, where they are known.
 
     Returns:
-        `classes`; by default those that the data name, and otherwise numbers: "class 0", ….
+        `classes`; by default those of the data, and otherwise numbers: "class 0", ….
 
     Raises:
         ValueError: If model, data and `classes` do not agree.
     """
-    info = info_of(data)
     if classes is None:
         classes = numbered_classes(num_classes) if info is None else info.classes
     elif info is not None:

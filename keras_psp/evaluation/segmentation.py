@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_psp import metrics, visualization
 from keras_psp.atomic import write_table, write_whole
-from keras_psp.data.info import info_of, shared_classes
+from keras_psp.data.info import DatasetInfo, info_of, shared_classes
 from keras_psp.evaluation import report
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
@@ -260,9 +260,10 @@ def evaluate(
     samples: list[ScoredImage] = []
     worst: list[ScoredImage] = []
     best: list[ScoredImage] = []
-    found = zip(segmenter(_images(data, every)), _names(data), strict=False)
+    info = info_of(data)
+    found = zip(segmenter(_images(data, every)), _names(info), strict=False)
     for (image, (label, sampled, last), probabilities), name in found:
-        scored = shared_classes(probabilities.shape[-1], data, classes)
+        scored = shared_classes(probabilities.shape[-1], info, classes)
         prediction = best_class(probabilities)
         matrix = metrics.confusion_matrix(label[None], prediction[None], len(scored))
         names.append(name)
@@ -302,8 +303,7 @@ def _images(data: Any, every: int) -> Iterator[tuple[np.ndarray, tuple[np.ndarra
             yield image, (label, place == 0 and number % every == 0, place == last)
 
 
-def _names(data: Any) -> Iterator[str]:
+def _names(info: DatasetInfo | None) -> Iterator[str]:
     """Yields the images' names where they are known, and numbers from there on."""
-    info = info_of(data)
     known = () if info is None or info.shuffled else info.sample_names
     return itertools.chain(known, (f"image {number}" for number in itertools.count(len(known))))
