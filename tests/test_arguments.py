@@ -13,7 +13,7 @@ from keras_psp import arguments, cli
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.experiments.degradation import NETWORKS
 from keras_psp.inference.exporting import FORMATS
-from keras_psp.inference.segmenting import POLICIES
+from keras_psp.inference.views import VIEWS
 
 
 def refused(command, capsys):
@@ -105,7 +105,8 @@ def test_names_are_those_of_the_tables(capsys):
         return " ".join(capsys.readouterr().out.split())
 
     assert f"{', '.join(sorted(PRESETS))}, none (default" in help_of("train")
-    assert f"--policy POLICY {', '.join(POLICIES)}; changed" in help_of("evaluate")
+    names = list(VIEWS)[: list(VIEWS).index("center_crop")]  # the rest is for classifiers
+    assert f"--policy POLICY {', '.join(names)}; changed" in help_of("evaluate")
     assert f"--format {{{','.join(FORMATS)}}}" in help_of("export")
     assert f"default: {' '.join(NETWORKS)} --seeds" in help_of("degradation")
 

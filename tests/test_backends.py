@@ -25,8 +25,8 @@ TESTS = [
     "tests/test_losses.py",
     "tests/test_metrics.py",
     "tests/callbacks/test_run_folder.py::test_order_and_views_go_on_too",
-    "tests/evaluation/test_segmentation.py::test_frames_of_any_size_are_scored_at_their_own",
-    "tests/inference/test_segmenting.py::test_the_courses_protocol_is_reproduced[size2-48-policy2]",
+    "tests/evaluation/test_segmentation.py::test_frames_are_scored_at_their_own_size",
+    "tests/inference/test_segmenting.py::test_the_courses_protocol_is_reproduced[size2-48-views2]",
     "tests/layers/test_batch_normalization.py::test_masked_places_are_left_out",
     "tests/layers/test_batch_normalization.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_bilinear_upsample.py::test_half_pixel_centers_equal_the_lectures_example",
@@ -120,7 +120,7 @@ run = keras_psp.RunFolder("three", classes=keras_psp.labels.ClassList(train.clas
 history = model.fit(train, validation_data=val, epochs=2, verbose=0, callbacks=[note, run]).history
 assert seen == [0, 1] and len(history["val_mean_iou"]) == 2
 scores = model.evaluate(val, verbose=0, return_dict=True)
-result = keras_psp.evaluate(model, val, run.classes)
+result = keras_psp.evaluate(model, val, classes=run.classes)
 assert abs(result.mean_iou - scores["mean_iou"]) < 1e-5
 assert [*result.names] == val.sample_names
 (one, *_), (other, *_) = keras_psp.segment(model, [image for image in val[0][0]]), val[0]

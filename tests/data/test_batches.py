@@ -69,7 +69,7 @@ def test_the_next_batches_are_made_by_threads_meanwhile():
     list(data)
     numbers = [index for index, _ in made]
     assert max(numbers) == 8
-    assert len(numbers) <= 9 + 1 + 1 + data._threads + 2  # Nothing is made twice within a pass.
+    assert len(numbers) <= 9 + 1 + 1 + data._threads + 2  # Nothing is made twice within an epoch.
 
 
 def test_errors_of_threads_come_with_their_batch():
