@@ -25,15 +25,13 @@ from keras_psp import (
     visualization,
     weights,
 )
-from keras_psp.callbacks import RunFolder, SegmentationPictures
+from keras_psp.callbacks import RunFolder, SegmentationPictures, load_run
 from keras_psp.data import check_data, load_camvid, load_folder, merge_classes
 from keras_psp.data.street_scenes import load_street_scenes, street_scene
-from keras_psp.evaluation import compare, evaluate
+from keras_psp.evaluation import compare, evaluate, evaluate_classifier
 from keras_psp.inference import (
     classify,
-    evaluate_classifier,
     export,
-    load_run,
     segment,
     segment_video,
 )

@@ -12,50 +12,46 @@ class Tiny(SegmentationModel):
     """Backbone, head and auxiliary head of a convolution each, with the names of PSPNet's."""
 
     def __init__(self, num_classes=3, auxiliary_weight=0.4, regularizer=None, dropout=0.0):
-        def convolution(filters, name):
-            # Not Glorot's, which tests of models replace by zeros.
-            return keras.layers.Conv2D(
-                filters,
-                3,
-                padding="same",
-                kernel_initializer=keras.initializers.RandomNormal(0, 0.2, seed=len(name)),
-                kernel_regularizer=regularizer,
-                name=name,
-            )
-
-        image = keras.Input((None, None, 3), name="image")
-        features = keras.layers.Rescaling(1 / 255)(image)
-        features = convolution(4, "backbone")(features)
-        features = BatchNormalization(name="backbone_bn")(features)
-        features = keras.layers.Dropout(dropout, seed=0)(features)
-        head = convolution(num_classes, "head")
-        logits = keras.layers.Activation("linear", dtype="float32")(head(features))
-        super().__init__(image, logits)
-        self.features = keras.Model(image, features)
-        self.head = head
-        if auxiliary_weight:
-            self.auxiliary_head = convolution(num_classes, "auxiliary_head")
-            self.auxiliary_head.build((None, None, None, 4))
-        self.num_classes = num_classes
         self.auxiliary_weight = auxiliary_weight
-        self.initial_weights = "random values"
-        self.config = {
-            "num_classes": num_classes,
-            "auxiliary_weight": auxiliary_weight,
-            "regularizer": regularizer,
-            "dropout": dropout,
-        }
+        self.regularizer = regularizer
+        self.dropout = dropout
+        super().__init__("its own", num_classes)
 
-    def call(self, inputs, training=None, mask=None):
-        features = self.features(inputs, training=training)
-        logits = keras.ops.cast(self.head(features), "float32")
-        if not training or not self.auxiliary_weight:
-            return logits
-        auxiliary = keras.ops.cast(self.auxiliary_head(features), "float32")
-        return {"logits": logits, "auxiliary": auxiliary}
+    def convolution(self, filters, name):
+        # Not Glorot's, which tests of models replace by zeros.
+        return keras.layers.Conv2D(
+            filters,
+            3,
+            padding="same",
+            kernel_initializer=keras.initializers.RandomNormal(0, 0.2, seed=len(name)),
+            kernel_regularizer=self.regularizer,
+            name=name,
+        )
+
+    def build_encoder(self, backbone, weights, input_shape):
+        image = keras.Input(input_shape)
+        features = keras.layers.Rescaling(1 / 255)(image)
+        features = self.convolution(4, "backbone")(features)
+        features = BatchNormalization(name="backbone_bn")(features)
+        features = keras.layers.Dropout(self.dropout, seed=0)(features)
+        encoder = keras.Model(image, features)
+        encoder.initial_weights = "random values"
+        return encoder
+
+    def build_decoder(self, features):
+        self.head = self.convolution(self.num_classes, "head")
+        if self.auxiliary_weight:
+            self.auxiliary_head = self.convolution(self.num_classes, "auxiliary_head")
+
+    def decode(self, features, training=None):
+        return self.head(features)
+
+    def decode_auxiliary(self, features, training=None):
+        return self.auxiliary_head(features)
 
     def get_config(self):
-        return self.config
+        own = ("num_classes", "auxiliary_weight", "regularizer", "dropout")
+        return {name: getattr(self, name) for name in own}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

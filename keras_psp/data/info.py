@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_psp.keras_internals import input_datasets
-from keras_psp.labels import ClassList
+from keras_psp.labels import ClassList, check_same_classes, numbered_classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,6 +79,30 @@ def info_of(data: Any) -> DatasetInfo | None:
     if not _IN_ORDER.fullmatch(type(data).__name__):
         return dataclasses.replace(first, sample_names=())
     return first
+
+
+def shared_classes(
+    num_classes: int, info: DatasetInfo | None, classes: ClassList | None = None
+) -> ClassList:
+    """Returns the classes that a model and its data have in common.
+
+    Args:
+        num_classes: The number of the model's classes.
+        info: What the data say about themselves.
+        classes: The classes, where they are known.
+
+    Returns:
+        `classes`; by default those of the data, and otherwise numbers: "class 0", ….
+
+    Raises:
+        ValueError: If model, data and `classes` do not agree.
+    """
+    if classes is None:
+        classes = numbered_classes(num_classes) if info is None else info.classes
+    elif info is not None:
+        check_same_classes(classes, info.classes)
+    check_same_classes(num_classes, classes)
+    return classes
 
 
 def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None = None) -> Any:

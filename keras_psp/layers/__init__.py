@@ -1,4 +1,4 @@
-"""The layers that PSPNet and its backbones are made of."""
+"""The layers that networks are made of."""
 
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample

@@ -1,4 +1,4 @@
-"""Pyramid pooling, the module that PSPNet is named after."""
+"""Pyramid pooling: PSPNet is named after it."""
 
 import itertools
 from collections.abc import Sequence
@@ -6,27 +6,35 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_psp.choices import check_name
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
 
 
 @keras.saving.register_keras_serializable("keras_psp")
 class AdaptiveAveragePooling2D(keras.layers.Layer):
-    """Averages a map over bins×bins cells, whatever its size, also one unknown until run time.
+    """Averages a map over a grid of cells, whatever its size, also one unknown until run time.
 
-    The cells are PyTorch's: cell `i` of an axis of length `n` covers ⌊i·n/b⌋ … ⌈(i+1)·n/b⌉ − 1.
-    Where `b` does not divide `n` they overlap, where `b` exceeds `n` they repeat, so every size
-    works.
+    It takes the arguments of `keras.layers.AdaptiveAveragePooling2D`, which on TensorFlow needs a
+    size that is known.
+
+    The cells are PyTorch's: cell `i` of `b` along an axis of length `n` covers ⌊i·n/b⌋ …
+    ⌈(i+1)·n/b⌉ − 1. They overlap where `b` does not divide `n`, and repeat where `b` exceeds `n`,
+    so every size works.
 
     Args:
-        bins: Cells a side; or several such numbers, for which the map is read once.
+        output_size: `(rows, columns)` of the grid, or one number for both.
+        data_format: `"channels_last"` or `"channels_first"`; `None` takes that of Keras' settings.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, bins, bins, channels)`; a list of these where there are several `bins`.
+        `(batch, rows, columns, channels)`
+
+    Raises:
+        ValueError: If `output_size` is no size, or there is no such `data_format`.
 
     Example:
 
@@ -40,53 +48,61 @@ class AdaptiveAveragePooling2D(keras.layers.Layer):
     ```
     """
 
-    def __init__(self, bins: int | Sequence[int], **kwargs):
+    def __init__(self, output_size: int | Sequence[int], data_format: str | None = None, **kwargs):
         super().__init__(**kwargs)
-        self.bins = bins if isinstance(bins, int) else tuple(bins)
+        grid = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
+        if len(grid) != 2 or any(not isinstance(n, int) or n < 1 for n in grid):
+            raise ValueError(
+                "A grid has one row and one column or more. "
+                f"Received: output_size={output_size}. Use 7 or (rows, columns)."
+            )
+        self.output_size = grid
+        data_format = data_format or keras.config.image_data_format()
+        formats = ["channels_last", "channels_first"]
+        self.data_format = check_name("data_format", data_format, formats)
 
     def call(self, inputs):
-        size = tuple(ops.shape(inputs)[1:3])
-        if isinstance(self.bins, int):
-            return adaptive_average_pool(inputs, size, [self.bins])[0]
-        return adaptive_average_pool(inputs, size, self.bins)
+        first = self.data_format == "channels_first"
+        x = ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs
+        (x,) = adaptive_average_pool(x, ops.shape(x)[1:3], [self.output_size])
+        return ops.transpose(x, (0, 3, 1, 2)) if first else x
 
     def compute_output_shape(self, input_shape):
-        batch, _, _, channels = input_shape
-        if isinstance(self.bins, int):
-            return (batch, self.bins, self.bins, channels)
-        return [(batch, b, b, channels) for b in self.bins]
+        if self.data_format == "channels_first":
+            return (*input_shape[:2], *self.output_size)
+        return (input_shape[0], *self.output_size, input_shape[-1])
 
     def get_config(self):
-        return {**super().get_config(), "bins": self.bins}
+        own = {"output_size": self.output_size, "data_format": self.data_format}
+        return {**super().get_config(), **own}
 
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PyramidPooling(keras.layers.Layer):
-    """Sees a feature map at several scales at once, the whole image included.
+    """Describes a feature map at several scales, up to the whole image.
 
-    For every `b` in `bins` the map is averaged over b×b cells, reduced to `filters` channels by a
-    1×1 convolution with batch normalization and ReLU, and upsampled to the input's size (aligned
-    corners). The results stand behind the input in the concatenation, in the order of `bins`.
+    For every `b` in `bins`, the map is averaged over b×b cells, reduced to `filters` channels by a
+    1×1 convolution with batch normalization and ReLU, and upsampled to the input's size. These
+    levels are concatenated behind the input, in the order of `bins`.
 
     The cells are those of `AdaptiveAveragePooling2D`, so every size works.
 
     Args:
         bins: Cells a side of each level.
-        filters: Channels of each level; the input's channels divided by the number of bins
-            (the paper's choice) if `None`.
+        filters: Channels of each level; `None` divides the input's channels by the number of bins,
+            as the paper does.
         momentum: Momentum of the batch normalization's moving statistics.
         epsilon: Epsilon of the batch normalization.
-        align_corners: Whether the corners' centers coincide in the upsampling, see
-            `BilinearUpsample`.
-        upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
-            cells they are, which is all that `PyramidConv2D` needs.
+        align_corners: How the levels are upsampled, see `BilinearUpsample`.
+        upsample: Whether to upsample and concatenate the levels. `False` leaves them at b×b cells,
+            which is what `PyramidConv2D` takes.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, height, width, channels + len(bins) * filters)`; without `upsample` a list: the
+        `(batch, height, width, channels + len(bins) * filters)`. Without `upsample`, a list: the
         input, and `(batch, b, b, filters)` for each `b` in `bins`.
 
     Raises:
@@ -131,10 +147,9 @@ class PyramidPooling(keras.layers.Layer):
         self.align_corners = align_corners
         self.upsample = upsample
         policy = {"dtype": self.dtype_policy}
-        self.pool = AdaptiveAveragePooling2D(self.bins, name="pool", **policy)
         self.upsampling = BilinearUpsample(align_corners=align_corners, name="upsampling", **policy)
         self.batch_normalizations = [
-            BatchNormalization(momentum, epsilon, name=f"level{i}_bn", **policy)
+            BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"level{i}_bn", **policy)
             for i, _ in enumerate(self.bins, 1)
         ]
 
@@ -152,10 +167,9 @@ class PyramidPooling(keras.layers.Layer):
             )
             for i, _ in enumerate(self.bins, 1)
         ]
-        # JAX runs a model with a layer that is not built once more, operation by operation.
-        self.pool.build(input_shape)
+        # On JAX, Keras runs a model once more if one of its layers is not built.
         self.upsampling.build(input_shape)
-        pooled = self.pool.compute_output_shape(input_shape)
+        pooled = [(input_shape[0], b, b, input_shape[-1]) for b in self.bins]
         for shape, conv, bn in self._levels(pooled):
             conv.build(shape)
             bn.build((*shape[:-1], filters))
@@ -165,7 +179,7 @@ class PyramidPooling(keras.layers.Layer):
         filters = self.filters or input_shape[-1] // len(self.bins)
         if filters < 1:
             raise ValueError(
-                "Each level of the pyramid needs a channel at least. "
+                "Each level of the pyramid needs at least one channel. "
                 f"Received: {input_shape[-1]} channels for bins={self.bins}. "
                 "Give filters=1 or more."
             )
@@ -182,11 +196,9 @@ class PyramidPooling(keras.layers.Layer):
         return ops.concatenate([inputs, *upsampled], axis=-1)
 
     def pooled(self, inputs, training=None):
-        """What the levels say before it is upsampled: a list of `(batch, b, b, filters)`."""
-        return [
-            ops.relu(bn(conv(x), training=training))
-            for x, conv, bn in self._levels(self.pool(inputs))
-        ]
+        """The levels before they are upsampled: a list of `(batch, b, b, filters)`."""
+        cells = adaptive_average_pool(inputs, ops.shape(inputs)[1:3], [(b, b) for b in self.bins])
+        return [ops.relu(bn(conv(x), training=training)) for x, conv, bn in self._levels(cells)]
 
     def compute_output_shape(self, input_shape):
         *size, channels = input_shape
@@ -207,16 +219,19 @@ class PyramidPooling(keras.layers.Layer):
         }
 
 
-def adaptive_average_pool(x, size, bins):
-    """Averages `(batch, *size, channels)` over b×b overlapping cells, for each `b` of `bins`."""
+def adaptive_average_pool(x, size, grids):
+    """Averages `(batch, *size, channels)` over each grid of (rows, columns) of overlapping cells.
+
+    All grids read the map once.
+    """
     channels = x.shape[-1]
-    columns = ops.concatenate([pooling_matrix(size[1], b, x.dtype) for b in bins])
-    strips = _split(ops.matmul(columns, x), bins)
+    matrices = [pooling_matrix(size[1], columns, x.dtype) for _, columns in grids]
+    strips = _split(ops.matmul(ops.concatenate(matrices), x), [columns for _, columns in grids])
     pooled = []
-    for b, strip in zip(bins, strips, strict=True):
-        strip = ops.reshape(strip, (-1, size[0], b * channels))
-        strip = ops.matmul(pooling_matrix(size[0], b, x.dtype), strip)
-        pooled.append(ops.reshape(strip, (-1, b, b, channels)))
+    for (rows, columns), strip in zip(grids, strips, strict=True):
+        strip = ops.reshape(strip, (-1, size[0], columns * channels))
+        strip = ops.matmul(pooling_matrix(size[0], rows, x.dtype), strip)
+        pooled.append(ops.reshape(strip, (-1, rows, columns, channels)))
     return pooled
 
 
@@ -230,7 +245,7 @@ def pooling_matrix(size, bins, dtype):
     """The matrix (bins, size) whose row i averages cells ⌊i·size/bins⌋ … ⌈(i+1)·size/bins⌉−1."""
     i = ops.arange(bins, dtype="int32")[:, None]
     first = ops.floor_divide(i * size, bins)
-    # Of positive numbers only: converters round the quotient of negative ones differently.
+    # The numbers stay positive: converters round the quotient of negative ones differently.
     past = ops.floor_divide((i + 1) * size + bins - 1, bins)
     cells = ops.arange(size, dtype="int32")[None, :]
     inside = ops.cast(ops.logical_and(cells >= first, cells < past), "float32")

@@ -6,7 +6,7 @@ import keras
 
 from keras_psp.choices import check_name
 from keras_psp.layers import ImageNormalization, LocalResponseNormalization
-from keras_psp.models.classifier import Classifier, add_end, checked_shape
+from keras_psp.models.classifier import Classifier, add_classifier, checked_shape
 from keras_psp.weights.loading import load_first_weights
 
 # variant → rows of (filters, kernel size, strides, padding, groups, normalized, pooled). The second
@@ -115,7 +115,7 @@ def AlexNet(
             x = LocalResponseNormalization(name=f"lrn{i}")(x)
         if pooled:
             x = keras.layers.MaxPooling2D(3, 2, data_format="channels_last", name=f"pool{i}")(x)
-    x = add_end(
+    x = add_classifier(
         x,
         include_top=include_top,
         num_classes=num_classes,

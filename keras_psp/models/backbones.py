@@ -16,60 +16,57 @@ from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.surgery.dilation import CONVOLUTIONS, dilate, strides_of
 
 
-def _resnet(name, weights, output_stride, input_shape):
-    model = ResNet(
-        name,
-        include_top=False,
-        weights=weights,
-        output_stride=output_stride,
-        input_shape=input_shape,
+def _resnet(name, **options):
+    network = ResNet(name, include_top=False, **options)
+    row = RESNETS[name]
+    blocks = [f"stage{stage}_block{count}" for stage, count in enumerate(row.blocks, 1)]
+    return network, _maps(network, f"stem_relu{len(row.stem)}", *blocks)
+
+
+def _googlenet(name, **options):
+    network = GoogLeNet(name, include_top=False, **options)
+    stem = (
+        ("conv1_relu", "conv2_relu") if GOOGLENETS[name].batch_normalization else ("conv1", "lrn2")
     )
-    last = [f"stage{stage}_block{RESNETS[name].blocks[stage - 1]}" for stage in (3, 4)]
-    return model, [model.get_layer(layer).output for layer in last]
+    return network, _maps(network, *stem, "inception_3b", "inception_4e", "inception_5b")
 
 
-def _googlenet(name, weights, output_stride, input_shape):
-    model = GoogLeNet(
-        name,
-        include_top=False,
-        weights=weights,
-        output_stride=output_stride,
-        input_shape=input_shape,
-    )
-    return model, [model.get_layer(f"inception_{module}").output for module in ("4e", "5b")]
+def _vgg(name, weights, **options):
+    network = VGG(name, include_top=False, weights=weights)
+    return _dilated(network, _stages(network), **options)
 
 
-def _dilated(build):
+def _alexnet(name, weights, **options):
+    network = AlexNet(name, include_top=False, weights=weights)
+    return _dilated(network, _stages(network), **options)
+
+
+def _inception_v3(name, weights, **options):
+    network = Inception(name, include_top=False, weights=weights)
+    # The branches of its modules are maps, too: which end a stage must be said.
+    maps = _maps(network, "relu3", "relu5", "mixed2", "mixed7", "mixed10")
+    return _dilated(network, maps, **options)
+
+
+def _maps(network, *layers):
+    return [network.get_layer(layer).output for layer in layers]
+
+
+def _dilated(network, maps, output_stride, input_shape):
     """For a network that cannot dilate itself."""
-
-    def features(name, weights, output_stride, input_shape):
-        source = build(name, weights)
-        model = _from_model(source, output_stride, input_shape, "none")
-        model.initial_weights = source.initial_weights
-        return model, model.outputs
-
-    return features
+    copy = dilate(network, output_stride, maps, input_shape=input_shape)
+    copy.initial_weights = network.initial_weights
+    return copy, copy.outputs
 
 
-def _inception(name, weights):
-    model = Inception(name, include_top=False, weights=weights)
-    # Its branches are maps of their own: which are the features must be said.
-    maps = [model.get_layer(module).output for module in ("mixed7", "mixed10")]
-    features = keras.Model(model.input, maps, name=name)
-    features.initial_weights = model.initial_weights
-    return features
-
-
-_VGG = _dilated(lambda name, weights: VGG(name, include_top=False, weights=weights))
-_ALEXNET = _dilated(lambda name, weights: AlexNet(name, include_top=False, weights=weights))
-
-# name → function (name, weights, output_stride, input_shape) → model and its two feature maps
+# name → function (name, weights, output_stride, input_shape) → network, and the last map of each of
+# its stages, the largest first
 BACKBONES: dict = {
     **dict.fromkeys(RESNETS, _resnet),
-    **dict.fromkeys(VGGS, _VGG),
+    **dict.fromkeys(VGGS, _vgg),
     **dict.fromkeys(GOOGLENETS, _googlenet),
-    **dict.fromkeys(ALEXNETS, _ALEXNET),
-    **dict.fromkeys(V3S, _dilated(_inception)),
+    **dict.fromkeys(ALEXNETS, _alexnet),
+    **dict.fromkeys(V3S, _inception_v3),
 }
 
 # What the published weights of `keras.applications` want done to an image, by the start of the
@@ -92,39 +89,43 @@ def build_backbone(
     backbone: str | keras.Model,
     *,
     weights: str | None = "auto",
+    stages: Sequence[str] | None = None,
     output_stride: int = 8,
     input_shape: Sequence[int | None] = (None, None, 3),
     normalization: str = "auto",
 ) -> keras.Model:
-    """Builds a feature extractor at 1/`output_stride` of the image.
+    """Builds a feature extractor, which gives the last map of each stage of a network.
+
+    A stage is all that a network computes at one resolution. The deepest stage is `"P5"`, and the
+    keys count down from it: of a ResNet they are `"P1"` (its stem), `"P2"`, …, `"P5"`. A network
+    with fewer stages has fewer keys. From the output stride on, all maps have the same size.
 
     Args:
         backbone: A name from the table (`"resnet50"`, …), or a functional Keras model with images
             as input, with its weights: from `keras.applications`, KerasHub, KerasCV or your own.
-            A model given is copied, never changed. Strides beyond `output_stride` are taken out of
-            its copy, and the layers behind them dilated instead, so that it computes the very
-            same features, only at more places. (Where a layer averages over the whole map, as in
-            squeeze-and-excitation, it averages over these places too.) Of a model with several
-            outputs the last two are the features.
+            A model given is copied, never changed. Strides beyond `output_stride` become dilation
+            in the copy, see `keras_psp.surgery.dilation.dilate`. Of a model with several outputs
+            these are the stages, the last one `"P5"`; of KerasHub's, their `pyramid_outputs`.
         weights: For a name: `"auto"`, `"imagenet"`, `None` or a file, as `ResNet` takes it, also
-            one of a whole classifier or segmentation model, whose ends are left out. A model keeps
-            its own: `"auto"` and `None` leave them as they are, anything else is an error.
-        output_stride: The wanted stride of the features.
+            one of a whole classifier or segmentation model, whose last layers are left out. A model
+            keeps its own: `"auto"` and `None` leave them as they are, anything else is an error.
+        stages: Keys of the stages that are wanted, such as `("P4", "P5")`; all of them if `None`.
+        output_stride: Stride of the deepest map: 8, 16 or 32.
         input_shape: `(height, width, 3)`, either of which may be `None`.
-        normalization: For a model: what it wants done to an image (a mode of `ImageNormalization`,
-            `"none"` for RGB 0–255 as it is). `"auto"` takes models of KerasHub to want `"torch"`,
-            others that begin with something else than a convolution to normalize themselves, and
-            knows the families of `keras.applications` by name; the rest get RGB 0–255, and a
-            warning.
+        normalization: For a model: how it wants images to be normalized (a mode of
+            `ImageNormalization`, `"none"` for RGB 0–255 as it is). `"auto"` chooses `"torch"` for
+            models of KerasHub, knows the families of `keras.applications` by name, and leaves
+            networks alone that begin with another layer than a convolution, because they normalize
+            by themselves. All others get RGB 0–255, and a warning.
 
     Returns:
-        A functional model from RGB images, 0–255, to a list of two feature maps: of the last stage
-        but one (for an auxiliary head), and of the last. `initial_weights` says what it started
-        from.
+        A functional model from RGB images, 0–255, to a dictionary of maps
+        `{…, "P4": …, "P5": …}`, each `(batch, height / stride, width / stride, channels)`. In VGG
+        and AlexNet a stage ends before its pooling. `initial_weights` says what it started from.
 
     Raises:
         ValueError: If there is no such name, the model is not functional, has fewer than two
-            stages, or has strides that cannot be turned into dilation.
+            stages or none of those that are wanted, or has strides that cannot become dilation.
 
     Reference:
         [Yu and Koltun, 2016](https://arxiv.org/abs/1511.07122), section 2;
@@ -133,14 +134,16 @@ def build_backbone(
     Example:
 
     ```python
-    from keras_psp.models.backbones import build_backbone
+    from keras_psp.models import build_backbone
     import keras
 
     network = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(64, 64, 3))
     features = build_backbone(network, output_stride=8)
-    assert features.output[1].shape[-1] == 1024
+    assert features.output["P3"].shape[1:] == (8, 8, 256)
+    assert features.output["P5"].shape[1:] == (8, 8, 1024)
     ```
     """
+    shape = checked_shape(input_shape)
     if isinstance(backbone, keras.Model):
         if weights not in ("auto", None):
             raise ValueError(
@@ -148,13 +151,27 @@ def build_backbone(
                 f"Received: backbone={backbone.name} (a model), backbone_weights={weights!r}. "
                 "Leave backbone_weights out."
             )
-        return _from_model(backbone, output_stride, input_shape, normalization)
-    check_name("backbone", backbone, BACKBONES)
-    model, maps = BACKBONES[backbone](backbone, weights, output_stride, input_shape)
-    features = keras.Model(model.input, maps, name=backbone)
+        network, maps = _from_model(backbone, output_stride, shape, normalization)
+        name = f"{backbone.name}_backbone"
+    else:
+        name = check_name("backbone", backbone, BACKBONES)
+        network, maps = BACKBONES[backbone](
+            name, weights=weights, output_stride=output_stride, input_shape=shape
+        )
+    pyramid = {f"P{6 - i}": maps[-i] for i in range(len(maps), 0, -1)}
+    stages = tuple(stages or pyramid)
+    if not pyramid.keys() >= set(stages):
+        raise ValueError(
+            "A backbone gives the stages that it has. "
+            f"Received: stages={stages} of backbone={name}, which has {', '.join(pyramid)}. "
+            "Take a network with more stages."
+        )
+    outputs = {stage: pyramid[stage] for stage in stages}
+    features = keras.Model(network.input, outputs, name=name)
+    # Half precision must not reach the image before it is normalized.
     features.autocast = False
-    features.variant = backbone
-    features.initial_weights = model.initial_weights
+    features.variant = backbone if isinstance(backbone, str) else ""
+    features.initial_weights = network.initial_weights
     return features
 
 
@@ -178,41 +195,40 @@ def _from_model(source, output_stride, input_shape, normalization):
         )
     if normalization == "auto":
         normalization = _wanted_normalization(source)
-    model = dilate(
+    copy = dilate(
         source,
         output_stride,
-        _last_two_maps(source),
-        input_shape=checked_shape(input_shape),
+        _stages(source),
+        input_shape=input_shape,
         preprocessing=ImageNormalization(normalization, name=f"{source.name}_normalize"),
     )
-    model.name = f"{source.name}_backbone"
-    model.autocast = False
-    model.initial_weights = f"the weights of {source.name} as it was given"
-    return model
+    copy.initial_weights = f"the weights of {source.name} as it was given"
+    return copy, copy.outputs
 
 
-def _last_two_maps(source) -> list:
-    pyramid = getattr(source, "pyramid_outputs", None)
+def _stages(network) -> list:
+    """The last map of each stage of a network, the largest first."""
+    pyramid = getattr(network, "pyramid_outputs", None)  # KerasHub's
     if isinstance(pyramid, dict) and len(pyramid) >= 2:
-        return list(pyramid.values())[-2:]
-    if len(source.outputs) >= 2:
-        return source.outputs[-2:]
+        return list(pyramid.values())
+    if len(network.outputs) >= 2:
+        return network.outputs
     last = {}
-    stages = set()
-    for operation, stride in strides_of(source).items():
+    convolved = set()
+    for operation, stride in strides_of(network).items():
         if isinstance(operation, CONVOLUTIONS):
-            stages.add(stride)
-        # A padding is the beginning of the next stage; a pool that ends a network is none.
-        if stride in stages and not isinstance(operation, keras.layers.ZeroPadding2D):
+            convolved.add(stride)
+        # A padding is the beginning of the next stage; a pooling that ends a network is none.
+        if stride in convolved and not isinstance(operation, keras.layers.ZeroPadding2D):
             last[stride] = operation.output
     last.pop(0, None)
     if len(last) < 2:
         raise ValueError(
             "A backbone must have at least two stages of different resolution. "
-            f"Received: backbone={source.name}, whose features have strides "
+            f"Received: backbone={network.name}, whose features have strides "
             f"{sorted(last)}. Give a convolutional network without models among its layers."
         )
-    return [last[stride] for stride in sorted(last)[-2:]]
+    return [last[stride] for stride in sorted(last)]
 
 
 def _wanted_normalization(source) -> str:

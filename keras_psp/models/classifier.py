@@ -1,34 +1,12 @@
-"""What all models share, and all classifiers: their ends, sizes, and what they started from."""
+"""What all classifiers share: the size of their images, and their last layers."""
 
-import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 
-from keras_psp import onednn
 from keras_psp.choices import check_name
-
-
-class Model(keras.Model):
-    """A Keras model that trains as fast as the backend can."""
-
-    def make_train_function(self, force: bool = False):
-        """Makes the step that `fit` and `train_on_batch` take: `keras.Model.make_train_function`.
-
-        Args:
-            force: Whether to make it anew.
-
-        Returns:
-            The function.
-        """
-        onednn.say_if_off()
-        optimizer = self.optimizer
-        if optimizer is not None and not optimizer.built:
-            # If TensorFlow's step built it, every step would ask for each variable if it is there.
-            with strategy_scope(self):
-                optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+from keras_psp.models.training import Model
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -61,30 +39,6 @@ class Classifier(Model):
     def get_config(self):
         own = ("variant", "initial_weights", "image_size")
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
-
-
-def strategy_scope(model: keras.Model) -> Any:
-    """Returns the scope in which a model's variables are made: that of TensorFlow's strategy.
-
-    Args:
-        model: The model.
-    """
-    if keras.backend.backend() != "tensorflow":
-        return contextlib.nullcontext()
-    return model.distribute_strategy.scope()
-
-
-def keep_layers(model: keras.Model, layers: Iterable[keras.Layer]) -> None:
-    """Makes the layers that a functional model has beside its graph its own.
-
-    Keras does so itself from 3.15 on, and overlooks them before.
-
-    Args:
-        model: The model.
-        layers: Layers that are attributes of it.
-    """
-    known = {id(layer) for layer in model._layers}
-    model._layers.extend(layer for layer in layers if id(layer) not in known)
 
 
 def checked_shape(
@@ -130,7 +84,7 @@ def checked_shape(
     return shape
 
 
-def add_end(
+def add_classifier(
     x: Any,
     *,
     include_top: bool,
@@ -140,16 +94,16 @@ def add_end(
     hidden: Sequence[int] = (),
     dropout: float = 0.0,
 ) -> Any:
-    """Puts the classifier behind the features, or a pooling, or nothing.
+    """Adds a network's last layers: the classifier, or a pooling, or none.
 
     Args:
         x: The features.
-        include_top: Whether the classifier is there.
-        num_classes: Its outputs.
-        pooling: Without it, `"avg"`, `"max"` or `None`.
-        classifier_activation: What the last layer ends in.
-        hidden: Widths of the fully connected layers before the last one (AlexNet, VGG), which see
-            every place of the features; without any, the last one sees their mean over the places.
+        include_top: Whether there is a classifier.
+        num_classes: Its number of outputs.
+        pooling: What there is without a classifier: `"avg"`, `"max"` or `None`.
+        classifier_activation: Activation of the last layer.
+        hidden: Widths of the fully connected layers before the last one (AlexNet, VGG). They see
+            every place of the features. Without them, the last layer sees the mean over the places.
         dropout: Share of values dropped behind each hidden layer, or before the only one.
 
     Returns:

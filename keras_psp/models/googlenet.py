@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from keras_psp.choices import check_name
+from keras_psp.keras_internals import add_layers, compiled_loss
 from keras_psp.layers import (
     DilatedMaxPooling2D,
     ImageNormalization,
@@ -15,8 +16,9 @@ from keras_psp.layers import (
     PaddedConv2D,
 )
 from keras_psp.layers.inception_module import convolution
-from keras_psp.models.classifier import Model, add_end, checked_shape, keep_layers
+from keras_psp.models.classifier import add_classifier, checked_shape
 from keras_psp.models.resnet import stage_dilations
+from keras_psp.models.training import ModelWithOwnLoss
 from keras_psp.weights.loading import load_first_weights
 
 # The paper's table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
@@ -148,11 +150,12 @@ class AuxiliaryClassifier(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class GoogLeNet(Model):
+class GoogLeNet(ModelWithOwnLoss):
     """GoogLeNet, as `keras_psp.Inception("googlenet")` builds it and explains its arguments.
 
-    While it is trained, calling it gives `{"predictions": …, "auxiliary": [… , …]}`, and `fit` adds
-    the losses of the two auxiliary classifiers; everything else sees the predictions only.
+    It has two auxiliary classifiers, whose losses `fit` adds. Calling it gives the predictions
+    only, in training and inside other models, too. Inside other models the auxiliary classifiers do
+    not train, and Keras warns that they have no gradients.
     """
 
     def __init__(
@@ -192,7 +195,7 @@ class GoogLeNet(Model):
                 )
                 head.build(x.shape)
                 heads[layer.name] = head
-        end = add_end(
+        outputs = add_classifier(
             x,
             include_top=include_top,
             num_classes=num_classes,
@@ -200,12 +203,12 @@ class GoogLeNet(Model):
             classifier_activation=classifier_activation,
             dropout=dropout,
         )
-        super().__init__(inputs=image, outputs=end, name=name or variant)
+        super().__init__(inputs=image, outputs=outputs, name=name or variant)
         self.variant = variant
         # Half precision must not reach the image before it is normalized.
         self.autocast = False
         self.auxiliary_heads = heads
-        keep_layers(self, heads.values())
+        add_layers(self, heads.values())
         self.auxiliary_weight = auxiliary_weight
         self._arguments = {
             "variant": variant,
@@ -221,29 +224,19 @@ class GoogLeNet(Model):
         }
         self.initial_weights = load_first_weights(self, weights, fresh_head=fresh_head)
 
-    def call(self, inputs, training=None, mask=None):
-        if not training or not self.auxiliary_heads:
-            return super().call(inputs, training=training)
-        # The network is a chain, at two of whose layers the auxiliary classifiers look.
-        x, auxiliary = inputs, []
-        for layer in self.operations[1:]:
-            x = layer(x)
-            if layer.name in self.auxiliary_heads:
-                auxiliary.append(self.auxiliary_heads[layer.name](x))
-        return {"predictions": x, "auxiliary": auxiliary}
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if not isinstance(y_pred, dict):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        loss = super().compute_loss(x, y, y_pred["predictions"], sample_weight, training)
+    def loss_and_outputs(self, x, y, sample_weight, training):
+        predictions, auxiliary = x, []
+        # The network is a chain, and the auxiliary classifiers look at two of its layers.
+        for layer in self.layers[1:]:
+            predictions = layer(predictions, training=training)
+            if training and layer.name in self.auxiliary_heads:
+                head = self.auxiliary_heads[layer.name]
+                auxiliary.append(head(predictions, training=training))
+        loss = self.compute_loss(x, y, predictions, sample_weight, training=training)
         # Not `compute_loss` again: what layers add to the loss (regularizers) counts once.
-        for auxiliary in y_pred["auxiliary"]:
-            loss += self.auxiliary_weight * self._compile_loss(y, auxiliary, sample_weight)
-        return loss
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        predictions = y_pred["predictions"] if isinstance(y_pred, dict) else y_pred
-        return super().compute_metrics(x, y, predictions, sample_weight)
+        for outputs in auxiliary:
+            loss += self.auxiliary_weight * compiled_loss(self)(y, outputs, sample_weight)
+        return loss, predictions
 
     def get_config(self):
         return {

@@ -7,7 +7,7 @@ import keras
 
 from keras_psp.choices import check_name
 from keras_psp.layers import BatchNormalization, ImageNormalization
-from keras_psp.models.classifier import Classifier, add_end, checked_shape
+from keras_psp.models.classifier import Classifier, add_classifier, checked_shape
 from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
 from keras_psp.weights.loading import load_first_weights
 
@@ -107,7 +107,7 @@ def Inception(
     shape = checked_shape(input_shape, minimum=75)
     image = keras.Input(shape, name="image")
     x = _V3(ImageNormalization("tf", name="normalize")(image), V3S[variant]).output
-    output = add_end(x, dropout=dropout or 0.0, **end)
+    output = add_classifier(x, dropout=dropout or 0.0, **end)
     model = Classifier(image, output, variant=variant, image_size=299, name=name or variant)
     model.initial_weights = load_first_weights(model, weights, fresh_head=fresh_head)
     return model

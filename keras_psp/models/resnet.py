@@ -15,7 +15,7 @@ from keras_psp.layers import (
     PaddedConv2D,
     PaddedMaxPooling2D,
 )
-from keras_psp.models.classifier import Classifier, add_end, checked_shape
+from keras_psp.models.classifier import Classifier, add_classifier, checked_shape
 from keras_psp.weights.loading import load_first_weights
 
 
@@ -201,7 +201,7 @@ def ResNet(
             filters = row.filters << (stage - 1)
             rate = -(-dilation // 2) if row.contracted and block == 1 else dilation
             x = _block(row, filters, strides, rate, f"stage{stage}_block{block}")(x)
-    x = add_end(
+    x = add_classifier(
         x,
         include_top=include_top,
         num_classes=num_classes,

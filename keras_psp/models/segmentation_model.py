@@ -1,46 +1,245 @@
-"""What every segmentation model of the package does in `compile` and `fit`."""
+"""What every segmentation model has in common: how it is built, trained, scored and saved."""
 
 import contextlib
-import contextvars
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_psp.layers.bilinear_upsample import upsampled_argmax
+from keras_psp.data.info import info_of
+from keras_psp.keras_internals import add_layers, compiled_loss, layers_in, trained_variables
+from keras_psp.labels import check_same_classes
+from keras_psp.layers.bilinear_upsample import BilinearUpsample, upsampled_argmax
+from keras_psp.layers.blocks import Block
 from keras_psp.layers.products import PREDICTING
-from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
+from keras_psp.losses import SparseCategoricalCrossentropy
 from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
-from keras_psp.models.classifier import Model, keep_layers, strategy_scope
-from keras_psp.optimizers import SGD, PolynomialDecay
+from keras_psp.models.backbones import build_backbone
+from keras_psp.models.fitting import (
+    BeginSchedule,
+    ClassWeights,
+    SetEpoch,
+    check_strategy,
+    inner_optimizer,
+    open_schedule,
+)
+from keras_psp.models.training import ModelWithOwnLoss, strategy_scope
+from keras_psp.optimizers import SGD
 from keras_psp.weights.loading import load_weights
 
-# The model that is in a step of its own, whose loss upsamples by itself.
-_IN_STEP: contextvars.ContextVar = contextvars.ContextVar("in_step", default=None)
 
+class SegmentationModel(ModelWithOwnLoss):
+    """The base of the segmentation networks: any image in, class scores for each pixel out.
 
-class SegmentationModel(Model):
-    """A Keras model from images to logits, with the paper's recipe as the default of `compile`.
+        image → features → decode → upsampling → logits
 
-    A subclass is functional, has one output `(batch, height, width, num_classes)` and the
-    attributes `num_classes`, `auxiliary_weight` and `initial_weights`. Where it has an auxiliary
-    head, calling it with `training=True` returns `{"logits": …, "auxiliary": …}`; everything else
-    sees the logits only.
+    A network says in `build_decoder` which layers it has behind its backbone, and in `decode` how
+    they make logits of the backbone's maps. Building, weights, training by the paper's recipe and
+    files are here.
+
+    Args:
+        backbone: A name from the table `keras_psp.models.BACKBONES` (`"resnet18"` … `"resnet269"`,
+            each also `_deep`: the stem of the PSPNet authors, or `_v1c`: OpenMMLab's; `"vgg16"`,
+            `"googlenet"`, …), or a functional Keras model with its weights (from
+            `keras.applications`, KerasHub, KerasCV, your own), which is copied and dilated.
+            Preprocessing is detected; where it cannot be, a warning tells you how to set it: see
+            `build_backbone`.
+        num_classes: Number of classes K.
+        backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
+            weights can be had, otherwise random values and a warning that says why), `"imagenet"`
+            (those or an error), `None` (random values), or a file. A backbone given as a model
+            keeps its own weights: `"auto"` and `None` leave them as they are, and anything else
+            is an error.
+        weights: Weights of the whole model, as `load_weights` takes them: a file of ours or of
+            somebody else's, or a name such as `"cityscapes"`. With them, `"auto"` loads no weights
+            for the backbone alone.
+        fresh_head: Whether `weights` leave the last layers as they were made, for other classes:
+            the beginning of fine-tuning.
+        output_stride: Stride of the deepest features: 8, 16 or 32.
+        align_corners: How logits are upsampled, see `BilinearUpsample`: with aligned corners
+            (PSPNet's way), or with half-pixel centers (most of mmsegmentation's).
+        gradient_checkpointing: Whether training keeps of a ResNet's blocks only what goes into
+            them, and computes the rest again on the way back: about half of the memory, a quarter
+            more time.
+        input_shape: `(height, width, 3)`, either of which may be `None`: any size.
+        name: Name of the model.
+
+    Attributes:
+        stages: Of a class: the backbone's maps that `features` gives, see `build_backbone`.
+        auxiliary_weight: Weight of the loss of the auxiliary head; 0 if there is none.
+        initial_weights: What the model started from, in words.
+
+    Raises:
+        ValueError: If there is no such backbone, it cannot be brought to the output stride, the
+            weights are another architecture's, or it has no blocks for `gradient_checkpointing`.
+
+    Reference:
+        [Chen et al., 2016](https://arxiv.org/abs/1604.06174) for `gradient_checkpointing`.
+
+    Example: (a network of one's own)
+
+    ```python
+    import keras
+    import keras_psp
+
+    class Stride16(keras_psp.models.SegmentationModel):
+        stages = ("P4",)
+
+        def build_decoder(self, features):
+            self.head = keras.layers.Conv2D(self.num_classes, 3, padding="same", name="head")
+
+        def decode(self, features, training=None):
+            return self.head(features["P4"])
+
+    model = Stride16("resnet18", num_classes=11, backbone_weights=None, output_stride=32)
+    ```
     """
 
-    num_classes: int
+    stages: Sequence[str] = ("P5",)
     auxiliary_weight: float = 0.0
-    initial_weights: str
-    _class_weights: "_ClassWeights"
+    _class_weights: ClassWeights
     _compiled_step: tuple[Any, ...] | None = None
-    _compiled_by_fit = _in_fit = False
+    _made = _compiled_by_fit = _in_fit = False
     _upsamples_in_loss = _scores_class_maps = _weighs_classes = False
 
+    def __init__(
+        self,
+        backbone: str | keras.Model,
+        num_classes: int,
+        *,
+        backbone_weights: str | None = "auto",
+        weights: str | None = None,
+        fresh_head: bool = False,
+        output_stride: int = 8,
+        align_corners: bool = True,
+        gradient_checkpointing: bool = False,
+        input_shape: Sequence[int | None] = (None, None, 3),
+        name: str | None = None,
+    ):
+        self.num_classes = num_classes
+        self.output_stride = output_stride
+        self.align_corners = align_corners
+        self.gradient_checkpointing = gradient_checkpointing
+        if weights is not None and backbone_weights == "auto":
+            backbone_weights = None
+        self.backbone = self.build_encoder(backbone, backbone_weights, input_shape)
+        if gradient_checkpointing:
+            _checkpoint_blocks(self.backbone)
+        # Logits at full size are what a loss or an argmax works on: always in full precision.
+        self.upsample = BilinearUpsample(
+            align_corners=align_corners, name="upsample", dtype="float32"
+        )
+
+        image = keras.Input(input_shape, name="image")
+        features = self.features(image)
+        self.build_decoder(features)
+        if self.auxiliary_weight:
+            self.decode_auxiliary(features)  # which builds its layers
+        logits = self.decode(features)
+        layers = {n: value for n, value in vars(self).items() if isinstance(value, keras.Layer)}
+        super().__init__(inputs=image, outputs=self.upsample(logits, like=image), name=name)
+        self._made = True
+        for attribute, layer in layers.items():
+            setattr(self, attribute, layer)
+        # Half precision must not reach the image before it is normalized.
+        self.autocast = False
+
+        # The configuration alone: the model that was copied is no part of this one.
+        self._source = (
+            backbone if isinstance(backbone, str) else keras.saving.serialize_keras_object(backbone)
+        )
+        self.initial_weights = self.backbone.initial_weights
+        if weights is not None:
+            self.initial_weights = load_weights(self, weights, fresh_head=fresh_head)
+
     def __setattr__(self, name, value):
+        if isinstance(value, keras.Layer):
+            if not self._made:
+                # PyTorch takes no layers before the model itself is made, and that needs them.
+                self.__dict__[name] = value
+                return
+            super().__setattr__(name, value)
+            add_layers(self, [value])
+            return
         super().__setattr__(name, value)
-        if name == "auxiliary_head" and isinstance(value, keras.Layer):
-            keep_layers(self, [value])
+
+    # What a network is ---------------------------------------------------------------------------
+
+    def build_encoder(
+        self,
+        backbone: str | keras.Model,
+        weights: str | None,
+        input_shape: Sequence[int | None],
+    ) -> keras.Model:
+        """Makes the model that gives the features. A network may override it with its own.
+
+        Args:
+            backbone: As the constructor gets it.
+            weights: What it starts from.
+            input_shape: The shape of its images.
+
+        Returns:
+            A functional model from images to anything that `decode` takes, with the attribute
+            `initial_weights`.
+        """
+        return build_backbone(
+            backbone,
+            weights=weights,
+            stages=self.stages,
+            output_stride=self.output_stride,
+            input_shape=input_shape,
+        )
+
+    def build_decoder(self, features: Any) -> None:
+        """Makes the layers behind the encoder, as attributes of the model.
+
+        Args:
+            features: What `features` gives, of which the shapes are known.
+        """
+        raise NotImplementedError
+
+    def features(self, image: Any, training: bool | None = None) -> Any:
+        """Computes the features of images.
+
+        Args:
+            image: RGB images `(batch, height, width, 3)`, 0–255.
+            training: Whether the model is being trained.
+
+        Returns:
+            What the encoder gives: for a backbone, the maps named in `stages`.
+        """
+        return self.backbone(image, training=training)
+
+    def decode(self, features: Any, training: bool | None = None) -> Any:
+        """Computes logits from the features.
+
+        Args:
+            features: What `features` gives, whatever that is.
+            training: Whether the model is being trained. The layers must be told.
+
+        Returns:
+            Logits `(batch, height, width, num_classes)` of any size.
+        """
+        raise NotImplementedError
+
+    def decode_auxiliary(self, features: Any, training: bool | None = None) -> Any:
+        """Computes the logits of the auxiliary head, where `auxiliary_weight` is not 0.
+
+        Args:
+            features: As in `decode`.
+            training: As in `decode`.
+
+        Returns:
+            Logits as those of `decode`.
+        """
+        raise NotImplementedError
+
+    def call(self, inputs, training=None):
+        logits = self.decode(self.features(inputs, training=training), training=training)
+        return self.upsample(logits, like=inputs)
+
+    # Training and scoring ------------------------------------------------------------------------
 
     def compile(
         self,
@@ -66,7 +265,7 @@ class SegmentationModel(Model):
             ValueError: Under a strategy that Keras 3 cannot train with, or if `fit` is to fill in
                 the schedule of an optimizer that was built before it was compiled.
         """
-        _check_strategy(self)
+        check_strategy(self)
         self._compiled_by_fit = False
         # What is made here has variables, which belong where the model's are.
         with strategy_scope(self):
@@ -76,13 +275,18 @@ class SegmentationModel(Model):
                 loss = SparseCategoricalCrossentropy()
             if metrics == "recipe":
                 metrics = [SegmentationScores(self.num_classes)]
-            self._class_weights = _ClassWeights(self.num_classes)
+            self._class_weights = ClassWeights(self.num_classes)
             super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
-        self._open_schedule()
+        open_schedule(self)
         # Another loss may have no value for each pixel, and gets weights only where some are given.
         self._weighs_classes = type(loss) is SparseCategoricalCrossentropy
-        self._upsamples_in_loss = self._weighs_classes and kwargs.get("loss_weights") is None
-        self._scores_class_maps = all(
+        # A loss or metrics that a subclass computes by itself get logits of the images' size.
+        self._upsamples_in_loss = (
+            type(self).compute_loss is keras.Model.compute_loss
+            and self._weighs_classes
+            and kwargs.get("loss_weights") is None
+        )
+        self._scores_class_maps = type(self).compute_metrics is keras.Model.compute_metrics and all(
             isinstance(metric, ConfusionMatrixMetric)
             and type(metric).update_state is ConfusionMatrixMetric.update_state
             for metric in keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])
@@ -133,19 +337,19 @@ class SegmentationModel(Model):
                 layers became trainable after `compile`, or under a strategy that Keras 3 cannot
                 train with.
         """
-        _check_strategy(self)
-        for data in (x, kwargs.get("validation_data")):
-            _check_classes(data, self.num_classes)
+        check_strategy(self)
+        self._check_classes(x)
+        self._check_classes(kwargs.get("validation_data"))
         if not self.compiled or self._must_compile_again():
             self.compile()
             self._compiled_by_fit = True
         callbacks = keras.tree.flatten(callbacks or [])
-        schedule = self._open_schedule()
+        schedule = open_schedule(self)
         if schedule is not None:
-            callbacks.append(_BeginSchedule(schedule))
+            callbacks.append(BeginSchedule(schedule))
         # Of the data sets of this package.
         if hasattr(x, "set_epoch"):
-            callbacks.insert(0, _SetEpoch(x.set_epoch))
+            callbacks.insert(0, SetEpoch(x.set_epoch))
         if len(args) < 3 and (hasattr(x, "set_epoch") or hasattr(x, "element_spec")):
             # They shuffle by themselves; Keras would warn of its own default, or do it again.
             kwargs.setdefault("shuffle", False)
@@ -175,7 +379,7 @@ class SegmentationModel(Model):
         Returns:
             Loss and metrics, as Keras returns them.
         """
-        schedule = self._open_schedule()
+        schedule = open_schedule(self)
         if schedule is not None and not self._in_fit:
             # A file that was written during a run brings the length of that run along.
             schedule.end_run()
@@ -187,22 +391,12 @@ class SegmentationModel(Model):
         own = [self._class_weights.variable] if self.compiled else []
         return super().metrics_variables + own
 
-    def _open_schedule(self) -> PolynomialDecay | None:
-        """The schedule whose length `fit` fills in, if the optimizer has one."""
-        optimizer = _inner(self.optimizer)
-        schedule = getattr(optimizer, "_learning_rate", None)
-        if not isinstance(schedule, PolynomialDecay) or schedule.total_steps is not None:
-            return None
-        with strategy_scope(self):
-            optimizer.learning_rate = schedule = schedule.of(optimizer)
-        return schedule
-
     def _must_compile_again(self) -> bool:
         """Whether more is trainable than the optimizer knows."""
-        optimizer = _inner(self.optimizer)
+        optimizer = inner_optimizer(self)
         if not optimizer.built:
             return False
-        known = {id(variable) for variable in optimizer._trainable_variables}
+        known = {id(variable) for variable in trained_variables(optimizer)}
         more = {id(variable) for variable in self.trainable_variables} - known
         if more and not self._compiled_by_fit:
             raise ValueError(
@@ -226,29 +420,74 @@ class SegmentationModel(Model):
         Raises:
             ValueError: If the data has other classes than the model.
         """
-        _check_classes(x, self.num_classes)
+        self._check_classes(x)
         return super().evaluate(x, *args, **kwargs)
 
-    def _remember(self, source, backbone, weights, fresh_head) -> None:
-        """Keeps what the model was made from, and loads `weights` into it if they are given."""
-        # The configuration alone: the model that was copied is no part of this one.
-        self._source = (
-            source if isinstance(source, str) else keras.saving.serialize_keras_object(source)
-        )
-        self.initial_weights = backbone.initial_weights
-        if weights is not None:
-            self.initial_weights = load_weights(self, weights, fresh_head=fresh_head)
+    def _check_classes(self, data) -> None:
+        # Where XLA compiles the step, a label that is no class can raise nothing.
+        if (info := info_of(data)) is not None:
+            check_same_classes(self.num_classes, info.classes)
+
+    def predict_step(self, *args):
+        token = PREDICTING.set(True)
+        try:
+            return super().predict_step(*args)
+        finally:
+            PREDICTING.reset(token)
+
+    def loss_and_outputs(self, x, y, sample_weight, training):
+        features = self.features(x, training=training)
+        logits = self.decode(features, training=training)
+        if training and self._weighs_classes:
+            sample_weight = self._class_weights.times(y, sample_weight)
+        if self._upsamples_in_loss:
+            size = tuple(ops.shape(x)[1:3])
+
+            def loss_of(logits):
+                return self.loss.of_upsampled(y, logits, size, self.align_corners, sample_weight)
+
+            outputs = logits
+            loss = loss_of(logits) + sum(self.losses)
+        else:
+
+            def weight():
+                # Losses of Keras change the weights in place on PyTorch.
+                return None if sample_weight is None else ops.copy(sample_weight)
+
+            def loss_of(logits):
+                return compiled_loss(self)(y, self.upsample(logits, like=x), weight())
+
+            outputs = self.upsample(logits, like=x)
+            loss = self.compute_loss(x, y, outputs, weight(), training=training)
+        if training and self.auxiliary_weight:
+            auxiliary = self.decode_auxiliary(features, training=training)
+            loss += self.auxiliary_weight * loss_of(auxiliary)
+        return loss, outputs
+
+    def predictions(self, x, outputs):
+        if not self._upsamples_in_loss:
+            return outputs
+        # The loss has seen the small map; our own scores, too, need no logits for each pixel, but
+        # the best class.
+        if self._scores_class_maps:
+            return upsampled_argmax(outputs, tuple(ops.shape(x)[1:3]), self.align_corners)
+        return self.upsample(outputs, like=x)
+
+    # Files ---------------------------------------------------------------------------------------
 
     def get_config(self):
         return {
             "backbone": self._source,
             "num_classes": self.num_classes,
+            "output_stride": self.output_stride,
+            "align_corners": self.align_corners,
+            "gradient_checkpointing": self.gradient_checkpointing,
             "input_shape": self.inputs[0].shape[1:],
             "initial_weights": self.initial_weights,
             "name": self.name,
             "dtype": self.dtype_policy.name,
             "trainable": self.trainable,
-            "frozen": [i for i, layer in enumerate(_parts(self)) if not layer.trainable],
+            "frozen": [i for i, layer in enumerate(layers_in(self)) if not layer.trainable],
         }
 
     @classmethod
@@ -265,159 +504,22 @@ class SegmentationModel(Model):
         with _dtype_policy(config.pop("dtype", None)):
             model = cls(backbone_weights=None, **config)
         model.trainable = trainable
-        for i, layer in enumerate(_parts(model)):
+        for i, layer in enumerate(layers_in(model)):
             layer.trainable = i not in frozen
         model.initial_weights = initial_weights
         return model
 
-    def _upsampled(self, small: dict, like) -> Any:
-        """The outputs of `call`, given those at the features' size.
 
-        In a step with our own loss they stay at that size, as the loss and the scores need no
-        logits for each pixel, but a number: see `SparseCategoricalCrossentropy.of_upsampled`.
-        """
-        if _IN_STEP.get() is self:
-            return {f"small_{name}": logits for name, logits in small.items()}
-        large = {name: self.upsample(logits, like=like) for name, logits in small.items()}
-        return large if len(large) > 1 else large["logits"]
-
-    def train_step(self, *args):
-        with self._step():
-            return super().train_step(*args)
-
-    def test_step(self, *args):
-        with self._step():
-            return super().test_step(*args)
-
-    def predict_step(self, *args):
-        token = PREDICTING.set(True)
-        try:
-            return super().predict_step(*args)
-        finally:
-            PREDICTING.reset(token)
-
-    @contextlib.contextmanager
-    def _step(self):
-        # What a subclass computes by itself, it computes from logits of the image's size.
-        ours = SegmentationModel.compute_loss, SegmentationModel.compute_metrics
-        whole = (type(self).compute_loss, type(self).compute_metrics) != ours
-        token = _IN_STEP.set(self if self._upsamples_in_loss and not whole else None)
-        try:
-            yield
-        finally:
-            _IN_STEP.reset(token)
-
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        if training and self._weighs_classes:
-            weight = self._class_weights.of(y)
-            if sample_weight is not None:
-                weight = weight * weight_map(sample_weight)
-            sample_weight = weight
-        if not isinstance(y_pred, dict):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        if "small_logits" in y_pred:
-            options = tuple(ops.shape(x)[1:3]), self.upsample.align_corners, sample_weight
-            losses = {n: self.loss.of_upsampled(y, z, *options) for n, z in y_pred.items()}
-            loss = losses["small_logits"] + sum(self.losses)
-            return loss + self.auxiliary_weight * losses.get("small_auxiliary", 0.0)
-        loss = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
-        # Not `compute_loss` again: what layers add to the loss (regularizers) counts once.
-        auxiliary = self._compile_loss(y, y_pred["auxiliary"], sample_weight)
-        return loss + self.auxiliary_weight * auxiliary
-
-    def compute_metrics(self, x, y, y_pred, sample_weight=None):
-        if isinstance(y_pred, dict) and "small_logits" in y_pred:
-            logits = y_pred["small_logits"]
-            if self._scores_class_maps:
-                size = tuple(ops.shape(x)[1:3])
-                y_pred = upsampled_argmax(logits, size, self.upsample.align_corners)
-            else:
-                y_pred = self.upsample(logits, like=x)
-        elif isinstance(y_pred, dict):
-            y_pred = y_pred["logits"]
-        return super().compute_metrics(x, y, y_pred, sample_weight)
-
-
-class _ClassWeights:
-    """A factor for each class on the loss of its pixels: state of the step, but no weight."""
-
-    def __init__(self, num_classes: int):
-        self.variable = keras.Variable(
-            "ones",
-            shape=(num_classes,),
-            dtype="float32",
-            trainable=False,
-            aggregation="only_first_replica",
-            name="class_weights",
+def _checkpoint_blocks(backbone: keras.Model) -> None:
+    blocks = [layer for layer in backbone.layers if isinstance(layer, Block)]
+    if not blocks:
+        raise ValueError(
+            "Gradient checkpointing computes the blocks of this package's ResNets again. Received: "
+            f"gradient_checkpointing=True, backbone={backbone.name} without such blocks. Take a "
+            'ResNet such as "resnet50", or smaller batches.'
         )
-
-    def assign(self, given: Mapping[int, float] | Sequence[float] | None) -> None:
-        num_classes = self.variable.shape[0]
-        given = {} if given is None else given
-        if not isinstance(given, Mapping):
-            if len(given) != num_classes:
-                raise ValueError(
-                    "A sequence of class weights must have one for each class. "
-                    f"Received: class_weight of {len(given)} numbers, num_classes={num_classes}. "
-                    "Give that many, or a dictionary of the classes that differ from 1."
-                )
-            given = dict(enumerate(given))
-        if unknown := set(given) - set(range(num_classes)):
-            raise ValueError(
-                f"The keys of class_weight must be classes 0 … {num_classes - 1}. "
-                f"Received: class_weight for {sorted(unknown)}. Leave these out."
-            )
-        self.variable.assign([float(given.get(k, 1)) for k in range(num_classes)])
-
-    def of(self, labels):
-        # Labels that are no class get some weight here; the loss is what sorts them out.
-        classes = ops.clip(weight_map(labels), 0, self.variable.shape[0] - 1)
-        return ops.take(self.variable, ops.cast(classes, "int32"))
-
-
-class _BeginSchedule(keras.callbacks.Callback):
-    """Tells the schedule where the run began and how long it is, once that is known."""
-
-    def __init__(self, schedule: PolynomialDecay):
-        super().__init__()
-        self.schedule = schedule
-        self.begun = False
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if self.begun:
-            return
-        steps, epochs = self.params["steps"], self.params["epochs"]
-        if steps is None:
-            raise ValueError(
-                "The learning rate decays over the whole run, so its length must be known. "
-                "Received: data of unknown length. Pass steps_per_epoch=, or compile with an "
-                "optimizer whose learning_rate is a number."
-            )
-        # A run that was cut off (`epoch` is not 0) goes on in its own schedule.
-        step = int(ops.convert_to_numpy(_inner(self.model.optimizer)._iterations))
-        self.schedule.begin_run(step - epoch * steps, epochs * steps)
-        self.begun = True
-
-
-class _SetEpoch(keras.callbacks.Callback):
-    """Tells the data which epoch begins: a run that was cut off goes on with the order and the
-    views that would have come."""
-
-    def __init__(self, set_epoch: Callable[[int], None]):
-        super().__init__()
-        self.set_epoch = set_epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.set_epoch(epoch)
-
-
-def _inner(optimizer):
-    return getattr(optimizer, "inner_optimizer", optimizer)
-
-
-def _parts(model) -> list:
-    """The layers of the model and theirs, each before its own."""
-    return model._flatten_layers(include_self=False)
+    for block in blocks:
+        block.gradient_checkpointing = True
 
 
 @contextlib.contextmanager
@@ -428,28 +530,3 @@ def _dtype_policy(name: str | None) -> Iterator[None]:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _check_classes(data, num_classes: int) -> None:
-    # Where XLA compiles the step, a label that is no class can raise nothing.
-    names = getattr(data, "class_names", None)
-    if names is not None and len(names) != num_classes:
-        raise ValueError(
-            "The model must have the classes of the data. "
-            f"Received: num_classes={num_classes}, data of {len(names)} classes "
-            f"({', '.join(names)}). Build the model with num_classes={len(names)}."
-        )
-
-
-def _check_strategy(model) -> None:
-    if keras.backend.backend() != "tensorflow":
-        return
-    import tensorflow as tf
-
-    strategy = model.distribute_strategy or tf.distribute.get_strategy()
-    if isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy):
-        raise ValueError(
-            "Keras 3 cannot fit under MultiWorkerMirroredStrategy (keras-team/keras#20585). "
-            "Received: strategy=MultiWorkerMirroredStrategy. Use MirroredStrategy on one machine, "
-            "or keras.distribution.initialize() and DataParallel on the JAX backend on several."
-        )

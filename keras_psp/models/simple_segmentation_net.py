@@ -1,11 +1,9 @@
 """The simplest network that segments: what PSPNet is measured against."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import keras
 
-from keras_psp.layers import BilinearUpsample
-from keras_psp.models.backbones import build_backbone
 from keras_psp.models.segmentation_model import SegmentationModel
 
 
@@ -19,16 +17,13 @@ class SimpleSegmentationNet(SegmentationModel):
     `PSPNet` are good for shows in what it reaches by the same recipe.
 
     Args:
-        backbone: A name from the table (`"resnet50_deep"`, …), or a functional Keras model with its
+        backbone: A name from the table, such as `"resnet50"`, or a functional Keras model with its
             weights, as `PSPNet` takes it.
         num_classes: Number of classes K.
-        backbone_weights: What a backbone given by name starts from: `"auto"`, `"imagenet"`, `None`
-            or a file, as `PSPNet` takes it. One given as a model keeps its own weights.
-        weights: File of weights of the whole model, as `load_weights` takes it. The backbone's own
-            are then left out, if `"auto"`.
-        fresh_head: Whether these are to leave the last layer as it was made, for other classes.
-        input_shape: `(height, width, 3)`, either of which may be `None`: any size.
+        output_stride: Stride of the features.
         name: Name of the model.
+        **kwargs: What every `SegmentationModel` takes: `backbone_weights`, `weights`, `fresh_head`,
+            `align_corners`, `gradient_checkpointing`, `input_shape`.
 
     Input shape:
         `(batch, height, width, 3)`: RGB, 0–255, integer or float. The model normalizes by itself.
@@ -57,34 +52,19 @@ class SimpleSegmentationNet(SegmentationModel):
 
     def __init__(
         self,
-        backbone: str | keras.Model = "resnet50_deep",
+        backbone: str | keras.Model = "resnet50",
         num_classes: int = 11,
         *,
-        backbone_weights: str | None = "auto",
-        weights: str | None = None,
-        fresh_head: bool = False,
-        input_shape: Sequence[int | None] = (None, None, 3),
+        output_stride: int = 32,
         name: str = "simple_segmentation_net",
+        **kwargs: Any,
     ):
-        source = backbone
-        if weights is not None and backbone_weights == "auto":
-            backbone_weights = None
-        backbone = build_backbone(
-            source, weights=backbone_weights, output_stride=32, input_shape=input_shape
+        super().__init__(backbone, num_classes, output_stride=output_stride, name=name, **kwargs)
+
+    def build_decoder(self, features):
+        self.head = keras.layers.Conv2D(
+            self.num_classes, 1, data_format="channels_last", name="head"
         )
-        head = keras.layers.Conv2D(num_classes, 1, data_format="channels_last", name="head")
-        upsample = BilinearUpsample(name="upsample", dtype="float32")
 
-        image = keras.Input(input_shape, name="image")
-        _, features = backbone(image)
-        logits = upsample(head(features), like=image)
-        super().__init__(inputs=image, outputs=logits, name=name)
-        self.autocast = False
-        self.backbone = backbone
-        self.upsample = upsample
-        self.num_classes = num_classes
-        self._remember(source, backbone, weights, fresh_head)
-
-    def call(self, inputs, training=None, mask=None):
-        _, features = self.backbone(inputs, training=training)
-        return self._upsampled({"logits": self.get_layer("head")(features)}, like=inputs)
+    def decode(self, features, training=None):
+        return self.head(features["P5"])

@@ -6,7 +6,7 @@ import keras
 
 from keras_psp.choices import check_name
 from keras_psp.layers import ImageNormalization, LocalResponseNormalization
-from keras_psp.models.classifier import Classifier, add_end, checked_shape
+from keras_psp.models.classifier import Classifier, add_classifier, checked_shape
 from keras_psp.weights.loading import load_first_weights
 
 # The paper's table 1: kernel sizes of the convolutions in each of the five stages.
@@ -117,7 +117,7 @@ def VGG(
         x = keras.layers.MaxPooling2D(2, 2, data_format="channels_last", name=f"block{stage}_pool")(
             x
         )
-    x = add_end(
+    x = add_classifier(
         x,
         include_top=include_top,
         num_classes=num_classes,

@@ -104,7 +104,7 @@ def _costs(network, size):
 
     with keras.StatelessScope(initialize_variables=False):
         model = _pspnet(network)
-        early = model.backbone.compute_output_shape((1, size, size, 3))[0]
+        early = model.backbone.compute_output_shape((1, size, size, 3))["P4"]
         head = keras.Sequential([keras.Input(early[1:]), model.auxiliary_head])
         costs = count(model, (size, size)).multiply_adds, count(head).multiply_adds
     return dict(zip(("multiply_adds", "auxiliary_multiply_adds"), costs, strict=True))

@@ -26,25 +26,50 @@ def test_adaptive_pooling_equals_pytorchs(rng, size, bins):
     x = rng.normal(size=(2, *size, 3)).astype("float32")
     images = torch.tensor(x.transpose(0, 3, 1, 2)).cpu()
     expected = torch.nn.functional.adaptive_avg_pool2d(images, bins).numpy().transpose(0, 2, 3, 1)
-    (pooled,) = adaptive_average_pool(keras.ops.convert_to_tensor(x), size, [bins])
+    (pooled,) = adaptive_average_pool(keras.ops.convert_to_tensor(x), size, [(bins, bins)])
     np.testing.assert_allclose(keras.ops.convert_to_numpy(pooled), expected, atol=1e-5)
 
 
-def test_several_pyramids_read_the_map_once(rng):
+def test_several_grids_are_pooled_at_once(rng):
     x = rng.normal(size=(2, 7, 9, 3)).astype("float32")
-    several = AdaptiveAveragePooling2D([1, 4, 2])
-    assert several.compute_output_shape(x.shape) == [(2, b, b, 3) for b in (1, 4, 2)]
-    for b, pooled in zip((1, 4, 2), several(x), strict=True):
-        alone = AdaptiveAveragePooling2D(b)(x)
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(pooled), keras.ops.convert_to_numpy(alone), atol=1e-6
+    grids = [(1, 1), (4, 2), (2, 5)]
+    pooled = adaptive_average_pool(keras.ops.convert_to_tensor(x), (7, 9), grids)
+    for grid, several in zip(grids, pooled, strict=True):
+        several, alone = map(
+            keras.ops.convert_to_numpy, (several, AdaptiveAveragePooling2D(grid)(x))
         )
+        np.testing.assert_allclose(several, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("data_format", [None, "channels_last", "channels_first"])
+@pytest.mark.parametrize("size", [1, 4, (2, 3), [7, 1]])
+def test_equals_keras_adaptive_pooling(rng, size, data_format):
+    if not hasattr(keras.layers, "AdaptiveAveragePooling2D"):
+        pytest.skip(f"Keras {keras.__version__} has no adaptive pooling")
+    x = rng.normal(size=(2, 6, 5, 7)).astype("float32")
+    ours, theirs = (
+        layer(size, data_format)
+        for layer in (AdaptiveAveragePooling2D, keras.layers.AdaptiveAveragePooling2D)
+    )
+    assert ours.compute_output_shape(x.shape) == theirs.compute_output_shape(x.shape)
+    y, expected = map(keras.ops.convert_to_numpy, (ours(x), theirs(x)))
+    np.testing.assert_allclose(y, expected, atol=1e-6)
+
+
+def test_adaptive_pooling_keeps_the_contract(rng, check_layer):
+    check_layer(AdaptiveAveragePooling2D((3, 2)), rng.normal(size=(4, 7, 9, 8)).astype("float32"))
+
+
+@pytest.mark.parametrize("size", [0, (2, 3, 4), (2, 1.5)])
+def test_wrong_output_size_is_an_error(size):
+    with pytest.raises(ValueError, match=r"Received: output_size=.*\. Use 7 or \(rows, columns\)"):
+        AdaptiveAveragePooling2D(size)
 
 
 def test_cells_of_26_are_those_of_the_paper():
     # 3 bins are [0,9) [8,18) [17,26): ramps average to the middle of their cells.
     ramp = keras.ops.convert_to_tensor(np.arange(26, dtype="float32").reshape(1, 1, 26, 1))
-    (pooled,) = adaptive_average_pool(ramp, (1, 26), [3])
+    (pooled,) = adaptive_average_pool(ramp, (1, 26), [(3, 3)])
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(pooled)[0, 0, :, 0], [4.0, 12.5, 21.0], rtol=1e-6
     )
@@ -78,7 +103,7 @@ def test_equals_pytorch(rng, set_random_weights, size, bins, filters, aligned):
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
-def test_the_courses_vector():
+def test_equals_vector_of_the_course():
     x = np.array([[float(c) for c in row] for row in DIGITS], "float32").reshape(1, 6, 6, 1)
     layer = PyramidPooling((1, 2, 3, 6), filters=1, epsilon=1e-7)
     layer.build(x.shape)
@@ -92,7 +117,7 @@ def test_the_courses_vector():
     np.testing.assert_allclose(y[..., 3], THREE_BINS, atol=1e-5)
 
 
-def test_the_courses_shape():
+def test_has_shape_of_the_course():
     # (10, 200, 300, 100) in the course; the batch says nothing about shapes.
     x = np.random.default_rng(0).random((1, 200, 300, 100), "float32")
     y = keras.ops.convert_to_numpy(PyramidPooling((1, 2, 3, 6, 12), filters=50)(x))
@@ -106,7 +131,7 @@ def test_keeps_the_contract_of_a_layer(rng, check_layer):
 
 
 @pytest.mark.parametrize("bins", [(), (1, 0), (2.5,)])
-def test_bins_that_are_none_are_an_error(bins):
+def test_wrong_bins_are_an_error(bins):
     with pytest.raises(ValueError, match=r"at least one level.*Received: bins=.*\(1, 2, 3, 6\)"):
         PyramidPooling(bins)
 

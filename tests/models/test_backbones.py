@@ -60,6 +60,10 @@ def source_features(source, layers, x):
     return [numpy(y) for y in model(x)]
 
 
+def last_two(pyramid):
+    return [pyramid["P4"], pyramid["P5"]]
+
+
 def assert_same_at_fewer_places(features, expected, tolerance):
     """Every n-th place of the dense features is the source's, borders included."""
     for dense, sparse in zip(features, expected, strict=True):
@@ -88,7 +92,7 @@ def test_keras_applications(family, randomize, image):
     for output_stride in [16] if family == "densenet" else [16, 8]:
         backbone = build_backbone(source, output_stride=output_stride)
         assert backbone.initial_weights == f"the weights of {source.name} as it was given"
-        features = backbone(x)
+        features = last_two(backbone(x))
         assert features[1].shape[1:3] == (SIZE[0] // output_stride, SIZE[1] // output_stride)
         assert_same_at_fewer_places(features, expected, tolerance)
 
@@ -136,11 +140,11 @@ def test_a_model_of_another_name_is_asked_about(randomize, image):
         unasked = build_backbone(renamed)
     x = image(*SIZE)
     expected = source_features(renamed, "block_13_expand_relu out_relu", x)
-    assert_same_at_fewer_places(unasked(x), expected, 1e-5)
+    assert_same_at_fewer_places(last_two(unasked(x)), expected, 1e-5)
     # What the warning says gives what a model of its usual name gets.
     asked = build_backbone(renamed, output_stride=32, normalization="tf")
     models = [PSPNet(source, num_classes=3) for source in (asked, usual)]
-    for features, expected in zip(*(model.backbone(x) for model in models), strict=True):
+    for features, expected in zip(*(last_two(m.backbone(x)) for m in models), strict=True):
         np.testing.assert_allclose(numpy(features), numpy(expected), rtol=1e-5, atol=1e-5)
 
 
@@ -161,7 +165,7 @@ def test_keras_hub(randomize, image):
     pyramid = keras.Model(source.input, [source.pyramid_outputs[p] for p in ("P4", "P5")])
     expected = [numpy(y) for y in pyramid(normalized)]
     model = PSPNet(source, num_classes=3)
-    assert_same_at_fewer_places(model.backbone(x), expected, 1e-5)
+    assert_same_at_fewer_places(last_two(model.backbone(x)), expected, 1e-5)
     assert model(x).shape == (1, *SIZE, 3)
 
 
@@ -181,7 +185,7 @@ def test_keras_cv(randomize, image):
     levels = source.pyramid_level_inputs
     expected = source_features(source, f"{levels['P4']} {levels['P5']}", x)
     model = PSPNet(source, num_classes=3)
-    assert_same_at_fewer_places(model.backbone(x), expected, 1e-5)
+    assert_same_at_fewer_places(last_two(model.backbone(x)), expected, 1e-5)
     assert model(x).shape == (1, *SIZE, 3)
 
 
@@ -189,17 +193,21 @@ def test_own_networks(tiny_backbone, randomize, image):
     randomize(tiny_backbone)
     x = image(*SIZE)
     expected = source_features(tiny_backbone, "relu3 relu4", x)
-    assert_same_at_fewer_places(build_backbone(tiny_backbone)(x), expected, 1e-5)
+    assert_same_at_fewer_places(last_two(build_backbone(tiny_backbone)(x)), expected, 1e-5)
 
-    # Of several outputs the last two; and what normalizes already is not normalized again.
+    # Several outputs are the stages; and what normalizes already is not normalized again.
     outputs = [tiny_backbone.get_layer(name).output for name in ("relu1", "relu2", "relu4")]
     several = build_backbone(keras.Model(tiny_backbone.input, outputs))
-    early, late = several(x)
-    np.testing.assert_allclose(numpy(early), source_features(tiny_backbone, "relu2 relu4", x)[0])
-    assert late.shape == (1, 12, 8, 16)
+    features = several(x)
+    assert sorted(features) == ["P3", "P4", "P5"]
+    early = source_features(tiny_backbone, "relu2 relu4", x)[0]
+    np.testing.assert_allclose(numpy(features["P4"]), early)
+    assert features["P5"].shape == (1, 12, 8, 16)
     torch_mean = build_backbone(tiny_backbone, normalization="torch")
-    for once, twice in zip(torch_mean(x), build_backbone(torch_mean)(x), strict=True):
-        np.testing.assert_array_equal(numpy(once), numpy(twice))
+    once, twice = torch_mean(x), build_backbone(torch_mean)(x)
+    assert sorted(once) == sorted(twice) == ["P2", "P3", "P4", "P5"]
+    for stage, features in once.items():
+        np.testing.assert_array_equal(numpy(features), numpy(twice[stage]))
 
 
 def test_a_network_of_evenly_padded_convolutions(randomize, image):
@@ -211,7 +219,7 @@ def test_a_network_of_evenly_padded_convolutions(randomize, image):
     randomize(source)
     x = image(*SIZE)
     expected = source_features(source, "conv3 conv5", x)
-    features = build_backbone(source, output_stride=8)(x)
+    features = last_two(build_backbone(source, output_stride=8)(x))
     assert features[1].shape[1:3] == (12, 8)
     assert_same_at_fewer_places(features, expected, 1e-5)
 
@@ -224,7 +232,7 @@ def test_a_sequential_model(image):
     x = image(*SIZE)
     expected = source_features(source, f"{layers[3].name} {layers[4].name}", x)
     # padding="same" pads more behind than before at even sizes; so does the copy.
-    features = build_backbone(source, normalization="none")(x)
+    features = last_two(build_backbone(source, normalization="none")(x))
     assert_same_at_fewer_places(features, expected, 1e-5)
 
 
@@ -243,7 +251,7 @@ def test_pools(pool, side, padding, randomize, image):
     randomize(source)
     x = image(*SIZE) - 255
     expected = source_features(source, "conv1 conv2", x)
-    features = build_backbone(source, output_stride=8, normalization="none")(x)
+    features = last_two(build_backbone(source, output_stride=8, normalization="none")(x))
     assert features[1].shape[1:3] == (12, 8)
     assert_same_at_fewer_places(features[1:], expected[1:], 1e-5)
 
@@ -278,11 +286,11 @@ def test_googlenet_dilated_computes_the_same_features_at_more_places(randomize, 
     }
     randomize(models[32])
     x = image(65, 97)
-    expected = [numpy(y) for y in models[32](x)]
+    expected = [numpy(y) for y in last_two(models[32](x))]
     assert [y.shape[1:] for y in expected] == [(5, 7, 832), (3, 4, 1024)]
     for stride in (16, 8):
         models[stride].set_weights(models[32].get_weights())
-        for dense, sparse in zip(models[stride](x), expected, strict=True):
+        for dense, sparse in zip(last_two(models[stride](x)), expected, strict=True):
             step = 2 * (dense.shape[1] - 1) // (2 * (sparse.shape[1] - 1))
             dense = numpy(dense)[:, ::step, ::step]
             np.testing.assert_allclose(dense, sparse, rtol=0, atol=1e-5 * np.abs(sparse).max())
@@ -299,7 +307,7 @@ def test_alexnet_dilated_computes_the_same_features_at_more_places(randomize, im
     ]
     backbone = build_backbone("alexnet", weights=None, output_stride=8)
     backbone.set_weights(model.get_weights())
-    early, late = (numpy(y) for y in backbone(x))
+    early, late = (numpy(y) for y in last_two(backbone(x)))
     np.testing.assert_allclose(early, expected[0], rtol=0, atol=1e-5 * np.abs(early).max())
     # The border is padded elsewhere, and four layers with 3×3 places carry that inwards.
     assert late.shape[1:3] == early.shape[1:3] == (27, 19)
@@ -320,7 +328,7 @@ def test_inception_v3_dilated_computes_the_same_features_at_more_places(name, ra
     values = {variable.path: variable for variable in source.variables}
     for variable in backbone.variables:
         variable.assign(values[variable.path])
-    for dense, sparse, step in zip(backbone(x), expected, (2, 4), strict=True):
+    for dense, sparse, step in zip(last_two(backbone(x)), expected, (2, 4), strict=True):
         # Without padding, the source's first place is the center of its kernel: one further in.
         dense = numpy(dense)[:, step - 1 :: step, step - 1 :: step]
         dense = dense[:, : sparse.shape[1], : sparse.shape[2]]
@@ -340,7 +348,7 @@ def test_every_classifier_for_large_images_is_a_backbone_by_the_same_name():
 def test_the_lectures_classifiers_are_backbones(name, image):
     model = PSPNet(name, num_classes=4, backbone_weights=None)
     x, y = image(48, 40, batch=2), np.zeros((2, 48, 40), "int32")
-    assert model.backbone(x)[1].shape[1:3] == {"alexnet": (4, 3)}.get(name, (6, 5))
+    assert model.backbone(x)["P5"].shape[1:3] == {"alexnet": (4, 3)}.get(name, (6, 5))
     model.compile(run_eagerly=keras.backend.backend() != "jax")
     head = numpy(model.head.conv2.bias).copy()
     loss = model.fit(x, y, batch_size=2, verbose=0).history["loss"][0]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_psp
+from keras_psp.keras_internals import layers_in
 from keras_psp.models.googlenet import MODULES
 
 
@@ -164,14 +165,14 @@ def test_googlenets_auxiliary_losses_exist_in_training_only(small_googlenet, ran
     randomize(model)
     model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     x, y = image(65, 65, batch=2), np.array([0, 2])
-    dropouts = [head.chain[-2] for head in model.auxiliary_heads.values()]
+    heads = model.auxiliary_heads
+    dropouts = [head.chain[-2] for head in heads.values()]
     for layer in [model.get_layer("dropout"), *dropouts]:
         layer.rate = 0.0
-    outputs = model(x, training=True)
-    losses = [
-        -np.log(keras.ops.convert_to_numpy(p)[range(2), y]).mean()
-        for p in (outputs["predictions"], *outputs["auxiliary"])
-    ]
+    assert model(x, training=True).shape == (2, 3)
+    middles = keras.Model(model.input, [model.get_layer(name).output for name in heads])
+    outputs = [model(x), *map(lambda head, y: head(y), heads.values(), middles(x))]
+    losses = [-np.log(keras.ops.convert_to_numpy(p)[range(2), y]).mean() for p in outputs]
     before = model.get_weights()
     loss = model.train_on_batch(x, y)
     np.testing.assert_allclose(loss, losses[0] + 0.3 * (losses[1] + losses[2]), rtol=1e-5)
@@ -198,7 +199,7 @@ def test_googlenet_comes_back_from_a_file(small_googlenet, randomize, image, tmp
 def test_the_naive_module_keeps_all_channels_of_its_input(randomize, image):
     model = keras_psp.Inception(weights=None, naive=True, include_top=False)
     assert model.get_layer("inception_3a").output.shape[-1] == 64 + 128 + 32 + 192
-    assert "reduce_3x3" not in {layer.name for layer in model._flatten_layers()}
+    assert "reduce_3x3" not in {layer.name for layer in layers_in(model)}
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def test_integers_and_floats_are_the_same_image(make, image):
 def test_the_output_stride_says_where_the_features_are(make, image):
     for stride, size in [(8, (5, 7)), (16, (3, 4))]:
         model = make(output_stride=stride)
-        assert model.backbone(image(40, 49))[1].shape[1:3] == size
+        assert model.backbone(image(40, 49))["P5"].shape[1:3] == size
 
 
 def test_the_pyramid_sees_the_whole_image(make, image):
@@ -90,10 +90,11 @@ def test_the_pyramid_sees_the_whole_image(make, image):
 def test_the_auxiliary_head_is_seen_in_training_only(make, image):
     model = make(dropout=0.0)
     x = image(33, 40, batch=2)
-    assert set(model(x, training=True)) == {"logits", "auxiliary"}
-    for outputs in (model(x), model(x, training=False)):
+    for outputs in (model(x), model(x, training=True), model(x, training=False)):
         assert outputs.shape == (2, 33, 40, 5)
     assert len(model.outputs) == 1
+    features = model.features(x, training=True)
+    assert model.decode_auxiliary(features, training=True).shape == (2, 5, 5, 5)
 
     alone = make(auxiliary_weight=0)
     assert alone.auxiliary_head is None
@@ -109,8 +110,9 @@ def test_fit_adds_the_auxiliary_loss_and_evaluate_does_not(make, image, rng):
     model.compile(keras.optimizers.SGD(0.0), run_eagerly=keras.backend.backend() != "jax")
     evaluated = model.evaluate(x, y, verbose=0, return_dict=True)
     np.testing.assert_allclose(evaluated["loss"], numpy(loss(y, model(x))), rtol=1e-5)
-    outputs = model(x, training=True)
-    expected = numpy(loss(y, outputs["logits"])) + 0.3 * numpy(loss(y, outputs["auxiliary"]))
+    auxiliary = model.decode_auxiliary(model.features(x, training=True), training=True)
+    losses = [loss(y, logits) for logits in (model(x, training=True), model.upsample(auxiliary, x))]
+    expected = numpy(losses[0]) + 0.3 * numpy(losses[1])
     history = model.fit(x, y, verbose=0).history
     np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-5)
     assert set(evaluated) == set(history)
@@ -134,13 +136,13 @@ def test_who_computes_a_loss_of_his_own_gets_logits_of_the_images_size(tiny_back
 
     class Own(PSPNet):
         def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-            shapes.append({name: tuple(logits.shape) for name, logits in y_pred.items()})
+            shapes.append(tuple(y_pred.shape))
             return super().compute_loss(x, y, y_pred, sample_weight, training)
 
     model = Own(tiny_backbone, num_classes=5)
     model.compile(run_eagerly=keras.backend.backend() != "jax")
     model.train_on_batch(image(33, 40, batch=2), np.zeros((2, 33, 40), int))
-    assert shapes[-1] == {"logits": (2, 33, 40, 5), "auxiliary": (2, 33, 40, 5)}
+    assert shapes[-1] == (2, 33, 40, 5)
 
 
 @pytest.mark.parametrize("policy, digits", [("float32", 1e-5), ("mixed_bfloat16", 2e-2)])
@@ -149,8 +151,8 @@ def test_what_is_computed_again_is_the_same(image, rng, policy, digits):
     keras.config.set_dtype_policy(policy)
     try:
         models = [
-            PSPNet("resnet18", 5, backbone_weights=None, dropout=0.0, recompute=recompute)
-            for recompute in (False, True)
+            PSPNet("resnet18", 5, backbone_weights=None, dropout=0.0, gradient_checkpointing=again)
+            for again in (False, True)
         ]
     finally:
         keras.config.set_dtype_policy("float32")
@@ -165,14 +167,14 @@ def test_what_is_computed_again_is_the_same(image, rng, policy, digits):
     for start, kept, again in zip(before, *(m.get_weights() for m in models), strict=True):
         steps = kept - start, again - start
         np.testing.assert_allclose(*steps, rtol=digits, atol=digits * np.abs(steps[0]).max() + 1e-6)
-    assert PSPNet.from_config(models[1].get_config()).recompute
+    assert PSPNet.from_config(models[1].get_config()).gradient_checkpointing
 
 
 def test_only_blocks_can_be_computed_again(tiny_backbone):
     with pytest.raises(
-        ValueError, match=r"blocks of this package.*Received: recompute=True.*ResNet"
+        ValueError, match=r"blocks of this package.*Received: gradient_checkpointing=True.*ResNet"
     ):
-        PSPNet(tiny_backbone, recompute=True)
+        PSPNet(tiny_backbone, gradient_checkpointing=True)
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph of TensorFlow")
@@ -347,7 +349,7 @@ def test_mixed_precision_gives_full_logits(make, tiny_backbone, image, policy, p
         half = PSPNet(keras.Model.from_config(config), num_classes=5)
     finally:
         keras.config.set_dtype_policy("float32")
-    assert half.backbone.output[1].dtype == policy.removeprefix("mixed_")
+    assert half.backbone.output["P5"].dtype == policy.removeprefix("mixed_")
     half.set_weights(model.get_weights())
     logits = half(x)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"

@@ -14,6 +14,7 @@ from keras_psp.optimizers import SGD, PolynomialDecay
 from tests.tiny import Tiny, data
 
 COMPILED = keras.backend.backend() != "torch"
+numpy = keras.ops.convert_to_numpy
 SCORES = {"mean_iou", "mean_accuracy", "pixel_accuracy"}
 
 
@@ -28,8 +29,8 @@ def cross_entropy(labels, logits, weights=None):
 
 
 def train_step(model, images, labels, **kwargs):
-    """The logs of one step at rate 0, and what the network returned in it."""
-    outputs = {k: np.array(v) for k, v in training_outputs(model, images).items()}
+    """The logs of one step at rate 0, and the logits of both heads in it."""
+    outputs = training_outputs(model, images)
     logs = model.fit(images, labels, batch_size=len(images), verbose=0, **kwargs).history
     return {name: values[0] for name, values in logs.items()}, outputs
 
@@ -37,10 +38,13 @@ def train_step(model, images, labels, **kwargs):
 def training_outputs(model, images):
     # Batch statistics, but without moving the averages.
     before = model.get_weights()
-    outputs = model(images, training=True)
+    features = model.features(keras.ops.convert_to_tensor(images), training=True)
+    outputs = {"logits": model.decode(features, training=True)}
+    if model.auxiliary_weight:
+        outputs["auxiliary"] = model.decode_auxiliary(features, training=True)
+    outputs = {k: numpy(model.upsample(v, like=images)).copy() for k, v in outputs.items()}
     model.set_weights(before)
-    outputs = outputs if isinstance(outputs, dict) else {"logits": outputs}
-    return {name: keras.ops.convert_to_numpy(value) for name, value in outputs.items()}
+    return outputs
 
 
 def still():
@@ -176,9 +180,9 @@ class Counted(Tiny):
 
     calls = 0
 
-    def call(self, inputs, training=None, mask=None):
+    def decode(self, features, training=None):
         self.calls += 1
-        return super().call(inputs, training=training)
+        return super().decode(features, training=training)
 
 
 def compiled_anew(model):
@@ -255,7 +259,7 @@ def test_what_a_step_cannot_know_of_needs_another():
     assert np.any(model.get_weights()[0] != kernel)
     if keras.backend.backend() == "jax":
         return  # where Keras wants an optimizer's variables to be trained all or not at all
-    model.features.trainable = False
+    model.backbone.trainable = False
     calls = []
     for _ in range(3):
         model.fit(images, labels, verbose=0)

@@ -11,7 +11,7 @@ def test_parameters():
     with keras.StatelessScope(initialize_variables=False):
         model = SimpleSegmentationNet(num_classes=11, backbone_weights=None)
     parameters = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
-    assert parameters == 23_631_808 + 2048 * 11 + 11
+    assert parameters == 23_534_592 + 2048 * 11 + 11  # of Keras' ResNet50, and the last layer's
     keras.utils.clear_session()
 
 

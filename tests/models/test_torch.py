@@ -28,8 +28,7 @@ def test_same_weights_same_logits(twins, image, size):
     x = image(*size)
     with torch.no_grad():
         expected = network(torch.tensor(x.transpose(0, 3, 1, 2)).cpu())
-    features = model.backbone(x, training=False)[0]
-    auxiliary = model.upsample(model.auxiliary_head(features), like=x)
+    auxiliary = model.upsample(model.decode_auxiliary(model.features(x)), like=x)
     for ours, theirs in zip([model(x), auxiliary], expected, strict=True):
         theirs = theirs.numpy().transpose(0, 2, 3, 1)
         assert theirs.std() > 0.01
