@@ -54,7 +54,7 @@ def write_folder_whole(
     folder = Path(folder)
     if folder.exists() and not (folder / member).is_file():
         raise ValueError(
-            f"Only a folder that holds {member} is replaced by a new one. "
+            f"A new folder replaces only one that holds {member}. "
             f"Received: path='{folder}', which is something else. Choose another path."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Cross-entropy that knows about void pixels."""
+"""Cross-entropy that leaves void pixels out."""
 
 from collections.abc import Sequence
 
@@ -85,7 +85,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
         self.ignore_class = ignore_class
         self.axis = axis
         self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
-        # The sum over many pixels leaves the range of half precision.
+        # In half precision the sum over many pixels would overflow.
         self._precision = keras.backend.result_type(self.dtype, "float32")
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -161,7 +161,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
             divisor = ops.sum(weight)
 
         def reduced(losses):
-            """Of the losses of all pixels, or of their sum."""
+            """Reduces the losses of all pixels, or their sum."""
             if self.reduction not in _NO_REDUCTION:
                 losses = ops.sum(losses)
                 if self.reduction != "sum":

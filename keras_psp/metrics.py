@@ -165,7 +165,7 @@ class MeanIoU(ConfusionMatrixMetric):
             (`False`); `None` tells it from their shape.
         axis: The axis along which the classes lie, where there is one.
         absent_classes: A class that has no pixel in the whole split is left out of the mean
-            (`"skip"`) or counts as 0 (`"zero"`, as in the lecture's course).
+            (`"skip"`) or counts as 0 (`"zero"`, as in Georgia Tech's course on computer vision).
 
     Returns:
         `result()` is a scalar, 0–1; `per_class()` gives every class' IoU, NaN for absent ones.
@@ -281,6 +281,7 @@ class SegmentationScores(ConfusionMatrixMetric):
     """
 
     default_name = "scores"
+    per_class = MeanIoU.per_class
 
     def result(self):
         return {
@@ -288,10 +289,6 @@ class SegmentationScores(ConfusionMatrixMetric):
             "mean_accuracy": MeanAccuracy.result(self),
             "pixel_accuracy": PixelAccuracy.result(self),
         }
-
-    def per_class(self) -> np.ndarray:
-        """Every class' IoU: float64 array `(num_classes,)`, NaN where a class never occurred."""
-        return iou_per_class(self.confusion_matrix())
 
 
 def confusion_matrix(

@@ -19,8 +19,8 @@ LINE = "TensorFlow works without oneDNN here"
 IS_ON = """
 import os
 import keras_psp
-from tensorflow.python.util._pywrap_util_port import IsMklEnabled
-print("oneDNN", IsMklEnabled(), os.environ["TF_ENABLE_ONEDNN_OPTS"])
+from keras_psp.keras_internals import uses_onednn
+print("oneDNN", uses_onednn(), os.environ["TF_ENABLE_ONEDNN_OPTS"])
 """
 FIT = """
 from tests.tiny import Tiny, data
@@ -38,13 +38,12 @@ del os.environ["TF_ENABLE_ONEDNN_OPTS"]
 NEEDLESS = """
 import platform
 from unittest import mock
-from keras_psp import onednn
-from tensorflow.python.util import _pywrap_util_port
+from keras_psp import keras_internals, onednn
 
 for change in [
     mock.patch.object(platform, "machine", lambda: "arm64"),
     mock.patch.object(tf.config, "get_visible_devices", lambda kind: [kind]),
-    mock.patch.object(_pywrap_util_port, "IsMklEnabled", lambda: True),
+    mock.patch.object(keras_internals, "uses_onednn", lambda: True),
 ]:
     with change:
         onednn.say_if_off()

@@ -71,14 +71,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if training and self.trainable and mask is None:
             outputs, mean, variance = self.normalized(inputs)
-            self.keep(mean, variance)
+            self.update_statistics(mean, variance)
             return outputs
         if self._is_one_operation(inputs) and mask is None:
             return self._fused(inputs, self.moving_mean, self.moving_variance)[0]
         return super().call(inputs, training=training, mask=mask)
 
     def normalized(self, inputs):
-        """Returns the outputs in training, and the batch's mean and variance, for `keep`."""
+        """Returns the outputs in training, and the mean and variance for `update_statistics`."""
         alone = not self.synchronized or _replicas() == 1
         if alone and self._is_one_operation(inputs):
             outputs, mean, variance, *_ = self._fused(inputs)
@@ -97,7 +97,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         x = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(x, self.compute_dtype), mean, variance
 
-    def keep(self, mean, variance):
+    def update_statistics(self, mean, variance):
         """Moves the moving statistics toward those of a batch."""
         keep = self.momentum
         self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))

@@ -122,10 +122,10 @@ class BilinearUpsample(keras.layers.Layer):
 
 
 def resize_bilinear(x, size, new_size, align_corners):
-    """`(batch, *size, channels)` to `(batch, *new_size, channels)`, by two matrix products."""
+    """Resizes `(batch, *size, channels)` to `new_size` by two matrix products."""
     rows = interpolation_matrix(size[0], new_size[0], align_corners, x.dtype)
     columns = interpolation_matrix(size[1], new_size[1], align_corners, x.dtype)
-    # Columns first: it multiplies the fewer rows, and what is left is one large product.
+    # Columns come first: there are fewer rows then, and the rows become one large product.
     channels = x.shape[-1]
     x = ops.matmul(columns, x)
     x = ops.reshape(x, (-1, size[0], new_size[1] * channels))
@@ -145,7 +145,7 @@ class Strips:
         align_corners: See `BilinearUpsample`.
     """
 
-    NUMBERS = 2**20  # in a strip, about
+    NUMBERS = 2**20  # of logits in a strip, roughly
 
     def __init__(self, x, new_size, align_corners):
         batch, *self.size, self.channels = ops.shape(x)
@@ -200,7 +200,7 @@ def _largest(*numbers):
 
 
 def upsampled_argmax(x, new_size, align_corners):
-    """The largest channel at each place of the map upsampled: int32 `(batch, *new_size)`."""
+    """The index of the largest channel of the upsampled map: int32 `(batch, *new_size)`."""
     strips = Strips(x, new_size, align_corners)
     return strips.join(
         ops.map(lambda i: ops.argmax(strips[i], axis=-1), ops.arange(strips.number, dtype="int32"))

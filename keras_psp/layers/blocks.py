@@ -90,7 +90,7 @@ class Block(keras.layers.Layer):
         normalizations = [*self.batch_normalizations, self.shortcut_bn]
         trained = [bn for bn in normalizations if bn is not None and bn.trainable]
         for i, bn in enumerate(trained):
-            bn.keep(*statistics[2 * i : 2 * i + 2])
+            bn.update_statistics(*statistics[2 * i : 2 * i + 2])
         return outputs
 
     def _chained(self, inputs, normalize):

@@ -67,7 +67,7 @@ def _pays(size, channels, filters, dilation_rate) -> bool:
     (height, width), (rows, columns) = size, (len(_tiles(n, dilation_rate)) for n in size)
     direct = 9 * height * width * channels * filters
     tiles = 4 * rows * width * (height + 4 * columns) * (channels + filters)
-    # The kernel's sixteen numbers are as slow as memory is: each counts as 32 multiplications.
+    # The speed of memory limits the kernel's sixteen numbers: each counts as 32 multiplications.
     numbers = 16 * (rows * columns + 32) * channels * filters
     return numbers + tiles < 0.7 * direct
 
