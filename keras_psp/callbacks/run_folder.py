@@ -59,8 +59,8 @@ class RunFolder(keras.callbacks.Callback):
         folder: The run folder; made if it does not exist.
         validation_data: A dataset of `(images, labels)` whose first images `samples.png` shows;
             `None` for no such picture.
-        classes: Names and colors of the classes. By default those of the validation data; where
-            these do not tell them, the classes are numbered.
+        classes: Names and colors of the classes. By default those of the data; where these do not
+            tell them, the classes are numbered.
         settings: Further facts to record; anything that JSON can hold. A folder is resumed only
             with the same settings and model.
         num_samples: Number of images in `samples.png`.

@@ -4,6 +4,7 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,46 +13,7 @@ from keras_psp import visualization
 from keras_psp.labels import VOID, ClassList
 
 _WIDTH = 400  # Largest width of a gallery's pictures, in pixels.
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2129; --soft: #5d6675; --line: #dde1e8; --back: #f5f6f8;
-  --card: #fff; --accent: #5b3fb5; --up: #147a4b; --down: #b3261e }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaee; --soft: #a4adbb; --line: #353b46;
-  --back: #14171c; --card: #1d2128; --accent: #a893f0; --up: #5fd39b; --down: #ff8a80 } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--back); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; -webkit-text-size-adjust: 100% }
-main { max-width: 1100px; margin: auto; padding: 1rem }
-h1 { font-size: 1.6rem; margin: .5rem 0 0 } h2 { font-size: 1.15rem; margin: 0 0 .6rem }
-p { margin: .3rem 0 .8rem } .soft, figcaption { color: var(--soft); font-size: .9rem }
-section, details { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
-  padding: 1rem; margin: 1rem 0 }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .8rem }
-.tiles div { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
-  padding: .6rem .9rem; color: var(--soft); font-size: .9rem }
-.tiles b { display: block; font-size: 1.7rem; line-height: 1.25; color: var(--ink) }
-.scroll { overflow-x: auto } .scroll > img { min-width: 34rem; max-width: 46rem }
-table { border-collapse: collapse; width: 100%; font-size: .92rem;
-  font-variant-numeric: tabular-nums }
-th { text-align: left; color: var(--soft); font-weight: 500; vertical-align: bottom }
-th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line) }
-td { white-space: nowrap } tr:last-child td { border-bottom: 0 }
-.sum tr:last-child td { font-weight: 600 }
-.swatch { display: inline-block; width: .85em; height: .85em; border-radius: 3px;
-  border: 1px solid #0004; margin-right: .45em; vertical-align: -.08em }
-.bar { display: block; height: .45rem; min-width: 3rem; border-radius: 3px;
-  background: var(--line) }
-.bar i { display: block; height: 100%; border-radius: 3px; background: var(--accent) }
-.up { color: var(--up) } .down { color: var(--down) }
-.legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .85rem; color: var(--soft) }
-.panels { display: grid; grid-template-columns: repeat(4, 1fr); gap: .4rem; margin-top: .3rem }
-.panels img, .scroll > img { display: block; width: 100%; height: auto; border-radius: 5px }
-figure { margin: 0 } h3 { font-size: 1rem; margin: 1.1rem 0 0; overflow-wrap: anywhere }
-summary { cursor: pointer; font-weight: 600 }
-@media (max-width: 600px) { .panels { grid-template-columns: repeat(2, 1fr) }
-  .wide { display: none } main { padding: .6rem } section, details { padding: .8rem }
-  table { font-size: .82rem } th, td { padding-right: .45rem } }
-"""
+_STYLE = Path(__file__).with_name("report.css")
 
 
 def page(evaluation: Any, confusion_matrix: bytes, comparison: Any = None) -> str:
@@ -88,7 +50,8 @@ def page(evaluation: Any, confusion_matrix: bytes, comparison: Any = None) -> st
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Mean IoU {evaluation.mean_iou:.3f}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<title>Mean IoU {evaluation.mean_iou:.3f}</title>\n"
+        f"<style>\n{_STYLE.read_text()}</style>\n</head>\n"
         f"<body>\n<main>\n{chr(10).join(parts)}\n</main>\n</body>\n</html>\n"
     )
 

@@ -340,6 +340,7 @@ class SegmentationModel(ModelWithOwnLoss):
         check_strategy(self)
         self._check_classes(x)
         self._check_classes(kwargs.get("validation_data"))
+        self.data_info = info_of(x)  # For callbacks, which do not see the data.
         if not self.compiled or self._must_compile_again():
             self.compile()
             self._compiled_by_fit = True

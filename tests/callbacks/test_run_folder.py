@@ -414,7 +414,9 @@ def test_the_data_or_their_number_name_the_classes(tmp_path):
     named = RunFolder(tmp_path / "named", validation_data=scenes)
     unnamed = RunFolder(tmp_path / "unnamed", validation_data=[data(1, num_classes=11)])
     model.fit(*data(2), verbose=0, callbacks=[named, unnamed])
-    assert load_run(tmp_path / "named").classes.names[:2] == ("Building", "Tree")
+    model.fit(scenes, verbose=0, callbacks=[RunFolder(tmp_path / "named by fit")])
+    for folder in ("named", "named by fit"):
+        assert load_run(tmp_path / folder).classes.names[:2] == ("Building", "Tree")
     assert load_run(tmp_path / "named").classes.colors == tuple(scenes.class_colors)
     assert load_run(tmp_path / "unnamed").classes.names[:2] == ("class 0", "class 1")
 
