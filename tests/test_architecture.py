@@ -1,9 +1,12 @@
 """The house is as its map says: imports go one way, and the pictures are of this code."""
 
+import re
 import runpy
 from pathlib import Path
 
 import pytest
+
+import keras_psp
 
 DRAW = Path(__file__).parents[1] / "docs" / "architecture" / "draw.py"
 
@@ -61,3 +64,10 @@ def test_every_module_has_its_room(house):
 def test_pictures_are_of_this_code(house):
     for name, content in house["pictures"]().items():
         assert (DRAW.parent / name).read_text() == content, f"run {DRAW.name}: {name} is old"
+
+
+def test_only_documented_names_are_public():
+    assert dir(keras_psp) == sorted(keras_psp.__all__)
+    pages = "".join(page.read_text() for page in DRAW.parents[1].rglob("*.md"))
+    missing = [n for n in keras_psp.__all__ if not re.search(rf"\bkeras_psp\.{n}\b", pages)]
+    assert not missing

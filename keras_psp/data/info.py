@@ -114,7 +114,7 @@ def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None
         data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, or another object with attributes.
         info: What it shall say.
         set_epoch: Where order or augmentation depend on the epoch, what tells the data which one
-            comes next.
+            comes next. `Batches` have their own.
 
     Returns:
         `data`, with the attributes `info`, `class_names`, `class_colors`, `sample_names` and, if
@@ -136,6 +136,6 @@ def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None
     data.class_names = list(info.classes.names)
     data.class_colors = list(info.classes.colors)
     data.sample_names = list(info.sample_names)
-    if set_epoch is not None:
+    if set_epoch is not None and not hasattr(data, "set_epoch"):
         data.set_epoch = set_epoch
     return data

@@ -6,35 +6,28 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_psp.choices import check_name
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class AdaptiveAveragePooling2D(keras.layers.Layer):
-    """Averages a map over a grid of cells, whatever its size, also one unknown until run time.
+class PyramidAveragePooling2D(keras.layers.Layer):
+    """Averages a map over b×b cells, for several b at once, whatever the map's size.
 
-    It takes the arguments of `keras.layers.AdaptiveAveragePooling2D`, which on TensorFlow needs a
-    size that is known.
-
-    The cells are PyTorch's: cell `i` of `b` along an axis of length `n` covers ⌊i·n/b⌋ …
-    ⌈(i+1)·n/b⌉ − 1. They overlap where `b` does not divide `n`, and repeat where `b` exceeds `n`,
-    so every size works.
+    For a single b it is PyTorch's adaptive average pooling: cell `i` of `b` along an axis of length
+    `n` covers ⌊i·n/b⌋ … ⌈(i+1)·n/b⌉ − 1. Cells overlap where `b` does not divide `n`, and repeat
+    where `b` exceeds `n`, so every size works. (`keras.layers.AdaptiveAveragePooling2D` needs a
+    size that is known, on TensorFlow.)
 
     Args:
-        output_size: `(rows, columns)` of the grid, or one number for both.
-        data_format: `"channels_last"` or `"channels_first"`; `None` takes that of Keras' settings.
+        bins: Cells a side, one number for each output.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, rows, columns, channels)`
-
-    Raises:
-        ValueError: If `output_size` is no size, or there is no such `data_format`.
+        A list: `(batch, b, b, channels)` for each `b` in `bins`.
 
     Example:
 
@@ -43,38 +36,34 @@ class AdaptiveAveragePooling2D(keras.layers.Layer):
     import keras_psp
 
     row = np.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
-    pooled = keras_psp.layers.AdaptiveAveragePooling2D(2)(row)
-    assert np.allclose(pooled[0, :, :, 0], [[1.5, 2.5], [1.5, 2.5]])
+    mean, halves = keras_psp.layers.PyramidAveragePooling2D([1, 2])(row)
+    assert np.allclose(mean, 2.0)
+    assert np.allclose(halves[0, :, :, 0], [[1.5, 2.5], [1.5, 2.5]])
     ```
     """
 
-    def __init__(self, output_size: int | Sequence[int], data_format: str | None = None, **kwargs):
+    def __init__(self, bins: Sequence[int], **kwargs):
         super().__init__(**kwargs)
-        grid = (output_size, output_size) if isinstance(output_size, int) else tuple(output_size)
-        if len(grid) != 2 or any(not isinstance(n, int) or n < 1 for n in grid):
-            raise ValueError(
-                "A grid has one row and one column or more. "
-                f"Received: output_size={output_size}. Use 7 or (rows, columns)."
-            )
-        self.output_size = grid
-        data_format = data_format or keras.config.image_data_format()
-        formats = ["channels_last", "channels_first"]
-        self.data_format = check_name("data_format", data_format, formats)
+        self.bins = tuple(bins)
 
     def call(self, inputs):
-        first = self.data_format == "channels_first"
-        x = ops.transpose(inputs, (0, 2, 3, 1)) if first else inputs
-        (x,) = adaptive_average_pool(x, ops.shape(x)[1:3], [self.output_size])
-        return ops.transpose(x, (0, 3, 1, 2)) if first else x
+        # Every b reads the strips of one product, so the map is read once.
+        height, width = ops.shape(inputs)[1:3]
+        channels = inputs.shape[-1]
+        columns = ops.concatenate([pooling_matrix(width, b, inputs.dtype) for b in self.bins])
+        strips = _split(ops.matmul(columns, inputs), self.bins)
+        pooled = []
+        for b, strip in zip(self.bins, strips, strict=True):
+            strip = ops.reshape(strip, (-1, height, b * channels))
+            strip = ops.matmul(pooling_matrix(height, b, inputs.dtype), strip)
+            pooled.append(ops.reshape(strip, (-1, b, b, channels)))
+        return pooled
 
     def compute_output_shape(self, input_shape):
-        if self.data_format == "channels_first":
-            return (*input_shape[:2], *self.output_size)
-        return (input_shape[0], *self.output_size, input_shape[-1])
+        return [(input_shape[0], b, b, input_shape[-1]) for b in self.bins]
 
     def get_config(self):
-        own = {"output_size": self.output_size, "data_format": self.data_format}
-        return {**super().get_config(), **own}
+        return {**super().get_config(), "bins": self.bins}
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -85,7 +74,7 @@ class PyramidPooling(keras.layers.Layer):
     1×1 convolution with batch normalization and ReLU, and upsampled to the input's size. These
     levels are concatenated behind the input, in the order of `bins`.
 
-    The cells are those of `AdaptiveAveragePooling2D`, so every size works.
+    The cells are those of `PyramidAveragePooling2D`, so every size works.
 
     Args:
         bins: Cells a side of each level.
@@ -147,6 +136,7 @@ class PyramidPooling(keras.layers.Layer):
         self.align_corners = align_corners
         self.upsample = upsample
         policy = {"dtype": self.dtype_policy}
+        self.pool = PyramidAveragePooling2D(self.bins, name="pool", **policy)
         self.upsampling = BilinearUpsample(align_corners=align_corners, name="upsampling", **policy)
         self.batch_normalizations = [
             BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"level{i}_bn", **policy)
@@ -168,8 +158,9 @@ class PyramidPooling(keras.layers.Layer):
             for i, _ in enumerate(self.bins, 1)
         ]
         # On JAX, Keras runs a model once more if one of its layers is not built.
+        self.pool.build(input_shape)
         self.upsampling.build(input_shape)
-        pooled = [(input_shape[0], b, b, input_shape[-1]) for b in self.bins]
+        pooled = self.pool.compute_output_shape(input_shape)
         for shape, conv, bn in self._levels(pooled):
             conv.build(shape)
             bn.build((*shape[:-1], filters))
@@ -197,8 +188,8 @@ class PyramidPooling(keras.layers.Layer):
 
     def pooled(self, inputs, training=None):
         """The levels before they are upsampled: a list of `(batch, b, b, filters)`."""
-        cells = adaptive_average_pool(inputs, ops.shape(inputs)[1:3], [(b, b) for b in self.bins])
-        return [ops.relu(bn(conv(x), training=training)) for x, conv, bn in self._levels(cells)]
+        levels = self._levels(self.pool(inputs))
+        return [ops.relu(bn(conv(x), training=training)) for x, conv, bn in levels]
 
     def compute_output_shape(self, input_shape):
         *size, channels = input_shape
@@ -217,22 +208,6 @@ class PyramidPooling(keras.layers.Layer):
             "align_corners": self.align_corners,
             "upsample": self.upsample,
         }
-
-
-def adaptive_average_pool(x, size, grids):
-    """Averages `(batch, *size, channels)` over each grid of (rows, columns) of overlapping cells.
-
-    All grids read the map once.
-    """
-    channels = x.shape[-1]
-    matrices = [pooling_matrix(size[1], columns, x.dtype) for _, columns in grids]
-    strips = _split(ops.matmul(ops.concatenate(matrices), x), [columns for _, columns in grids])
-    pooled = []
-    for (rows, columns), strip in zip(grids, strips, strict=True):
-        strip = ops.reshape(strip, (-1, size[0], columns * channels))
-        strip = ops.matmul(pooling_matrix(size[0], rows, x.dtype), strip)
-        pooled.append(ops.reshape(strip, (-1, rows, columns, channels)))
-    return pooled
 
 
 def _split(x, sizes):

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import AdaptiveAveragePooling2D, PyramidPooling
-from keras_psp.layers.pyramid_pooling import adaptive_average_pool
+from keras_psp.layers import PyramidAveragePooling2D, PyramidPooling
 
 # Rows of digits, and what the course expects of the 3×3 level on them.
 DIGITS = ["112233", "112233", "445566", "445566", "778812", "778834"]
@@ -20,56 +19,30 @@ THREE_BINS = [
 
 
 @pytest.mark.parametrize("size", [(6, 6), (26, 26), (13, 17), (12, 4), (1, 2), (5, 1)])
-@pytest.mark.parametrize("bins", [1, 2, 3, 6])
-def test_adaptive_pooling_equals_pytorchs(rng, size, bins):
+@pytest.mark.parametrize("bins", [[1], [2], [3], [6], [1, 4, 2]])
+def test_cells_equal_pytorchs_adaptive_pooling(rng, size, bins):
     torch = pytest.importorskip("torch")
     x = rng.normal(size=(2, *size, 3)).astype("float32")
     images = torch.tensor(x.transpose(0, 3, 1, 2)).cpu()
-    expected = torch.nn.functional.adaptive_avg_pool2d(images, bins).numpy().transpose(0, 2, 3, 1)
-    (pooled,) = adaptive_average_pool(keras.ops.convert_to_tensor(x), size, [(bins, bins)])
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(pooled), expected, atol=1e-5)
-
-
-def test_several_grids_are_pooled_at_once(rng):
-    x = rng.normal(size=(2, 7, 9, 3)).astype("float32")
-    grids = [(1, 1), (4, 2), (2, 5)]
-    pooled = adaptive_average_pool(keras.ops.convert_to_tensor(x), (7, 9), grids)
-    for grid, several in zip(grids, pooled, strict=True):
-        several, alone = map(
-            keras.ops.convert_to_numpy, (several, AdaptiveAveragePooling2D(grid)(x))
+    for b, pooled in zip(bins, PyramidAveragePooling2D(bins)(x), strict=True):
+        expected = torch.nn.functional.adaptive_avg_pool2d(images, b).numpy()
+        np.testing.assert_allclose(
+            keras.ops.convert_to_numpy(pooled), expected.transpose(0, 2, 3, 1), atol=1e-5
         )
-        np.testing.assert_allclose(several, alone, atol=1e-6)
 
 
-@pytest.mark.parametrize("data_format", [None, "channels_last", "channels_first"])
-@pytest.mark.parametrize("size", [1, 4, (2, 3), [7, 1]])
-def test_equals_keras_adaptive_pooling(rng, size, data_format):
-    if not hasattr(keras.layers, "AdaptiveAveragePooling2D"):
-        pytest.skip(f"Keras {keras.__version__} has no adaptive pooling")
-    x = rng.normal(size=(2, 6, 5, 7)).astype("float32")
-    ours, theirs = (
-        layer(size, data_format)
-        for layer in (AdaptiveAveragePooling2D, keras.layers.AdaptiveAveragePooling2D)
-    )
-    assert ours.compute_output_shape(x.shape) == theirs.compute_output_shape(x.shape)
-    y, expected = map(keras.ops.convert_to_numpy, (ours(x), theirs(x)))
-    np.testing.assert_allclose(y, expected, atol=1e-6)
-
-
-def test_adaptive_pooling_keeps_the_contract(rng, check_layer):
-    check_layer(AdaptiveAveragePooling2D((3, 2)), rng.normal(size=(4, 7, 9, 8)).astype("float32"))
-
-
-@pytest.mark.parametrize("size", [0, (2, 3, 4), (2, 1.5)])
-def test_wrong_output_size_is_an_error(size):
-    with pytest.raises(ValueError, match=r"Received: output_size=.*\. Use 7 or \(rows, columns\)"):
-        AdaptiveAveragePooling2D(size)
+def test_cells_have_known_shapes():
+    layer = PyramidAveragePooling2D([1, 4, 2])
+    assert layer.compute_output_shape((2, 7, 9, 3)) == [(2, b, b, 3) for b in (1, 4, 2)]
+    pooled = layer(keras.Input((None, None, 3)))
+    assert [x.shape for x in pooled] == [(None, b, b, 3) for b in (1, 4, 2)]
+    assert PyramidAveragePooling2D.from_config(layer.get_config()).bins == (1, 4, 2)
 
 
 def test_cells_of_26_are_those_of_the_paper():
     # 3 bins are [0,9) [8,18) [17,26): ramps average to the middle of their cells.
-    ramp = keras.ops.convert_to_tensor(np.arange(26, dtype="float32").reshape(1, 1, 26, 1))
-    (pooled,) = adaptive_average_pool(ramp, (1, 26), [(3, 3)])
+    ramp = np.arange(26, dtype="float32").reshape(1, 1, 26, 1)
+    (pooled,) = PyramidAveragePooling2D([3])(ramp)
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(pooled)[0, 0, :, 0], [4.0, 12.5, 21.0], rtol=1e-6
     )
