@@ -10,41 +10,26 @@ onednn.switch_on()
 
 from keras_psp import (
     analysis,
-    callbacks,
     data,
-    evaluation,
-    experiments,
-    inference,
     labels,
     layers,
     losses,
     metrics,
     models,
     optimizers,
-    surgery,
     visualization,
-    weights,
 )
-from keras_psp.callbacks import RunFolder, SegmentationPictures
-from keras_psp.data import check_data, load_camvid, load_folder, merge_classes
-from keras_psp.data.street_scenes import load_street_scenes, street_scene
-from keras_psp.evaluation import compare, evaluate
-from keras_psp.inference import (
-    classify,
-    evaluate_classifier,
-    export,
-    load_run,
-    segment,
-    segment_video,
+from keras_psp.callbacks import RunFolder, SegmentationPictures, load_run
+from keras_psp.data import (
+    check_data,
+    load_camvid,
+    load_folder,
+    load_street_scenes,
+    merge_classes,
+    street_scene,
 )
-from keras_psp.layers import (
-    BasicBlock,
-    BilinearUpsample,
-    DilatedBottleneck,
-    InceptionModule,
-    LocalResponseNormalization,
-    PyramidPooling,
-)
+from keras_psp.evaluation import compare, evaluate, evaluate_classifier
+from keras_psp.inference import classify, export, segment, segment_video
 from keras_psp.models import (
     VGG,
     AlexNet,
@@ -61,32 +46,22 @@ from keras_psp.weights import load_weights
 __all__ = [
     "VGG",
     "AlexNet",
-    "BasicBlock",
-    "BilinearUpsample",
-    "DilatedBottleneck",
     "Inception",
-    "InceptionModule",
-    "LocalResponseNormalization",
     "PSPNet",
-    "PyramidPooling",
     "ResNet",
     "RunFolder",
     "SegmentationPictures",
     "SimpleSegmentationNet",
     "analysis",
     "build_backbone",
-    "callbacks",
     "check_data",
     "classify",
     "compare",
     "data",
     "evaluate",
     "evaluate_classifier",
-    "evaluation",
-    "experiments",
     "export",
     "fuse",
-    "inference",
     "labels",
     "layers",
     "load_camvid",
@@ -102,8 +77,10 @@ __all__ = [
     "segment",
     "segment_video",
     "street_scene",
-    "surgery",
     "to_fully_convolutional",
     "visualization",
-    "weights",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and tables."""
+"""Files and folders that are written whole or not at all."""
 
 import csv
 import os
@@ -9,18 +9,18 @@ from typing import Any
 
 
 def write_whole(file: str | os.PathLike[str], content: bytes | Callable[[Path], Any]) -> Path:
-    """Writes a file whole or not at all, whatever happens meanwhile.
+    """Writes a file whole or not at all, even if the process is killed meanwhile.
 
     Args:
-        file: The file; folders on its way are made.
-        content: Its bytes, or a function that writes them to the path it is given.
+        file: The file; missing folders are made.
+        content: Its bytes, or a function that gets a path and writes them there.
 
     Returns:
         The path of the file.
     """
     file = Path(file)
     file.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays: Keras, Pillow and Matplotlib tell formats apart by it.
+    # The suffix stays, since Keras, Pillow and Matplotlib choose the format by it.
     partial = file.with_name(f".partial-{file.name}")
     try:
         if isinstance(content, bytes):
@@ -38,23 +38,23 @@ def write_whole(file: str | os.PathLike[str], content: bytes | Callable[[Path], 
 def write_folder_whole(
     folder: str | os.PathLike[str], write: Callable[[Path], Any], member: str
 ) -> Path:
-    """Writes a folder whole or not at all, in the place of one of its kind where there is one.
+    """Writes a folder whole or not at all, and replaces an older one of the same kind.
 
     Args:
-        folder: The folder; those on its way are made.
-        write: A function that makes the folder whose path it is given.
-        member: A file that every folder of this kind holds; others are no place to write to.
+        folder: The folder; missing parents are made.
+        write: A function that gets a path and makes the folder there.
+        member: A file that every folder of this kind holds. What lacks it is not replaced.
 
     Returns:
         The path of the folder.
 
     Raises:
-        ValueError: If something else is there.
+        ValueError: If something else is at this path.
     """
     folder = Path(folder)
     if folder.exists() and not (folder / member).is_file():
         raise ValueError(
-            f"A new folder only takes the place of one that holds {member}. "
+            f"A new folder replaces only one that holds {member}. "
             f"Received: path='{folder}', which is something else. Choose another path."
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def write_folder_whole(
 
 
 def check_writable(folder: str | os.PathLike[str]) -> None:
-    """Makes a folder, and raises an OSError if nothing can be written to it."""
+    """Makes a folder if it is missing; raises an OSError if nothing can be written there."""
     probe = Path(folder, ".writable")
     try:
         write_whole(probe, b"").unlink()
@@ -79,7 +79,7 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 
 def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Path:
-    """Writes rows as CSV, whole or not at all; what a row lacks stays empty."""
+    """Writes rows as CSV; a value that a row lacks stays empty."""
 
     def write(path):
         with open(path, "w", newline="") as table:

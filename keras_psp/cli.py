@@ -1,7 +1,7 @@
-"""The command line, `keras-psp`; `keras-psp --help` lists what it does.
+"""The command line, `keras-psp`; `keras-psp --help` lists its commands.
 
-A thin layer: every command is a few calls of the package, which can be written down in Python as
-well. Its arguments, and what it does, stand in `keras_psp.arguments`.
+Every command is a few calls of the package, which a program can make as well. The commands'
+descriptions and arguments stand in `keras_psp.arguments`.
 """
 
 import argparse
@@ -19,21 +19,22 @@ from keras_psp import losses, optimizers, visualization
 from keras_psp.analysis.costs import format_table
 from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
 from keras_psp.atomic import check_writable, write_whole
-from keras_psp.callbacks.run_folder import RunFolder
+from keras_psp.callbacks import Run, RunFolder, load_run
 from keras_psp.choices import check_name
 from keras_psp.data import check_data, load_camvid, load_folder
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.data.reading import read_image
 from keras_psp.data.street_scenes.loading import load_street_scenes
-from keras_psp.evaluation.segmentation import Evaluation, compare, evaluate
+from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
 from keras_psp.experiments.papers import googlenet_table, resnet_table, vgg_table
 from keras_psp.experiments.patches import cut_patches
-from keras_psp.inference.exporting import export
-from keras_psp.inference.segmenting import POLICIES, Policy, Run, image_files, load_run, segment
-from keras_psp.inference.video import VIDEO_SUFFIXES, segment_video
-from keras_psp.labels import ClassList, class_weights
+from keras_psp.inference import Views, export, segment, segment_video
+from keras_psp.inference.images import image_files
+from keras_psp.inference.video import VIDEO_SUFFIXES
+from keras_psp.inference.views import find_views
+from keras_psp.labels import class_weights
 from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
 from keras_psp.weights.checkpoints import variant_of
 
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows `keras-psp` on the command line; `None` takes it from there.
 
     Returns:
-        The exit code: 0; 1 if something that was looked at is not in order; 2 if the command could
-        not be carried out; 130 if it was interrupted.
+        The exit code: 0; 1 if the command found something wrong; 2 if it failed; 130 if it was
+        interrupted.
     """
     args = parse(arguments)
     with warnings.catch_warnings():
@@ -82,10 +83,10 @@ def train(args: argparse.Namespace) -> int:
     options = {"augment": augment, "crop_size": args.crop_size}
     train = _load(settings, "train", shuffle="auto", drop_remainder="auto", **options)
     val = _load(settings, "val")
-    classes = ClassList(train.class_names, train.class_colors)
+    num_classes = len(train.info.classes)
     model = PSPNet(
         args.backbone,
-        num_classes=len(classes),
+        num_classes=num_classes,
         backbone_weights=None if args.backbone_weights == "none" else args.backbone_weights,
         weights=args.weights,
         output_stride=args.output_stride,
@@ -94,11 +95,11 @@ def train(args: argparse.Namespace) -> int:
     start = "random" if model.initial_weights.startswith("random") else "trained"
     for name, default in zip(("learning_rate", "head_multiplier"), RATES[start], strict=True):
         settings[name] = default if settings[name] is None else settings[name]
-    run = RunFolder(folder, validation_data=val, classes=classes, settings=settings)
+    run = RunFolder(folder, validation_data=val, settings=settings)
     weights = None
     if settings["class_weights"]:
         label_maps = ((None, label[None]) for label in train.label_maps())
-        weights = class_weights(label_maps, len(classes), settings["class_weights"])
+        weights = class_weights(label_maps, num_classes, settings["class_weights"])
     heads = dict.fromkeys(optimizers.HEADS, settings["head_multiplier"])
     model.compile(
         optimizers.SGD(
@@ -126,16 +127,16 @@ def evaluate_run(args: argparse.Namespace) -> int:
     run = load_run(args.run, args.weights)
     changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
     settings = _data_settings(run, "--data", {k: v for k, v in changes.items() if v})
-    as_published = bool(_policy(args) or args.short_side)
+    as_published = bool(_views(args) or args.short_side)
     if as_published:
         settings |= {"image_size": None, "batch_size": 1}
     data = _load(settings, args.split)
-    result = _evaluate(run, data, **_looks(run, args) if as_published else {})
+    result = _evaluate(run, data, **_view_options(run, args) if as_published else {})
     print(result)
     comparison = None
     if args.compare:
         other = load_run(args.compare, args.weights)
-        baseline = _evaluate(other, data, **_looks(other, args) if as_published else {})
+        baseline = _evaluate(other, data, **_view_options(other, args) if as_published else {})
         comparison = compare(result, baseline, (str(run.folder), str(other.folder)))
         print(comparison)
     name = f"evaluation-{args.split}{'-own-size' * as_published}"
@@ -146,11 +147,11 @@ def evaluate_run(args: argparse.Namespace) -> int:
 
 def predict(args: argparse.Namespace) -> int:
     run = load_run(args.run, args.weights)
-    looks = _looks(run, args)
+    options = _view_options(run, args)
     path, out = Path(args.images), Path(args.out or run.folder / "predictions")
     if path.suffix.lower() in VIDEO_SUFFIXES:
         target = out / f"{path.stem}.mp4"
-        segment_video(run.model, path, target, classes=run.classes, progress=True, **looks)
+        segment_video(run.model, path, target, classes=run.classes, progress=True, **options)
         visualization.legend(out / "legend.png", run.classes)
         print(f"{target.name} and legend.png lie in {out}")
         return 0
@@ -163,7 +164,7 @@ def predict(args: argparse.Namespace) -> int:
             if (other := done.setdefault(file.stem, file)) is not file:
                 raise ValueError(f"Images need different names. Received: {file} after {other}.")
             image = read_image(file)
-            labels = segment(run.model, image, **looks)
+            labels = segment(run.model, image, **options)
             visualization.write_image(out / "labels" / f"{file.stem}.png", labels)
             blend = visualization.overlay(image, labels, classes=run.classes)
             visualization.write_image(out / "overlays" / f"{file.stem}.png", blend)
@@ -183,7 +184,7 @@ def convert(args: argparse.Namespace) -> int:
     endings = (".weights.h5", ".keras")
     if not out.name.endswith(endings):
         raise ValueError(
-            f"What is written is a {' or a '.join(endings)} file. Received: OUT={out}. Name it so."
+            f"The new file must be a {' or a '.join(endings)} file. Received: OUT={out}. Rename it."
         )
     options = {}
     if args.align_corners is not None:
@@ -203,7 +204,7 @@ def export_run(args: argparse.Namespace) -> int:
     run = load_run(args.run, args.weights)
     size, batch_size, calibration_data = args.image_size, args.batch_size, None
     if args.quantize == "int8":
-        # The one size and number of images that such a file is for, unless told otherwise.
+        # Such a file is for one size and one number of images.
         settings = _data_settings(run, "calibration_data= to keras_psp.export", {"batch_size": 1})
         size = settings["image_size"] = size or settings["image_size"]
         batch_size = batch_size or 1
@@ -269,27 +270,27 @@ FUNCTIONS = {
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """What decides the outcome of a run, as it is written down in its folder."""
+    """Returns the settings that decide the outcome of a run; its folder records them."""
     defaults = _defaults(args.data)
     settings = {
         name: defaults.get(name) if value is None else value
         for name, value in vars(args).items()
         if name not in ("command", "run", "traceback")
     }
-    # A wrong name is to be told before the data are read, which may take minutes.
+    # Before the data are read, which may take minutes.
     check_name("backbone", settings["backbone"], BACKBONES)
     check_name("augmentation preset", settings["augment"], [*PRESETS, "none"])
     return settings
 
 
 def _defaults(data: str) -> dict[str, Any]:
-    """What a run on these data uses where it is told nothing else."""
+    """Returns the default settings of a run on these data."""
     is_folder = data not in DEFAULTS and Path(data).is_dir()
     return DEFAULTS[check_name("data set", FOLDER if is_folder else data, DEFAULTS)]
 
 
 def _data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """What a run knows of its data, with changes; `otherwise` says how else to name some."""
+    """Returns a run's settings for its data, with changes; `otherwise` is the way to pass data."""
     settings = run.settings | changes
     if "data" not in settings:
         raise ValueError(
@@ -300,7 +301,7 @@ def _data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[st
 
 
 def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
-    """Loads a split of the data of a run; without options, as it is scored."""
+    """Loads a split of a run's data; without options, as it is scored."""
     options = {
         "image_size": settings["image_size"] and tuple(settings["image_size"]),
         "batch_size": settings["batch_size"],
@@ -319,41 +320,34 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
     return load_folder(settings["data"], split, **options)
 
 
-def _evaluate(run: Run, data: Any, **looks: Any) -> Evaluation:
-    if data.class_names != list(run.classes.names):
-        raise ValueError(
-            "A model is scored on data of its own classes. Received: a run with "
-            f"{', '.join(run.classes.names)}; data with {', '.join(data.class_names)}. Choose "
-            "other data, or train on these."
-        )
-    return evaluate(run.model, data, run.classes, progress=True, **looks)
+def _evaluate(run: Run, data: Any, **options: Any) -> Evaluation:
+    return evaluate(run.model, data, classes=run.classes, progress=True, **options)
 
 
-def _policy(args: argparse.Namespace) -> Policy | None:
-    """How to look at images, if anything was said about it."""
+def _views(args: argparse.Namespace) -> Views | None:
+    """Returns the views that the options describe, if there are any such options."""
     changes = {
         "window_size": args.windows,
         "stride": args.stride,
         "scales": args.scales and tuple(args.scales),
-        "mirrored": args.mirror,
+        "mirror": args.mirror,
     }
     changes = {name: value for name, value in changes.items() if value}
     if not (changes or args.policy):
         return None
-    policy = POLICIES[check_name("policy", args.policy or "single", POLICIES)]
-    return dataclasses.replace(policy, **changes)
+    return dataclasses.replace(find_views(args.policy or "single"), **changes)
 
 
-def _looks(run: Run, args: argparse.Namespace) -> dict[str, Any]:
-    """How a run's model looks at images of their own size."""
+def _view_options(run: Run, args: argparse.Namespace) -> dict[str, Any]:
+    """Returns how a run's model sees images of their own size."""
     size = args.short_side or args.image_size or run.settings.get("image_size")
-    return {"image_size": size, "policy": _policy(args) or "single"}
+    return {"image_size": size, "views": _views(args) or "single"}
 
 
 def _message(error: Exception) -> str | None:
-    """What a user should read; `None` if the error is none of theirs."""
+    """Returns the message for the user; `None` if the error is a bug."""
     if isinstance(error, ValueError | OSError | FloatingPointError | ImportError):
         return str(error)
-    # What is raised while tf.data reads a file comes out as an error of TensorFlow's.
+    # Where tf.data reads a file, TensorFlow wraps the error in one of its own.
     found = re.search(r"DataError: (.*)", str(error))
     return found and found[1]

@@ -254,6 +254,8 @@ class LabelColors:
 
     ```python
     import numpy as np
+    from keras_psp.labels import LabelColors
+
     read = LabelColors({(128, 64, 128): 0, (0, 0, 192): 1})
     mask = np.array([[[128, 64, 128], [0, 0, 192], [0, 0, 0]]], "uint8")
     assert read(mask).tolist() == [[0, 1, 255]]

@@ -1,4 +1,4 @@
-"""Cross-entropy that knows about void pixels."""
+"""Cross-entropy that leaves void pixels out."""
 
 from collections.abc import Sequence
 
@@ -85,7 +85,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
         self.ignore_class = ignore_class
         self.axis = axis
         self.class_weights = None if class_weights is None else [float(w) for w in class_weights]
-        # The sum over many pixels leaves the range of half precision.
+        # In half precision the sum over many pixels would overflow.
         self._precision = keras.backend.result_type(self.dtype, "float32")
 
     def __call__(self, y_true, y_pred, sample_weight=None):
@@ -98,7 +98,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
         if not self.from_logits:
             smallest = keras.config.epsilon()
             logits = ops.log(ops.clip(logits, smallest, 1.0 - smallest))
-        # Each reads the logits once: log Σ exp, and the logit of the true class.
+        # log Σ exp, minus the logit of the true class: each reads the logits once.
         picked = ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
         loss = ops.logsumexp(logits, axis=-1) - ops.sum(picked * logits, axis=-1)
         return reduced(loss * weight)
@@ -161,7 +161,7 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
             divisor = ops.sum(weight)
 
         def reduced(losses):
-            """Of the losses of all pixels, or of their sum."""
+            """Reduces the losses of all pixels, or their sum."""
             if self.reduction not in _NO_REDUCTION:
                 losses = ops.sum(losses)
                 if self.reduction != "sum":
@@ -204,7 +204,7 @@ def _upsampled_total(small, size, align_corners, classes, weight):
         gradient = strips.gradient(wide)
 
         def scaled(*args, upstream=None):
-            # PyTorch names what it gives; the others give nothing else.
+            # PyTorch passes it by name; the others pass nothing else.
             return gradient * (args[0] if upstream is None else upstream)
 
         return total, scaled
@@ -232,14 +232,13 @@ def classes_last(labels, predictions, axis):
 
 
 def label_map(labels, predictions):
-    """Labels as numbers `(batch, height, width)`, of the same size as the predictions.
+    """Returns labels as a tensor `(batch, height, width)` of the predictions' size.
+
+    Its type is int32, or float32 if the labels are no integers.
 
     Args:
         labels: Numbers `(batch, height, width)` or `(batch, height, width, 1)`.
-        predictions: Anything that begins with `(batch, height, width)`.
-
-    Returns:
-        Tensor `(batch, height, width)`, int32, or float32 if the labels are no integers.
+        predictions: A tensor whose shape begins with `(batch, height, width)`.
 
     Raises:
         ValueError: If the sizes differ, or the labels are not one number per pixel.
@@ -261,7 +260,7 @@ def label_map(labels, predictions):
 
 
 def weight_map(weight, dtype="float32"):
-    """Weights per image or per pixel as numbers that broadcast to `(batch, height, width)`."""
+    """Returns weights per image or per pixel so that they broadcast to `(batch, height, width)`."""
     weight = ops.cast(weight, dtype)
     if len(weight.shape) == 4 and weight.shape[-1] == 1:
         weight = ops.squeeze(weight, -1)
@@ -269,7 +268,7 @@ def weight_map(weight, dtype="float32"):
 
 
 def valid_labels(labels, num_classes: int, ignore_class: int | None, noun: str = "label"):
-    """The class of every pixel, which of them count, and whether all the others are void.
+    """Returns the class of every pixel, which pixels count, and whether all others are void.
 
     Args:
         labels: int32 or float32 tensor.
@@ -278,14 +277,14 @@ def valid_labels(labels, num_classes: int, ignore_class: int | None, noun: str =
         noun: What the message calls a label.
 
     Returns:
-        The classes, int32, 0 where a label does not count; a Boolean tensor that says where it
-        does; and a scalar one that is false if some label is neither a class nor void.
+        The classes, int32, with 0 where a label does not count; a Boolean tensor that is true where
+        it counts; and a Boolean scalar that is false if some label is neither a class nor void.
 
     Raises:
-        ValueError: In that case, wherever values can be looked at.
+        ValueError: If some label is neither a class nor void, and its value can be read.
     """
     valid = ops.logical_and(labels >= 0, labels < num_classes)
-    # What a label map becomes that was interpolated, or one channel of probabilities.
+    # Interpolated label maps are floats, and so is one channel of probabilities.
     is_float = keras.backend.standardize_dtype(labels.dtype) == "float32"
     if is_float:
         valid = ops.logical_and(valid, ops.equal(labels, ops.floor(labels)))
@@ -310,13 +309,13 @@ def _raise_unless(in_range, labels, allowed, rule, repair):
         import tensorflow as tf
 
         if not tf.executing_eagerly():
-            # One more, that is allowed, because a replica's batch may be empty.
+            # A replica's batch may be empty, so one allowed label is added.
             labels = tf.concat([tf.reshape(labels, [-1]), tf.zeros(1, labels.dtype)], 0)
             allowed = tf.concat([tf.reshape(allowed, [-1]), [True]], 0)
             wrong = labels[tf.argmin(tf.cast(allowed, "int32"))]
             tf.debugging.Assert(in_range, [rule, wrong, repair])
             return
-    # There are no values to look at in a step that JAX compiles, nor on PyTorch's meta device.
+    # Values cannot be read in a step that JAX compiles, nor on PyTorch's meta device.
     elif backend == "jax":
         import jax
 
@@ -331,8 +330,8 @@ def _raise_unless(in_range, labels, allowed, rule, repair):
 
 
 def _mean_over_replicas(total, count):
-    # Keras adds up what the replicas return, so each returns its share of the global mean. (That
-    # the shares are equal lets the epoch's mean be right also when the last batch is not.)
+    # Keras adds up what the replicas return, so each returns an equal share of the global mean.
+    # Equal shares keep the epoch's mean right even if the last batch is not shared equally.
     replicas = 1
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf

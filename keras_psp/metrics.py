@@ -1,4 +1,4 @@
-"""Scores of a segmentation, all of them from one exact confusion matrix."""
+"""Scores of a segmentation, all computed from one exact confusion matrix."""
 
 import keras
 import numpy as np
@@ -9,9 +9,9 @@ from keras_psp.keras_internals import higher_is_better
 from keras_psp.labels import VOID
 from keras_psp.losses import check_class_axis, classes_last, label_map, valid_labels, weight_map
 
-# A counter is two int32, of which the low one holds less than this. So a batch may have 2³¹ − 2¹⁶
-# pixels and a split 2⁴⁷, and neither a class' row (of up to 32,000 classes) nor the sum over many
-# replicas overflows, on any backend.
+# A counter is two int32, and the low one holds less than this. So a batch may have 2³¹ − 2¹⁶ pixels
+# and a split 2⁴⁷. Neither a class' row (of up to 32,000 classes) nor the sum over many replicas
+# overflows, on any backend.
 _CARRY = 2**16
 
 
@@ -57,8 +57,8 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
                 `(batch, height, width, num_classes)` with `sparse_y_true=False`.
             y_pred: Logits or probabilities `(batch, height, width, num_classes)`, or class maps
                 of the labels' shape.
-            sample_weight: Pixels of weight 0 are left out; other weights do not change a score,
-                which is a matter of pixels.
+            sample_weight: Pixels of weight 0 are left out. Other weights do not change a score,
+                since it counts pixels.
         """
         if not self.sparse_y_true:
             y_true = ops.argmax(y_true, axis=self.axis)
@@ -68,7 +68,7 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         if sample_weight is not None:
             valid = ops.logical_and(valid, ops.not_equal(weight_map(sample_weight), 0.0))
         predicted = self._class_map(y_pred)
-        # Everything that does not count falls into one bin more, which is cut off.
+        # All pixels that do not count fall into one more bin, which is cut off.
         cells = self.num_classes**2
         index = ops.where(valid, classes * self.num_classes + predicted, cells)
         counts = _count(ops.reshape(index, (-1,)), cells + 1)[:cells]
@@ -79,7 +79,7 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         self.low.assign(low - carry * _CARRY)
 
     def _class_map(self, y_pred):
-        # A map without an axis of classes holds class numbers, whoever made them.
+        # A map without an axis of classes holds class numbers, whatever `sparse_y_pred` says.
         channels = y_pred.shape[-1] if len(y_pred.shape) == 4 else 1
         if channels == self.num_classes and not self.sparse_y_pred:
             return ops.cast(ops.argmax(y_pred, axis=-1), "int32")
@@ -104,7 +104,7 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         return high * _CARRY + low
 
     def _areas(self):
-        # Sums of exact integers first, so that each count is rounded once.
+        # The sums are over exact integers, so each count is rounded only once.
         precision = keras.backend.result_type(self.dtype, "float32")
 
         def total(reduce):
@@ -140,7 +140,7 @@ def _count(index, bins: int):
     """How often each of the numbers 0 … bins − 1 occurs, as int32."""
     ones = ops.ones_like(index)
     if keras.backend.backend() == "torch":
-        # Keras' segment_sum adds in float32 there.
+        # Keras' segment_sum adds in float32 on PyTorch.
         return index.new_zeros(bins).scatter_add(0, index.long(), ones)
     return ops.segment_sum(ones, index, num_segments=bins)
 
@@ -165,7 +165,7 @@ class MeanIoU(ConfusionMatrixMetric):
             (`False`); `None` tells it from their shape.
         axis: The axis along which the classes lie, where there is one.
         absent_classes: A class that has no pixel in the whole split is left out of the mean
-            (`"skip"`) or counts as 0 (`"zero"`, as in the lecture's course).
+            (`"skip"`) or counts as 0 (`"zero"`, as in Georgia Tech's course on computer vision).
 
     Returns:
         `result()` is a scalar, 0–1; `per_class()` gives every class' IoU, NaN for absent ones.
@@ -198,7 +198,7 @@ class MeanIoU(ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class MeanAccuracy(ConfusionMatrixMetric):
-    """Mean over the classes of the share of a class' pixels that was found.
+    """Mean over the classes of the share of each class' pixels that was found.
 
     Args:
         num_classes: Number of classes K.
@@ -228,7 +228,7 @@ class MeanAccuracy(ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PixelAccuracy(ConfusionMatrixMetric):
-    """Share of the labeled pixels that were classified right.
+    """Share of the labeled pixels that are classified correctly.
 
     Args:
         num_classes: Number of classes K.
@@ -259,7 +259,7 @@ class PixelAccuracy(ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class SegmentationScores(ConfusionMatrixMetric):
-    """Mean IoU, mean accuracy and pixel accuracy at the cost of one of them.
+    """Mean IoU, mean accuracy and pixel accuracy together, at the cost of one of them.
 
     Args:
         num_classes: Number of classes K.
@@ -281,6 +281,7 @@ class SegmentationScores(ConfusionMatrixMetric):
     """
 
     default_name = "scores"
+    per_class = MeanIoU.per_class
 
     def result(self):
         return {
@@ -288,10 +289,6 @@ class SegmentationScores(ConfusionMatrixMetric):
             "mean_accuracy": MeanAccuracy.result(self),
             "pixel_accuracy": PixelAccuracy.result(self),
         }
-
-    def per_class(self) -> np.ndarray:
-        """Every class' IoU: float64 array `(num_classes,)`, NaN where a class never occurred."""
-        return iou_per_class(self.confusion_matrix())
 
 
 def confusion_matrix(
@@ -373,19 +370,19 @@ def accuracy_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
 
 
 def class_areas(confusion_matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels of every class: right ones, true ones, and predicted ones, each `(…, K)`."""
+    """Returns the correct, the true and the predicted pixels of every class, each `(…, K)`."""
     intersection = np.diagonal(confusion_matrix, axis1=-2, axis2=-1)
     return intersection, confusion_matrix.sum(axis=-1), confusion_matrix.sum(axis=-2)
 
 
 def iou(intersection: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Intersection over union of such areas, NaN for a class without a true pixel."""
+    """Intersection over union of `class_areas`, NaN for a class without a true pixel."""
     union = target + predicted - intersection
     return np.where(target > 0, intersection / np.maximum(union, 1), np.nan)
 
 
 def mean_of_present(values: np.ndarray) -> np.ndarray:
-    """The mean over the classes `(…, K)` that are present, whose value is not NaN; NaN of none."""
+    """The mean over those classes `(…, K)` whose value is not NaN; NaN if there are none."""
     present = ~np.isnan(values)
     total, count = np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

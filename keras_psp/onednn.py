@@ -1,4 +1,4 @@
-"""TensorFlow's fast CPU kernels, those of oneDNN, which it leaves off on many processors."""
+"""oneDNN, TensorFlow's fast CPU kernels. TensorFlow leaves them off on many processors."""
 
 import functools
 import logging
@@ -10,10 +10,10 @@ VARIABLE = "TF_ENABLE_ONEDNN_OPTS"
 
 
 def switch_on() -> None:
-    """Has TensorFlow use oneDNN, unless the user decided, where TensorFlow is Keras' backend.
+    """Lets TensorFlow use oneDNN, where it is Keras' backend and the user did not decide.
 
-    TensorFlow by itself does so on Linux only, and only where the processor has instructions for
-    neural networks (VNNI, bfloat16, AMX). It looks once, when it is imported, and Keras does that.
+    TensorFlow itself does so on Linux only, and only where the processor has instructions for
+    neural networks (VNNI, bfloat16, AMX). It reads the setting once, when Keras imports it.
     """
     if not _is_x86() or VARIABLE in os.environ or "tensorflow" in sys.modules:
         return
@@ -26,7 +26,7 @@ def switch_on() -> None:
 
 @functools.cache
 def say_if_off() -> None:
-    """Says, but once, that TensorFlow works without oneDNN because it was imported before us."""
+    """Warns, once, if TensorFlow works without oneDNN because it was imported before us."""
     import keras
 
     from keras_psp.keras_internals import uses_onednn
@@ -39,10 +39,10 @@ def say_if_off() -> None:
         logging.getLogger("keras_psp").warning(
             "TensorFlow works without oneDNN here, and training takes 1.3 to 2.5 times as long. "
             f"Import keras_psp before keras and tensorflow, or set {VARIABLE}=1 before Python "
-            f"starts; {VARIABLE}=0 leaves all as it is, without this line."
+            f"starts. {VARIABLE}=0 changes nothing and hides this line."
         )
 
 
 def _is_x86() -> bool:
-    # Elsewhere it was not measured, and most builds of TensorFlow have no oneDNN.
+    # On others most builds of TensorFlow have no oneDNN, and nothing was measured.
     return platform.machine().lower() in ("x86_64", "amd64")

@@ -161,7 +161,7 @@ class SGD(keras.optimizers.SGD):
         self._multipliers = [self.multiplier_of(variable) for variable in variables]
 
     def multiplier_of(self, variable) -> float:
-        """Returns the factor on the learning rate of a variable: that of its outermost layer."""
+        """Returns a variable's factor on the learning rate: its outermost named layer's, or 1."""
         layers = variable.path.split("/")
         known = self.learning_rate_multipliers
         return next((known[layer] for layer in layers if layer in known), 1.0)
@@ -183,8 +183,8 @@ class SGD(keras.optimizers.SGD):
         self.assign_sub(variable, ops.multiply(rate, step))
 
     def _fused_update(self, gradient, variable, velocity, rate):
-        # The same in one pass over memory, without copies as large as the weights. TensorFlow would
-        # start with whatever need not wait for the gradient, and keep such a copy until then.
+        # The same while reading memory once, without copies as large as the weights. TensorFlow
+        # would start early with what need not wait for the gradient, and keep such a copy.
         import tensorflow as tf
 
         with tf.control_dependencies([gradient]):

@@ -13,7 +13,7 @@ from keras_psp import arguments, cli
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.experiments.degradation import NETWORKS
 from keras_psp.inference.exporting import FORMATS
-from keras_psp.inference.segmenting import POLICIES
+from keras_psp.inference.views import VIEWS
 
 
 def refused(command, capsys):
@@ -55,7 +55,7 @@ def test_the_console_script_answers_within_half_a_second(script, command, code, 
     assert min(seconds) < 0.5
 
 
-def test_it_needs_nothing_but_python_for_that(script):
+def test_help_needs_only_python(script):
     command = [sys.executable, "-X", "importtime", script, "train", "--help"]
     imported = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     names = {line.rpartition("|")[2].strip().partition(".")[0] for line in imported.splitlines()}
@@ -92,7 +92,7 @@ def test_abbreviations_are_refused(command, unknown, capsys):
     assert f"Received: {unknown}. keras-psp {name} --help names them all." in said
 
 
-def test_abbreviations_are_refused_before_and_within_commands_of_two_words(capsys):
+def test_two_word_commands_refuse_abbreviations(capsys):
     assert "keras-psp data check --help" in refused("data check folder --spl val", capsys)
     # Read as the name of a command, which it is not.
     assert "keras-psp: error" in refused("--trace tables", capsys)
@@ -105,7 +105,8 @@ def test_names_are_those_of_the_tables(capsys):
         return " ".join(capsys.readouterr().out.split())
 
     assert f"{', '.join(sorted(PRESETS))}, none (default" in help_of("train")
-    assert f"--policy POLICY {', '.join(POLICIES)}; changed" in help_of("evaluate")
+    names = list(VIEWS)[: list(VIEWS).index("center_crop")]  # the rest is for classifiers
+    assert f"--policy POLICY {', '.join(names)}; changed" in help_of("evaluate")
     assert f"--format {{{','.join(FORMATS)}}}" in help_of("export")
     assert f"default: {' '.join(NETWORKS)} --seeds" in help_of("degradation")
 

@@ -6,7 +6,7 @@ from keras_psp.atomic import read_table, write_folder_whole, write_table, write_
 
 
 @pytest.mark.parametrize("half", [b"ne", None])
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, half):
+def test_failed_write_leaves_only_the_old_file(tmp_path, half):
     file = write_whole(tmp_path / "new" / "folder" / "file.txt", b"old")
 
     def fail(path):
@@ -21,7 +21,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, half):
     assert list(file.parent.iterdir()) == [file]
 
 
-def test_a_folder_is_replaced_whole_by_one_of_its_kind(tmp_path):
+def test_folder_replaces_only_its_own_kind(tmp_path):
     def write(*names):
         def make(folder):
             folder.mkdir()
@@ -42,6 +42,6 @@ def test_a_folder_is_replaced_whole_by_one_of_its_kind(tmp_path):
     assert list(folder.parent.iterdir()) == [folder]
 
 
-def test_what_a_row_of_a_table_lacks_is_empty(tmp_path):
+def test_missing_values_of_a_row_are_empty(tmp_path):
     file = write_table(tmp_path / "a.csv", [{"a": 1}, {"a": 2.5, "b": "x, y"}])
     assert read_table(file) == [{"a": "1", "b": ""}, {"a": "2.5", "b": "x, y"}]

@@ -25,23 +25,23 @@ TESTS = [
     "tests/test_losses.py",
     "tests/test_metrics.py",
     "tests/callbacks/test_run_folder.py::test_order_and_views_go_on_too",
-    "tests/evaluation/test_segmentation.py::test_frames_of_any_size_are_scored_at_their_own",
-    "tests/inference/test_segmenting.py::test_the_courses_protocol_is_reproduced[size2-48-policy2]",
-    "tests/layers/test_batch_normalization.py::test_a_mask_leaves_places_out",
+    "tests/evaluation/test_segmentation.py::test_frames_are_scored_at_their_own_size",
+    "tests/inference/test_segmenting.py::test_the_courses_protocol_is_reproduced[size2-48-views2]",
+    "tests/layers/test_batch_normalization.py::test_masked_places_are_left_out",
     "tests/layers/test_batch_normalization.py::test_keeps_the_contract_of_a_layer",
-    "tests/layers/test_bilinear_upsample.py::test_the_lectures_example_has_half_pixel_centers",
-    "tests/layers/test_bilinear_upsample.py::test_keeps_the_contract_of_a_layer_with_two_inputs",
-    "tests/layers/test_bilinear_upsample.py::test_strips_are_the_map_upsampled[500-True]",
+    "tests/layers/test_bilinear_upsample.py::test_half_pixel_centers_equal_the_lectures_example",
+    "tests/layers/test_bilinear_upsample.py::test_keeps_the_contract_with_two_inputs",
+    "tests/layers/test_bilinear_upsample.py::test_strips_equal_the_upsampled_map[500-True]",
     "tests/layers/test_blocks.py::test_keeps_the_contract_of_a_layer[bottleneck]",
     "tests/layers/test_convolution.py::test_keeps_the_contract_of_a_layer[1-2]",
     "tests/layers/test_heads.py::test_keeps_the_contract_of_a_layer",
-    "tests/layers/test_heads.py::test_levels_left_small_give_what_they_give_upsampled",
-    "tests/layers/test_heads.py::test_gradients_are_those_of_the_upsampled_levels",
+    "tests/layers/test_heads.py::test_small_levels_equal_upsampled_levels",
+    "tests/layers/test_heads.py::test_gradients_equal_those_of_upsampled_levels",
     "tests/layers/test_image_normalization.py::test_keeps_the_contract_of_a_layer[uint8]",
-    "tests/layers/test_inception_module.py::test_pooling_is_a_keras_layer[2-DilatedAveragePooling2D]",
-    "tests/layers/test_local_response_normalization.py::test_is_a_keras_layer",
+    "tests/layers/test_dilated_pooling.py::test_keeps_the_contract_of_a_layer[2-DilatedAveragePooling2D]",
+    "tests/layers/test_local_response_normalization.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_pyramid_pooling.py::test_keeps_the_contract_of_a_layer",
-    "tests/layers/test_pyramid_pooling.py::test_the_courses_vector",
+    "tests/layers/test_pyramid_pooling.py::test_equals_vector_of_the_course",
     "tests/models/test_backbones.py::test_the_lectures_classifiers_are_backbones",
     "tests/surgery/test_fusion.py::test_separable_convolutions_nested_models_and_normalizations_that_stay",
     "tests/surgery/test_fusion.py::test_worked_out_by_hand",
@@ -58,9 +58,10 @@ TESTS = [
     "tests/analysis/test_costs.py::test_blocks_of_a_resnet_add_up",
     "tests/inference/test_classifying.py::test_probabilities_of_crops_are_averaged[softmax]",
     "tests/inference/test_classifying.py::test_scores_of_a_class_map_are_averaged_before_the_softmax[None]",
-    "tests/test_optimizers.py::test_the_compiled_step_takes_the_rate_of_the_run",
-    "tests/test_optimizers.py::test_a_file_from_the_end_of_a_run_has_another_run_before_it",
-    "tests/test_optimizers.py::test_a_schedule_may_be_that_of_several_optimizers",
+    "tests/test_optimizers.py::test_equals_keras_sgd_with_the_same_arguments[nesterov]",
+    "tests/test_optimizers.py::test_compiled_step_uses_the_rate_of_the_run",
+    "tests/test_optimizers.py::test_loaded_file_trains_at_the_base_rate",
+    "tests/test_optimizers.py::test_several_optimizers_share_a_schedule",
 ]
 WITHOUT = f"""
 import sys
@@ -119,7 +120,7 @@ run = keras_psp.RunFolder("three", classes=keras_psp.labels.ClassList(train.clas
 history = model.fit(train, validation_data=val, epochs=2, verbose=0, callbacks=[note, run]).history
 assert seen == [0, 1] and len(history["val_mean_iou"]) == 2
 scores = model.evaluate(val, verbose=0, return_dict=True)
-result = keras_psp.evaluate(model, val, run.classes)
+result = keras_psp.evaluate(model, val, classes=run.classes)
 assert abs(result.mean_iou - scores["mean_iou"]) < 1e-5
 assert [*result.names] == val.sample_names
 (one, *_), (other, *_) = keras_psp.segment(model, [image for image in val[0][0]]), val[0]

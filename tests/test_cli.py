@@ -19,7 +19,7 @@ from keras_psp.atomic import write_table
 from keras_psp.cli import main
 from keras_psp.data.street_scenes import street_scene
 from keras_psp.experiments import degradation
-from keras_psp.inference.segmenting import Policy
+from keras_psp.inference.views import Views
 
 SMALL = ["--scenes", "4", "--image-size", "33", "48", "--batch-size", "2", "--epochs", "1"]
 
@@ -41,7 +41,7 @@ def trained(tmp_path_factory):
         return folder, run_command("train", *SMALL, "--run", folder)
 
 
-def test_train_leaves_everything_in_one_folder_and_says_where(trained):
+def test_train_leaves_everything_in_one_named_folder(trained):
     folder, (code, out, _) = trained
     assert code == 0
     assert f"Everything lies in {folder}:" in out
@@ -94,7 +94,7 @@ def test_class_weights_change_the_loss(trained, tmp_path):
     assert abs(losses[0][0] - losses[1][0]) > 0.01
 
 
-def test_what_the_network_started_from_is_said_in_one_line_and_in_the_report(trained):
+def test_train_says_what_the_network_started_from(trained):
     _, (_, out, err) = trained
     assert "Note: resnet18 starts from random values: resnet18-f37072fd.pth could not be" in err
     assert "It had started from random values" in out
@@ -102,7 +102,7 @@ def test_what_the_network_started_from_is_said_in_one_line_and_in_the_report(tra
 
 
 @pytest.mark.filterwarnings("default")
-def test_the_same_command_again_goes_on_with_the_run(trained):
+def test_the_same_command_again_resumes_the_run(trained):
     folder, (_, first, _) = trained
     code, out, _ = run_command("train", *SMALL, "--backbone-weights", "auto", "--run", folder)
     assert code == 0, out
@@ -110,7 +110,7 @@ def test_the_same_command_again_goes_on_with_the_run(trained):
     assert out[out.index("Mean IoU reached") :] == first[first.index("Mean IoU reached") :]
 
 
-def test_other_settings_for_the_same_folder_are_an_error(trained):
+def test_other_settings_for_one_folder_are_an_error(trained):
     folder, _ = trained
     code, _, err = run_command(
         "train", *SMALL, "--backbone-weights", "none", "--seed", "7", "--run", folder
@@ -128,16 +128,16 @@ def test_evaluate_prints_and_writes_a_table(trained):
         assert len(list(csv.DictReader(file))) == 11
 
 
-def test_evaluate_looks_as_papers_do(trained, tmp_path):
+def test_evaluate_scores_as_papers_do(trained, tmp_path):
     folder, _ = trained
     options = ["--windows", "24", "--scales", "0.5", "1", "--mirror", "--short-side", "36"]
     code, out, _ = run_command("evaluate", folder, *options)
     assert code == 0, out
-    looked_at = "windows of 24×24 (stride 0.67 of them) of images at shorter side 36"
-    assert f"{looked_at}, scales 0.5, 1, and mirrored" in out
+    views = "windows of 24×24 (stride 0.67 of them) of images at shorter side 36"
+    assert f"{views}, scales 0.5, 1, and mirrored" in out
     scores = json.loads((folder / "evaluation-val-own-size" / "scores.json").read_text())
     # Street scenes are 180×240 of themselves, and one of the four is for validation.
-    assert scores["looked_at"].startswith(looked_at)
+    assert scores["views"].startswith(views)
     assert 0.9 * 180 * 240 < np.sum(scores["confusion_matrix"]) <= 180 * 240
     code, out, _ = run_command("evaluate", folder, "--policy", "multi_scale", "--out", tmp_path)
     assert code == 0, out
@@ -169,8 +169,8 @@ def test_evaluate_refuses_data_of_other_classes(trained, tmp_path, write_image):
     (tmp_path / "classes.txt").write_text("grass\nwater\n")
     code, _, err = run_command("evaluate", folder, "--data", tmp_path)
     assert code == 2
-    assert "data of its own classes. Received: a run with Building, Tree" in err
-    assert "data with grass, water" in err
+    assert "classes of the data. Received: a model of 11 classes (Building, Tree" in err
+    assert "data of 2 classes (grass, water)" in err
 
 
 def test_predict_survives_a_broken_file_and_names_it(trained, tmp_path):
@@ -194,7 +194,7 @@ def test_predict_survives_a_broken_file_and_names_it(trained, tmp_path):
             assert (overlay.mode, overlay.size) == ("RGB", size)
 
 
-def test_predict_looks_as_it_is_told(trained, tmp_path):
+def test_predict_takes_the_views_it_is_told(trained, tmp_path):
     folder, _ = trained
     pixels = street_scene(5, (70, 90))[0]
     visualization.write_image(tmp_path / "street.png", pixels)
@@ -202,7 +202,7 @@ def test_predict_looks_as_it_is_told(trained, tmp_path):
     code, _, _ = run_command("predict", folder, tmp_path / "street.png", *options)
     assert code == 0
     expected = keras_psp.segment(
-        keras_psp.load_run(folder).model, pixels, (33, 48), Policy(33, 0.5, (0.5, 1), True)
+        keras_psp.load_run(folder).model, pixels, (33, 48), Views(33, 0.5, (0.5, 1), True)
     )
     with Image.open(folder / "predictions" / "labels" / "street.png") as labels:
         assert (np.asarray(labels) == expected).all()
@@ -263,7 +263,7 @@ def test_export_writes_what_the_ending_says(trained, tmp_path):
 
 
 @pytest.mark.slow
-def test_export_in_eight_bits_takes_its_sizes_and_calibration_from_the_run(trained, tmp_path):
+def test_export_in_eight_bits_calibrates_from_the_run(trained, tmp_path):
     folder, _ = trained
     code, out, err = run_command("export", folder, tmp_path / "a.tflite", "--quantize", "int8")
     assert code == 0, err
@@ -306,7 +306,7 @@ def test_traceback_shows_where_an_error_comes_from(tmp_path):
         main(["--traceback", "evaluate", str(tmp_path)])
 
 
-def test_data_check_reports_and_tells_by_its_exit_code(tmp_path, write_image):
+def test_data_check_reports_and_sets_the_exit_code(tmp_path, write_image):
     write_image(tmp_path / "train/images/a.png", np.zeros((4, 6, 3)))
     write_image(tmp_path / "train/labels/a.png", np.ones((4, 6)))
     code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")

@@ -12,7 +12,7 @@ import pytest
 
 from keras_psp import arguments
 from keras_psp.data.street_scenes import loading
-from keras_psp.visualization.pictures import write_image
+from keras_psp.visualization import write_image
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -27,7 +27,7 @@ NETWORKS = {
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_networks(network):
+def test_networks_do_not_read_the_setting(network):
     model = NETWORKS[network]()
     keras.config.set_image_data_format("channels_last")
     usual = NETWORKS[network]()
@@ -39,7 +39,7 @@ def test_networks(network):
     np.testing.assert_allclose(numpy(model(x)), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_training_and_a_photo_of_another_size():
+def test_training_and_segmenting_work():
     rng = np.random.default_rng(0)
     images, labels = rng.integers(0, 256, (2, 33, 40, 3)), rng.integers(0, 3, (2, 33, 40))
     model = NETWORKS["PSPNet"]()
@@ -57,7 +57,7 @@ def test_dropout_takes_whole_channels():
     assert 0 < (channels == 0).mean() < 1
 
 
-def test_a_backbone_that_is_channels_first_is_an_error():
+def test_channels_first_backbone_is_an_error():
     image = keras.Input((3, 64, 64))
     source = keras.Model(image, keras.layers.ZeroPadding2D(1)(image), name="first")
     with pytest.raises(

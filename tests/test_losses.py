@@ -44,7 +44,9 @@ def loss_and_gradient(loss, labels, logits, **kwargs):
 @pytest.mark.parametrize("size", [(37, 29), (16, 9), (5, 3), (1, 1)])
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("weighted", [False, True])
-def test_of_logits_yet_to_be_upsampled(rng, monkeypatch, size, align_corners, weighted):
+def test_of_upsampled_equals_loss_of_upsampled_logits(
+    rng, monkeypatch, size, align_corners, weighted
+):
     monkeypatch.setattr(Strips, "NUMBERS", 1000)
     small = rng.normal(0, 3, (2, 5, 4, 7)).astype("float32")
     labels = rng.integers(0, 7, (2, *size))
@@ -156,7 +158,7 @@ def test_of_upsampled_takes_every_argument(rng, options):
 
 
 @pytest.mark.parametrize("axis", [0, -4, 4])
-def test_classes_do_not_lie_along_the_batch(axis):
+def test_class_axis_cannot_be_the_batch(axis):
     with pytest.raises(ValueError, match=rf"behind the batch's\. Received: axis={axis}\. Use -1"):
         SparseCategoricalCrossentropy(axis=axis)
 
@@ -228,7 +230,7 @@ def test_a_batch_of_void_has_loss_0(rng):
         assert not gradient.any()  # NaN is true
 
 
-def test_another_void_or_none():
+def test_void_may_be_another_label_or_none():
     logits = np.zeros((1, 1, 2, 3), "float32")
     # Also a number that would otherwise be a class.
     loss = SparseCategoricalCrossentropy(ignore_class=0)
@@ -257,7 +259,7 @@ def test_half_precision_logits_are_summed_in_full(rng):
 
 
 @pytest.mark.parametrize("wrong", [11, -1, 254])
-def test_a_label_out_of_range_is_named(wrong):
+def test_label_out_of_range_is_named(wrong):
     labels = np.array([[[3, 255], [wrong, 10]]])
     with pytest.raises(
         ValueError,
@@ -267,7 +269,7 @@ def test_a_label_out_of_range_is_named(wrong):
         SparseCategoricalCrossentropy()(labels, np.zeros((1, 2, 2, 11), "float32"))
 
 
-def test_an_interpolated_label_map_is_no_label_map():
+def test_interpolated_label_map_is_an_error():
     with pytest.raises(
         ValueError,
         match=r"must be one of 0 … 10 or 255 for void\. Received: label 2\.5, nan\. .*"
@@ -280,7 +282,7 @@ def test_an_interpolated_label_map_is_no_label_map():
 
 @pytest.mark.parametrize("dtype", ["int32", "float32"])
 @pytest.mark.parametrize("jit", [False, True], ids=["graph", "XLA"])
-def test_a_label_out_of_range_in_a_compiled_step(jit, dtype):
+def test_label_out_of_range_fails_compiled_step(jit, dtype):
     loss = SparseCategoricalCrossentropy()
     labels, logits = np.array([[[3, 255], [-4, 10]]], dtype), np.zeros((1, 2, 2, 11), "float32")
     backend = keras.backend.backend()
@@ -305,12 +307,12 @@ def test_a_label_out_of_range_in_a_compiled_step(jit, dtype):
 
 
 @pytest.mark.parametrize("shape", [(1, 2, 3), (1, 3, 2), (2, 3, 3), (1, 3, 3, 4), (3, 3)])
-def test_labels_of_another_size(shape):
+def test_labels_of_another_size_are_an_error(shape):
     with pytest.raises(ValueError, match=r"one class number per pixel.*Received: labels of shape"):
         SparseCategoricalCrossentropy()(np.zeros(shape, "int32"), np.zeros((1, 3, 3, 4), "float32"))
 
 
-def test_class_weights_of_another_number():
+def test_class_weights_of_wrong_number_are_an_error():
     with pytest.raises(ValueError, match="Received: 3 class_weights for 4 classes"):
         SparseCategoricalCrossentropy(class_weights=[1, 1, 1])(
             np.zeros((1, 3, 3), "int32"), np.zeros((1, 3, 3, 4), "float32")

@@ -59,7 +59,7 @@ def floats(scores):
         (2, [[1, 0], [1, 0]], [[255, 0], [255, 1]], [1, 0], [1, 1], [2, 1]),
     ],
 )
-def test_the_courses_vectors(num_classes, predicted, labels, intersection, target, union):
+def test_equals_vectors_of_the_course(num_classes, predicted, labels, intersection, target, union):
     scores = SegmentationScores(num_classes)
     scores.update_state(np.array([labels]), np.array([predicted]))
     matrix = scores.confusion_matrix()
@@ -109,7 +109,7 @@ def test_equals_a_reference_over_several_batches(rng, maps, absent):
         np.testing.assert_allclose(metric.per_class(), iou)
 
 
-def test_nothing_counted_scores_0():
+def test_no_pixels_score_0():
     scores = SegmentationScores(3)
     assert floats(scores.result()) == {"mean_iou": 0, "mean_accuracy": 0, "pixel_accuracy": 0}
     scores.update_state(np.full((1, 2, 2), 255), np.zeros((1, 2, 2, 3)))
@@ -249,12 +249,12 @@ def test_results_have_the_type_asked_for(cls):
         assert keras.backend.standardize_dtype(result.dtype) == "float16"
 
 
-def test_a_score_needs_fractions():
+def test_integer_type_is_an_error():
     with pytest.raises(ValueError, match=r"Received: dtype='int32'\. Use dtype='float32'"):
         MeanIoU(2, dtype="int32")
 
 
-def test_class_maps_have_no_channels():
+def test_sparse_predictions_have_no_channels():
     with pytest.raises(ValueError, match=r"sparse_y_pred=True\. .* leave sparse_y_pred out"):
         MeanIoU(3, sparse_y_pred=True).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 3)))
 
@@ -269,35 +269,35 @@ def test_early_stopping_knows_that_more_is_better():
     assert [one.monitor_op for one in stopping] == [keras.ops.greater] * 3
 
 
-def test_a_label_out_of_range_is_named():
+def test_label_out_of_range_is_named():
     labels = np.array([[[3, 255], [0, 1]]])
     with pytest.raises(ValueError, match=r"one of 0 … 2 or 255 for void\. Received: label 3\."):
         MeanIoU(3).update_state(labels, np.zeros((1, 2, 2, 3)))
 
 
-def test_a_predicted_class_out_of_range_is_named():
+def test_predicted_class_out_of_range_is_named():
     with pytest.raises(ValueError, match=r"one of 0 … 2\. Received: predicted class 3, 255\."):
         MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.array([[[3, 255], [0, 1]]]))
 
 
-def test_one_channel_of_probabilities_is_no_class_map():
+def test_one_channel_of_probabilities_is_an_error():
     with pytest.raises(
         ValueError, match=r"one of 0 … 1\. Received: predicted class 0\.25, 0\.75\."
     ):
         MeanIoU(2).update_state(np.zeros((1, 1, 3)), np.array([[[[0.25], [0.75], [1.0]]]]))
 
 
-def test_predictions_of_other_classes():
+def test_predictions_of_other_classes_are_an_error():
     with pytest.raises(ValueError, match=r"one channel per class.*\(1, 2, 2, 21\), num_classes=3"):
         MeanIoU(3).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 21)))
 
 
-def test_labels_of_another_size():
+def test_labels_of_another_size_are_an_error():
     with pytest.raises(ValueError, match=r"one class number per pixel.*shape \(1, 2, 3\)"):
         MeanIoU(3).update_state(np.zeros((1, 2, 3)), np.zeros((1, 2, 2, 3)))
 
 
-def test_an_unknown_policy():
+def test_unknown_name_suggests_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'skip'"):
         MeanIoU(3, absent_classes="skipp")
 

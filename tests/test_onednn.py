@@ -19,8 +19,8 @@ LINE = "TensorFlow works without oneDNN here"
 IS_ON = """
 import os
 import keras_psp
-from tensorflow.python.util._pywrap_util_port import IsMklEnabled
-print("oneDNN", IsMklEnabled(), os.environ["TF_ENABLE_ONEDNN_OPTS"])
+from keras_psp.keras_internals import uses_onednn
+print("oneDNN", uses_onednn(), os.environ["TF_ENABLE_ONEDNN_OPTS"])
 """
 FIT = """
 from tests.tiny import Tiny, data
@@ -38,13 +38,12 @@ del os.environ["TF_ENABLE_ONEDNN_OPTS"]
 NEEDLESS = """
 import platform
 from unittest import mock
-from keras_psp import onednn
-from tensorflow.python.util import _pywrap_util_port
+from keras_psp import keras_internals, onednn
 
 for change in [
     mock.patch.object(platform, "machine", lambda: "arm64"),
     mock.patch.object(tf.config, "get_visible_devices", lambda kind: [kind]),
-    mock.patch.object(_pywrap_util_port, "IsMklEnabled", lambda: True),
+    mock.patch.object(keras_internals, "uses_onednn", lambda: True),
 ]:
     with change:
         onednn.say_if_off()
@@ -81,11 +80,11 @@ def run(code, **environment):
 
 
 @x86
-def test_import_switches_it_on():
+def test_import_switches_onednn_on():
     assert "oneDNN True 1" in run(IS_ON)
 
 
-def test_what_the_user_set_stays():
+def test_user_setting_stays():
     said = run(IS_ON + FIT, TF_ENABLE_ONEDNN_OPTS="0")
     assert "oneDNN False 0" in said
     assert LINE not in said
@@ -100,7 +99,7 @@ def test_other_backends_leave_the_setting_alone(tmp_path):
 
 
 @x86
-def test_too_late_is_said_once_at_the_first_fit_and_only_where_it_matters():
+def test_late_import_warns_once_at_first_fit():
     said = run(TOO_LATE + NEEDLESS + FIT + FIT_CLASSIFIER)
     needless, _, said = said.partition("needed")
     segmentation, _, classifier = said.partition("classifier")

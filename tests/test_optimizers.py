@@ -80,7 +80,7 @@ def test_equals_pytorchs(tmp_path):
             np.testing.assert_allclose(value, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_the_rate_decays_to_0():
+def test_rate_decays_to_0():
     rate = PolynomialDecay(0.01, total_steps=10)
     expected = [0.01 * (1 - step / 10) ** 0.9 for step in range(11)]
     np.testing.assert_allclose([float(rate(step)) for step in range(11)], expected, rtol=1e-5)
@@ -121,7 +121,7 @@ def test_comes_back_from_its_configuration():
         {"momentum": 0.9, "gradient_accumulation_steps": 2},
         {"loss_scale_factor": 2.0},
     ],
-    ids=str,
+    ids=lambda options: ["plain", *options][-1],
 )
 def test_equals_keras_sgd_with_the_same_arguments(rng, options):
     options = {"learning_rate": 0.1, "momentum": 0.0, **options}
@@ -180,7 +180,7 @@ def poly(base, total, first=0):
     [SGD, keras.optimizers.AdamW, lambda rate: keras.optimizers.LossScaleOptimizer(SGD(rate))],
     ids=["SGD", "Keras' AdamW", "loss scaling"],
 )
-def test_fit_fills_in_how_long_the_run_is(make):
+def test_fit_fills_in_the_run_length(make):
     images, labels = data(6)
     model = Tiny()
     model.compile(make(PolynomialDecay(0.01)), metrics=None)
@@ -196,7 +196,7 @@ def test_fit_fills_in_how_long_the_run_is(make):
     assert int(model.optimizer.iterations) == 9 + 4 + 4
 
 
-def test_the_compiled_step_takes_the_rate_of_the_run():
+def test_compiled_step_uses_the_rate_of_the_run():
     # Weights, not what a callback is told.
     images, labels = data(4)
     steps = {}
@@ -211,7 +211,7 @@ def test_the_compiled_step_takes_the_rate_of_the_run():
     assert steps[4] > 1.2 * steps[2] > 0
 
 
-def test_outside_of_fit_the_rate_is_the_base():
+def test_rate_outside_of_fit_is_the_base():
     def stop(batch, logs):
         raise KeyboardInterrupt
 
@@ -226,7 +226,7 @@ def test_outside_of_fit_the_rate_is_the_base():
 
 
 @pytest.mark.parametrize("saved", ["model.keras", "model.weights.h5"])
-def test_a_file_from_the_end_of_a_run_has_another_run_before_it(tmp_path, saved):
+def test_loaded_file_trains_at_the_base_rate(tmp_path, saved):
     images, labels = data(2)
     model = Tiny()
     model.compile(SGD(PolynomialDecay(0.01)))
@@ -246,7 +246,7 @@ def test_a_file_from_the_end_of_a_run_has_another_run_before_it(tmp_path, saved)
     assert np.any(model.get_weights()[0] != before)
 
 
-def test_a_schedule_may_be_that_of_several_optimizers():
+def test_several_optimizers_share_a_schedule():
     images, labels = data(4)
     shared = PolynomialDecay(0.01)
     results = []
@@ -262,7 +262,7 @@ def test_a_schedule_may_be_that_of_several_optimizers():
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-7)
 
 
-def test_an_optimizer_that_was_built_has_no_place_for_the_run():
+def test_built_optimizer_takes_no_run_length():
     model, optimizer = Tiny(), SGD()
     optimizer.build(model.trainable_variables)
     with pytest.raises(ValueError, match=r"Received: optimizer=SGD, which is built\. Make another"):
@@ -276,7 +276,7 @@ def test_an_optimizer_that_was_built_has_no_place_for_the_run():
     assert len(model.optimizer.variables) == variables
 
 
-def test_the_run_is_no_weight():
+def test_run_length_is_no_weight():
     model = Tiny()
     before = [variable.path for variable in model.weights]
     model.fit(*data(2), class_weight={1: 2.0}, verbose=0)
@@ -284,7 +284,7 @@ def test_the_run_is_no_weight():
     assert [v.path for v in model.optimizer.variables][:2] == ["SGD/iteration", "SGD/run"]
 
 
-def test_a_given_length_is_kept():
+def test_given_length_is_kept():
     images, labels = data(4)
     model = Tiny()
     model.compile(SGD(PolynomialDecay(0.01, total_steps=100)), metrics=None)
@@ -299,7 +299,7 @@ def batches(images, labels):
         yield images, labels
 
 
-def test_the_length_of_the_data_must_be_known():
+def test_unknown_length_of_data_is_an_error():
     model = Tiny()
     with pytest.raises(ValueError, match=r"data of unknown length\. Pass steps_per_epoch="):
         model.fit(batches(*data(2)), epochs=2, verbose=0)
@@ -308,7 +308,7 @@ def test_the_length_of_the_data_must_be_known():
     np.testing.assert_allclose(rates.rates, poly(0.01, 4), rtol=1e-5)
 
 
-def test_gradients_gathered_over_batches():
+def test_schedule_counts_batches_when_gradients_accumulate():
     images, labels = data(8)
     model = Tiny()
     optimizer = SGD(PolynomialDecay(0.01), gradient_accumulation_steps=2)
@@ -319,7 +319,7 @@ def test_gradients_gathered_over_batches():
         np.testing.assert_allclose(rates.rates, poly(0.01, 8), rtol=1e-5)
 
 
-def test_gradients_of_small_batches_add_up_to_a_large_one():
+def test_accumulated_gradients_equal_a_large_batch():
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(16, 5)).astype("float32"), rng.normal(size=(16, 3)).astype("float32")
     start, ends = None, []
@@ -336,7 +336,7 @@ def test_gradients_of_small_batches_add_up_to_a_large_one():
         np.testing.assert_allclose(small, large, rtol=1e-5, atol=1e-6)
 
 
-def test_the_rate_ends_at_zero_where_gradients_add_up():
+def test_rate_ends_at_0_with_accumulated_gradients():
     images, labels = data(8)
     model = Tiny()
     model.compile(SGD(gradient_accumulation_steps=2))

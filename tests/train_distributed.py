@@ -103,7 +103,7 @@ def scores(model, images, labels):
     from keras_psp.labels import ClassList
 
     batches = [(images[:3], labels[:3]), (images[3:6], labels[3:6])]
-    result = evaluate(model, batches, ClassList(["a", "b", "c"]), batch_size=3)
+    result = evaluate(model, batches, classes=ClassList(["a", "b", "c"]), batch_size=3)
     assert result.confusion_matrix.sum() == np.sum(labels[:6] != 255)
     return result.mean_iou, result.mean_accuracy, result.pixel_accuracy, result.confusion_matrix
 

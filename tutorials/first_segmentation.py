@@ -28,7 +28,6 @@ EPOCHS = 6
 # %%
 import keras_psp  # before keras, so that TensorFlow uses all that the processor can do
 from keras_psp import visualization
-from keras_psp.data.camvid.classes import CAMVID_CLASSES
 
 import keras
 
@@ -44,14 +43,18 @@ print("labels", labels.shape, labels.dtype)
 # %% [markdown]
 # `augment="flip"` mirrors every training scene half of the time. For the rest, that is all there is
 # to the data: images are RGB from 0 to 255, and to each image belongs a map of the same height and
-# width that holds a class for each pixel – 0 for Building, 1 for Tree, 5 for Road, and so on.
+# width that holds a class for each pixel – 0 for Building, 1 for Tree, 5 for Road, and so on. The
+# data know the names of their classes, and a color for each:
 
 # %%
-for number, name in enumerate(CAMVID_CLASSES):
+classes = keras_psp.data.info_of(val).classes
+for number, name in enumerate(classes.names):
     print(f"{number:3} {name:12} {(labels == number).mean():6.1%} of these pixels")
 print(f"255 void         {(labels == 255).mean():6.1%}")
 
-visualization.segmentation_gallery("first_segmentation/scenes.png", images[:3], labels[:3])
+visualization.segmentation_gallery(
+    "first_segmentation/scenes.png", images[:3], labels[:3], classes=classes
+)
 
 # %% [markdown]
 # ![Three street scenes and their classes in colors](first_segmentation/scenes.png)
@@ -147,11 +150,11 @@ print(f"mean IoU {float(metric.result()):.3f}")
 metric = keras_psp.metrics.MeanIoU(num_classes=11)
 for images, labels in val:
     metric.update_state(labels, model.predict_on_batch(images))
-for name, iou in zip(CAMVID_CLASSES, metric.per_class(), strict=True):
+for name, iou in zip(classes.names, metric.per_class(), strict=True):
     print(f"{name:12} {iou:.3f}")
 print(f"{'mean':12} {float(metric.result()):.3f}")
 
-visualization.per_class_bars("first_segmentation/per_class.png", metric.per_class())
+visualization.per_class_bars("first_segmentation/per_class.png", metric.per_class(), classes)
 
 # %% [markdown]
 # ![The IoU of each class as a bar](first_segmentation/per_class.png)
@@ -170,7 +173,7 @@ images, labels = images.numpy(), labels.numpy()
 predictions = model.predict(images, verbose=0).argmax(-1)
 
 visualization.segmentation_gallery(
-    "first_segmentation/predictions.png", images[:3], labels[:3], predictions[:3]
+    "first_segmentation/predictions.png", images[:3], labels[:3], predictions[:3], classes
 )
 
 # %% [markdown]
@@ -193,7 +196,7 @@ visualization.segmentation_gallery(
 image, _ = keras_psp.street_scene(seed=7_000_000, image_size=(360, 480))
 prediction = keras_psp.segment(model, image, image_size=IMAGE_SIZE)
 
-blend = visualization.overlay(image, prediction, alpha=0.6)
+blend = visualization.overlay(image, prediction, alpha=0.6, classes=classes)
 visualization.write_image("first_segmentation/overlay.png", blend)
 
 # %% [markdown]

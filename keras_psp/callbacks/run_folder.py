@@ -1,12 +1,11 @@
-"""What is written down while a model trains: a folder from which a killed run goes on, and pictures
-of what the model says."""
+"""A run folder: everything about a training run, from which a killed run is resumed and which
+`load_run` reads."""
 
-import io
+import dataclasses
 import json
 import math
 import os
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp import visualization
 from keras_psp.atomic import check_writable, read_table, write_table, write_whole
-from keras_psp.data.camvid.classes import CAMVID
+from keras_psp.callbacks.samples import (
+    find_classes,
+    first_samples,
+    predict_labels,
+    process_number,
+)
+from keras_psp.choices import check_name
+from keras_psp.data.info import info_of
+from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU, SegmentationScores
 
@@ -28,38 +36,39 @@ _PER_CLASS = "per_class.csv"
 
 
 class RunFolder(keras.callbacks.Callback):
-    """Writes down a training run, epoch by epoch, and resumes it where it was cut off.
+    """Records a training run, epoch by epoch, and resumes it where it was cut off.
 
     After every epoch the folder holds
 
-    - `checkpoint.weights.h5`: weights and optimizer state, from which the next `fit` with the same
-      folder goes on, in the same learning-rate schedule and, with a dataset of `load_camvid` and
-      its like, with the order and the views that would have come;
-    - `best.weights.h5`: the weights with the best validation mean IoU so far (the latest ones, as
-      long as there is no such score);
+    - `checkpoint.weights.h5`: weights and optimizer state. The next `fit` with the same folder
+      resumes from it, in the same learning-rate schedule and, with a dataset of this package, with
+      the same order and augmentation as if the run had not been cut off;
+    - `best.weights.h5`: the weights with the best validation mean IoU so far (the latest weights,
+      as long as there is no such score);
     - `history.csv` and `curves.png`: losses and scores of all epochs;
     - `per_class.csv` and `per_class.png`: every class' IoU on the validation split;
     - `samples.png`: image, truth and prediction of some validation images;
-    - `config.json`: the model, what its weights started from, versions, and the `settings`.
+    - `config.json`: the model, the weights it started from, versions, classes, and the `settings`.
 
     Every file is written whole or not at all: a run killed at any moment loses at most the epoch it
-    was in. A loss or a weight that is not finite ends the run with the last good weights, which are
-    kept. Where several processes train together (JAX), the first one writes all but `samples.png`,
-    and the folder must be one that all of them can read.
+    was in. If a loss or a weight is not finite, the run ends and the last good weights are
+    restored. Where several processes train together (JAX), the first one writes all files but
+    `samples.png`, and all of them must be able to read the folder.
 
     Args:
         folder: The run folder; made if it does not exist.
         validation_data: A dataset of `(images, labels)` whose first images `samples.png` shows;
             `None` for no such picture.
-        classes: Names and colors of the classes.
-        settings: What else is worth writing down; anything that JSON can hold. A folder is resumed
-            only with the same settings and model.
+        classes: Names and colors of the classes. By default those of the data; where these do not
+            tell them, the classes are numbered.
+        settings: Further facts to record; anything that JSON can hold. A folder is resumed only
+            with the same settings and model.
         num_samples: Number of images in `samples.png`.
 
     Raises:
         OSError: If the folder cannot be written to.
-        ValueError: In `fit`, if the folder holds a run of another model or other settings, or what
-            is no run, or if the model has not as many classes as `classes`.
+        ValueError: In `fit`, if the folder holds another model, other settings, or no run at all,
+            or if model and classes do not agree.
         FloatingPointError: In `fit`, if the loss or a weight stops being finite.
 
     Example:
@@ -78,38 +87,40 @@ class RunFolder(keras.callbacks.Callback):
     ```
     """
 
+    classes: ClassList  # Known when the training begins.
+
     def __init__(
         self,
         folder: str | os.PathLike[str],
         *,
         validation_data: Any = None,
-        classes: ClassList = CAMVID,
+        classes: ClassList | None = None,
         settings: Mapping[str, Any] | None = None,
         num_samples: int = 4,
     ):
         super().__init__()
         self.folder = Path(folder)
-        self.classes = classes
+        self._classes_from = info_of(validation_data), classes
         self.settings = dict(settings or {})
         self.history: list[dict[str, float]] = []
-        # All processes must go through the same motions, for what Keras saves is spread over them.
-        self._scratch = tempfile.TemporaryDirectory() if _process() else None
+        # All processes must save together: what Keras saves is spread over them.
+        self._scratch = tempfile.TemporaryDirectory() if process_number() else None
         self._out = Path(self._scratch.name) if self._scratch else self.folder
         self._samples = None
-        # Keras' `predict` cannot bring together what several processes compute.
-        if validation_data is not None and _process() is None:
-            self._samples = _first_samples(validation_data, num_samples)
+        # Keras' `predict` cannot gather the results of several processes.
+        if validation_data is not None and process_number() is None:
+            self._samples = first_samples(validation_data, num_samples)
         check_writable(self._out)
 
     def on_train_begin(self, logs=None):
-        _check_classes(self.model, self.classes)
-        # An optimizer that has no variables yet would neither save nor load its state.
+        self.classes = find_classes(self.model, *self._classes_from)
+        # An optimizer without variables would neither save nor load its state.
         self.model.optimizer.build(self.model.trainable_variables)
         config = self._config()
         started = self._read_config()
         if not _as_the_first_process(started is not None):
             self._write(_CONFIG, json.dumps(config, indent=1).encode())
-            # What a loss that is not finite in the very first epoch leaves to go back to.
+            # To go back to, if a loss of the very first epoch is not finite.
             self._save_checkpoint()
             return
         self._check_same_run(started, config)
@@ -117,22 +128,23 @@ class RunFolder(keras.callbacks.Callback):
         self.history = self._read_history()
         self.model.initial_weights = started["initial_weights"]
         if self.history:
-            self.model._initial_epoch = int(self.history[-1]["epoch"]) + 1
-            print(f"Going on after epoch {self.model._initial_epoch} of the run in {self.folder}.")
-            # The kill may have come just before the checkpoint, or just after it.
+            epoch = int(self.history[-1]["epoch"]) + 1
+            set_initial_epoch(self.model, epoch)
+            print(f"Going on after epoch {epoch} of the run in {self.folder}.")
+            # The kill may have come just before the checkpoint was written, or just after.
             self._write_history()
             self._save_best()
             self._draw()
 
     def on_epoch_begin(self, epoch, logs=None):
-        # Keras would begin every later `fit` there, too.
-        self.model._initial_epoch = None
+        # Else Keras would begin every later `fit` there, too.
+        set_initial_epoch(self.model, None)
 
     def on_train_end(self, logs=None):
-        self.model._initial_epoch = None
+        set_initial_epoch(self.model, None)
 
     def _read_config(self):
-        """What the run in the folder began with; `None` if there is none that can go on."""
+        """Reads the config of the run in the folder; `None` if there is no run to resume."""
         file, can_go_on = self.folder / _CONFIG, (self.folder / _CHECKPOINT).exists()
         if not file.exists() and not can_go_on:
             return None
@@ -177,7 +189,7 @@ class RunFolder(keras.callbacks.Callback):
             self._stop(f"loss={loss} in step {batch + 1}")
 
     def on_epoch_end(self, epoch, logs=None):
-        # The last step may have made weights that no loss has seen.
+        # No loss has seen the weights of the last step.
         if broken := [w.path for w in self.model.weights if not _is_finite(w)]:
             self._stop(f"{len(broken)} weights that are not, the first of them {broken[0]},")
         logs = {name: float(value) for name, value in (logs or {}).items()}
@@ -185,8 +197,8 @@ class RunFolder(keras.callbacks.Callback):
         self.history.append({"epoch": epoch, **logs, "learning_rate": rate})
         self._write_history()
         self._write_scores()
-        # This is what makes the epoch count: after a kill, the tables are written again if it comes
-        # before this, the rest if it comes after.
+        # With the checkpoint the epoch counts. After a kill before it, the epoch is repeated, and
+        # its tables are written again; after a kill behind it, the files below are.
         self._save_checkpoint()
         self._save_best()
         self._draw()
@@ -240,206 +252,19 @@ class RunFolder(keras.callbacks.Callback):
             write_table(self._out / _PER_CLASS, rows)
 
     def _draw(self):
-        from keras_psp import visualization
-
         visualization.training_curves(self._out / "curves.png", self._out / _HISTORY)
         if (self._out / _PER_CLASS).exists():
             iou = [float(row["iou"]) for row in read_table(self._out / _PER_CLASS)]
             visualization.per_class_bars(self._out / "per_class.png", iou, self.classes)
         if self._samples is not None:
             images, labels = self._samples
-            predictions = [_predict(self.model, image) for image in images]
+            predictions = [predict_labels(self.model, image) for image in images]
             file = self._out / "samples.png"
             visualization.segmentation_gallery(file, images, labels, predictions, self.classes)
 
 
-class SegmentationPictures(keras.callbacks.Callback):
-    """Draws what a model says about the same few images after every epoch.
-
-    A picture shows image, truth, prediction and errors side by side, with a legend of all classes:
-    in every epoch at the same place, so that a viewer can leaf through the epochs and
-    `ffmpeg -i epoch-%04d.png` makes a film of them. They go to
-
-    - `folder`, as `sample-01/epoch-0001.png`, …: a folder for every image, in the order of the
-      epochs, which count from 1 as in the output of `fit`;
-    - `log_dir`, for TensorBoard: the same pictures under the tags `sample-01`, … of the run
-      `segmentations`, step by step beside the scores of `keras.callbacks.TensorBoard(log_dir)`,
-      whose steps count epochs from 0. TensorBoard shows ten steps of an image unless it is started
-      with `--samples_per_plugin images=1000`.
-
-    Every file is written whole or not at all, and an epoch that is done again after a kill replaces
-    its files. `keras_psp.RunFolder` keeps the latest segmentations of a run in one picture; this
-    callback keeps all of them, with any Keras segmentation model.
-
-    Args:
-        data: What the first images are taken from: a dataset of `(images, labels)` or of images
-            alone, a pair of arrays, or an array of images; RGB, 0–255, `(batch, height, width, 3)`.
-        folder: Where to write the pictures as PNG files, or `None`.
-        log_dir: TensorBoard's folder, or `None`. It is written to by means of TensorFlow, whatever
-            backend Keras computes with; the package `tensorboard` is needed only for looking at it.
-        classes: Names and colors of the classes.
-        num_samples: Number of images.
-        every: Epochs from one time to the next; the last epoch is always drawn.
-
-    Raises:
-        ImportError: If there is a `log_dir` and TensorFlow is not installed.
-        OSError: If a folder cannot be written to.
-        ValueError: If there is neither `folder` nor `log_dir`, or no image, or, in `fit`, if the
-            model has not as many classes as `classes`.
-        RuntimeError: If several processes train together, where Keras cannot predict.
-
-    Example:
-
-    ```python
-    import numpy as np
-    import keras_psp
-
-    images, labels = np.zeros((2, 33, 33, 3)), np.zeros((2, 33, 33), "int32")
-    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
-    pictures = keras_psp.SegmentationPictures((images, labels), "pictures", log_dir="logs")
-    model.fit(images, labels, epochs=1, callbacks=[pictures], verbose=0)
-    # and then, on the command line: tensorboard --logdir logs
-    ```
-    """
-
-    def __init__(
-        self,
-        data: Any,
-        folder: str | os.PathLike[str] | None = None,
-        *,
-        log_dir: str | os.PathLike[str] | None = None,
-        classes: ClassList = CAMVID,
-        num_samples: int = 4,
-        every: int = 1,
-    ):
-        super().__init__()
-        if folder is None and log_dir is None:
-            raise ValueError(
-                "Pictures are written to files, to TensorBoard, or both. Received: folder=None, "
-                "log_dir=None. Give one of them."
-            )
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every counts epochs. Received: every={every!r}. Pass 1 or more.")
-        if _process() is not None:
-            raise RuntimeError(
-                "Keras predicts in one process only. Received: one of several that train together. "
-                "Leave the callback out there, and draw with a process of its own."
-            )
-        self.folder = None if folder is None else Path(folder)
-        self.log_dir = None if log_dir is None else Path(log_dir)
-        self.classes = classes
-        self.every = every
-        self._images, self._labels = _first_samples(data, num_samples)
-        if self.log_dir is not None:
-            _import_tensorflow()
-        for place in (self.folder, self.log_dir):
-            if place is not None:
-                check_writable(place)
-
-    def on_train_begin(self, logs=None):
-        _check_classes(self.model, self.classes)
-
-    def on_epoch_end(self, epoch, logs=None):
-        if (epoch + 1) % self.every and epoch + 1 != self.params["epochs"]:
-            return
-        drawn = {f"sample-{i + 1:02d}": self._draw(i) for i in range(len(self._images))}
-        if self.folder is not None:
-            for name, picture in drawn.items():
-                write_whole(self.folder / name / f"epoch-{epoch + 1:04d}.png", picture.save)
-        if self.log_dir is not None:
-            file = self.log_dir / "segmentations" / f"events.out.tfevents.{epoch + 1:04d}"
-            _write_event(file, epoch, drawn)
-
-    def _draw(self, number):
-        from keras_psp import visualization
-
-        image, labels = self._images[number], self._labels and [self._labels[number]]
-        prediction = _predict(self.model, image)
-        return visualization.segmentation_gallery(
-            None, [image], labels, [prediction], self.classes, whole_legend=True
-        )
-
-
-def _first_samples(data: Any, number: int) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
-    """The first images of a dataset, or of arrays, and their labels, if it has any."""
-    is_one_batch = isinstance(data, tuple) or hasattr(data, "shape")
-    images: list[np.ndarray] = []
-    labels: list[np.ndarray] = []
-    for batch in [data] if is_one_batch else data:
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
-        x = ops.convert_to_numpy(x)
-        if x.ndim != 4:
-            raise ValueError(
-                "Images come in batches, (batch, height, width, 3). "
-                f"Received: images of shape {x.shape}. Stack them, or put a list around a batch."
-            )
-        images += [*x]
-        labels += [] if y is None else [*ops.convert_to_numpy(y)]
-        if len(images) >= number:
-            break
-    if not images[:number]:
-        raise ValueError(
-            f"There must be an image to draw. Received: num_samples={number}, data with "
-            f"{len(images)} images. Pass 1 or more, and data that holds some."
-        )
-    return images[:number], labels[:number] or None
-
-
-def _predict(model: keras.Model, image: np.ndarray) -> np.ndarray:
-    """The label map of one image: in a batch of its own, for memory's sake."""
-    return model.predict_on_batch(image[None])[0].argmax(-1)
-
-
-def _check_classes(model: keras.Model, classes: ClassList) -> None:
-    num_classes = getattr(model, "num_classes", len(classes))
-    if num_classes != len(classes):
-        raise ValueError(
-            "The classes must be the model's. "
-            f"Received: {len(classes)} classes, a model of num_classes={num_classes}. "
-            "Pass classes=keras_psp.labels.ClassList(names)."
-        )
-
-
-def _import_tensorflow() -> Any:
-    try:
-        import tensorflow as tf
-    except ImportError as error:
-        raise ImportError(
-            "TensorBoard's files are written by TensorFlow, whatever backend Keras computes with. "
-            "Received: a log_dir in a Python without TensorFlow. Install it (pip install "
-            "tensorflow; Keras keeps its backend), or give a folder alone."
-        ) from error
-    return tf
-
-
-def _write_event(file: Path, step: int, images: Mapping[str, Any]) -> None:
-    """Writes images by tag for TensorBoard, in a file for this step alone."""
-    # By hand: tf.summary.image needs the package `tensorboard`, and tf.summary.write takes hold of
-    # all GPUs, which on JAX and PyTorch belong to somebody else.
-    tf = _import_tensorflow()
-    now = time.time()
-    event = tf.compat.v1.Event(wall_time=now, step=step)
-    for tag, picture in images.items():
-        png = io.BytesIO()
-        picture.save(png, "png")
-        image = tf.compat.v1.Summary.Image(
-            width=picture.width,
-            height=picture.height,
-            colorspace=3,
-            encoded_image_string=png.getvalue(),
-        )
-        event.summary.value.add(tag=tag, image=image)
-
-    def write(path):
-        with tf.io.TFRecordWriter(str(path)) as records:
-            for one in (tf.compat.v1.Event(wall_time=now, file_version="brain.Event:2"), event):
-                records.write(one.SerializeToString())
-
-    write_whole(file, write)
-
-
 def find_scores(model: keras.Model) -> SegmentationScores | MeanIoU | None:
-    """The metric of a compiled model that knows the IoU of every class, if there is one."""
+    """Returns the metric of a compiled model that has the IoU of every class, if there is one."""
     metrics = list(model.metrics)
     for metric in metrics:
         metrics += getattr(metric, "metrics", [])
@@ -449,8 +274,8 @@ def find_scores(model: keras.Model) -> SegmentationScores | MeanIoU | None:
 
 
 def _architecture(config: dict[str, Any]) -> dict[str, Any]:
-    # A resumed run does not care whether ImageNet weights can still be had, nor how often a
-    # backbone was built before in this process, which Keras counts in the names of its layers.
+    # Two things may differ in a resumed run: whether ImageNet weights can still be had, and the
+    # names of a backbone's layers, in which Keras counts how many were built before.
     model = {k: v for k, v in config["model"]["config"].items() if k != "initial_weights"}
     return {**model, "backbone": _without_names(model.get("backbone"))}
 
@@ -470,22 +295,76 @@ def _change(name: str, then: Any, now: Any) -> str:
 
 
 def _as_the_first_process(value: bool) -> bool:
-    """The value that the first of all processes has."""
-    if _process() is None:
+    """Returns the value that the first of all processes has."""
+    if process_number() is None:
         return value
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.broadcast_one_to_all(value))
 
 
-def _process() -> int | None:
-    """The number of this process, if there are several."""
-    if keras.backend.backend() != "jax":
-        return None
-    import jax
-
-    return jax.process_index() if jax.process_count() > 1 else None
-
-
 def _is_finite(variable) -> bool:
     return bool(np.isfinite(ops.convert_to_numpy(variable)).all())
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a run folder holds.
+
+    Args:
+        folder: The folder.
+        model: The model, with the weights that were asked for.
+        classes: Names and colors of its classes.
+        settings: The run's settings: data, sizes, rates, ….
+    """
+
+    folder: Path
+    model: keras.Model
+    classes: ClassList
+    settings: dict[str, Any]
+
+
+def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
+    """Rebuilds the model of a run folder.
+
+    Args:
+        folder: A folder that `RunFolder` wrote.
+        weights: `"best"`, those with the best validation mean IoU, or `"last"`, those of the last
+            epoch.
+
+    Returns:
+        A `Run`: `.model`, `.classes` and `.settings`.
+
+    Raises:
+        FileNotFoundError: If the folder holds no run, or one that has not finished an epoch.
+        ValueError: If there are no such weights.
+
+    Example:
+
+    ```python
+    import tempfile
+    import numpy as np
+    import keras_psp
+
+    images, labels = np.zeros((2, 33, 33, 3)), np.zeros((2, 33, 33), "int32")
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    with tempfile.TemporaryDirectory() as folder:
+        run = keras_psp.RunFolder(folder)
+        model.fit(images, labels, callbacks=[run], verbose=0)
+        again = keras_psp.load_run(folder).model
+    assert np.allclose(again.predict(images, verbose=0), model.predict(images, verbose=0))
+    ```
+    """
+    files = {"best": _BEST, "last": _CHECKPOINT}
+    folder, file = Path(folder), files[check_name("weights", weights, files)]
+    for name, origin in ((_CONFIG, "keras-psp train"), (file, "its first finished epoch")):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(
+                f"A run folder holds {_CONFIG} and {file}. Received: folder='{folder}', which "
+                f"has no {name}: {origin} writes it. Check the path, or train first."
+            )
+    config = json.loads((folder / _CONFIG).read_text())
+    model = keras.models.model_from_json(json.dumps(config["model"]))
+    model.load_weights(folder / file)
+    classes = ClassList(config["classes"]["names"], config["classes"]["colors"])
+    return Run(folder, model, classes, config["settings"])

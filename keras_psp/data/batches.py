@@ -48,10 +48,7 @@ class Batches(keras.utils.PyDataset):
     """
 
     def __init__(
-        self,
-        make: Callable[[int, int], Batch],
-        length: int,
-        info: DatasetInfo | None = None,
+        self, make: Callable[[int, int], Batch], length: int, info: DatasetInfo | None = None
     ):
         super().__init__(workers=1)  # Keras' own threads would hand out batches twice.
         self.epoch = 0

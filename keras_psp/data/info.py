@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from keras_psp.keras_internals import input_datasets
-from keras_psp.labels import ClassList
+from keras_psp.labels import ClassList, check_same_classes, numbered_classes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,6 +81,30 @@ def info_of(data: Any) -> DatasetInfo | None:
     return first
 
 
+def shared_classes(
+    num_classes: int, info: DatasetInfo | None, classes: ClassList | None = None
+) -> ClassList:
+    """Returns the classes that a model and its data have in common.
+
+    Args:
+        num_classes: The number of the model's classes.
+        info: What the data say about themselves.
+        classes: The classes, where they are known.
+
+    Returns:
+        `classes`; by default those of the data, and otherwise numbers: "class 0", ….
+
+    Raises:
+        ValueError: If model, data and `classes` do not agree.
+    """
+    if classes is None:
+        classes = numbered_classes(num_classes) if info is None else info.classes
+    elif info is not None:
+        check_same_classes(classes, info.classes)
+    check_same_classes(num_classes, classes)
+    return classes
+
+
 def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None = None) -> Any:
     """Lets a data set say what it is.
 
@@ -90,7 +114,7 @@ def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None
         data: A `tf.data.Dataset`, a `keras.utils.PyDataset`, or another object with attributes.
         info: What it shall say.
         set_epoch: Where order or augmentation depend on the epoch, what tells the data which one
-            comes next.
+            comes next. `Batches` have their own.
 
     Returns:
         `data`, with the attributes `info`, `class_names`, `class_colors`, `sample_names` and, if
@@ -112,6 +136,6 @@ def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None
     data.class_names = list(info.classes.names)
     data.class_colors = list(info.classes.colors)
     data.sample_names = list(info.sample_names)
-    if set_epoch is not None:
+    if set_epoch is not None and not hasattr(data, "set_epoch"):
         data.set_epoch = set_epoch
     return data

@@ -75,8 +75,9 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
         table[[old.index(name) for name in taken]] = label
 
     if isinstance(data, Batches):
-        return attach(data.map(lambda images, labels: (images, table[labels])), info)
-    import tensorflow as tf
+        dataset = data.map(lambda images, labels: (images, table[labels]))
+    else:
+        import tensorflow as tf
 
-    merged_data = data.map(lambda images, labels: (images, tf.gather(table, labels)))
-    return attach(merged_data, info, getattr(data, "set_epoch", None))
+        dataset = data.map(lambda images, labels: (images, tf.gather(table, labels)))
+    return attach(dataset, info, getattr(data, "set_epoch", None))

@@ -79,10 +79,7 @@ def with_options(loader: Loader) -> Loader:
     *own, _ = signature.parameters.values()
     shared = [
         inspect.Parameter(
-            field.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=field.default,
-            annotation=field.type,
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
         )
         for field in dataclasses.fields(LoadingOptions)
         if field.name not in signature.parameters

@@ -118,9 +118,7 @@ def make_dataset(
         )
     split = Split(samples, coding, size, output_size, augment, options)
     info = dataclasses.replace(
-        info,
-        sample_names=tuple(sample.name for sample in samples),
-        shuffled=bool(options.shuffle),
+        info, sample_names=tuple(sample.name for sample in samples), shuffled=bool(options.shuffle)
     )
     in_memory = options.cache
     if in_memory == "auto":

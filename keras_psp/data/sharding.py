@@ -90,7 +90,8 @@ def shard_batches(
         return sharded
     starts = range(index * share, len(info.sample_names), batch_size)
     own_names = itertools.chain(*(info.sample_names[start:][:share] for start in starts))
-    return attach(sharded, dataclasses.replace(info, sample_names=tuple(own_names)))
+    info = dataclasses.replace(info, sample_names=tuple(own_names))
+    return attach(sharded, info, getattr(data, "set_epoch", None))
 
 
 def _processes() -> tuple[int, int]:

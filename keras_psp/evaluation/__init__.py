@@ -1,5 +1,15 @@
 """How good a network is: scores, comparisons, reports."""
 
-from keras_psp.evaluation.segmentation import Comparison, Evaluation, compare, evaluate
+from keras_psp.evaluation.classification import ClassifierEvaluation, evaluate_classifier
+from keras_psp.evaluation.comparison import Comparison, compare
+from keras_psp.evaluation.segmentation import Evaluation, ScoredImage, evaluate
 
-__all__ = ["Comparison", "Evaluation", "compare", "evaluate"]
+__all__ = [
+    "ClassifierEvaluation",
+    "Comparison",
+    "Evaluation",
+    "ScoredImage",
+    "compare",
+    "evaluate",
+    "evaluate_classifier",
+]

@@ -4,66 +4,25 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from keras_psp import visualization
-from keras_psp.evaluation.segmentation import Comparison, Evaluation, ScoredImage
 from keras_psp.labels import VOID, ClassList
 
-_WIDTH = 400  # Pixels of the pictures of the galleries, at most.
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1d2129; --soft: #5d6675; --line: #dde1e8; --back: #f5f6f8;
-  --card: #fff; --accent: #5b3fb5; --up: #147a4b; --down: #b3261e }
-@media (prefers-color-scheme: dark) { :root { --ink: #e8eaee; --soft: #a4adbb; --line: #353b46;
-  --back: #14171c; --card: #1d2128; --accent: #a893f0; --up: #5fd39b; --down: #ff8a80 } }
-* { box-sizing: border-box }
-body { margin: 0; background: var(--back); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif; -webkit-text-size-adjust: 100% }
-main { max-width: 1100px; margin: auto; padding: 1rem }
-h1 { font-size: 1.6rem; margin: .5rem 0 0 } h2 { font-size: 1.15rem; margin: 0 0 .6rem }
-p { margin: .3rem 0 .8rem } .soft, figcaption { color: var(--soft); font-size: .9rem }
-section, details { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
-  padding: 1rem; margin: 1rem 0 }
-.tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .8rem }
-.tiles div { background: var(--card); border: 1px solid var(--line); border-radius: 10px;
-  padding: .6rem .9rem; color: var(--soft); font-size: .9rem }
-.tiles b { display: block; font-size: 1.7rem; line-height: 1.25; color: var(--ink) }
-.scroll { overflow-x: auto } .scroll > img { min-width: 34rem; max-width: 46rem }
-table { border-collapse: collapse; width: 100%; font-size: .92rem;
-  font-variant-numeric: tabular-nums }
-th { text-align: left; color: var(--soft); font-weight: 500; vertical-align: bottom }
-th, td { padding: .3rem .6rem .3rem 0; border-bottom: 1px solid var(--line) }
-td { white-space: nowrap } tr:last-child td { border-bottom: 0 }
-.sum tr:last-child td { font-weight: 600 }
-.swatch { display: inline-block; width: .85em; height: .85em; border-radius: 3px;
-  border: 1px solid #0004; margin-right: .45em; vertical-align: -.08em }
-.bar { display: block; height: .45rem; min-width: 3rem; border-radius: 3px;
-  background: var(--line) }
-.bar i { display: block; height: 100%; border-radius: 3px; background: var(--accent) }
-.up { color: var(--up) } .down { color: var(--down) }
-.legend { display: flex; flex-wrap: wrap; gap: .1rem 1rem; font-size: .85rem; color: var(--soft) }
-.looks { display: grid; grid-template-columns: repeat(4, 1fr); gap: .4rem; margin-top: .3rem }
-.looks img, .scroll > img { display: block; width: 100%; height: auto; border-radius: 5px }
-figure { margin: 0 } h3 { font-size: 1rem; margin: 1.1rem 0 0; overflow-wrap: anywhere }
-summary { cursor: pointer; font-weight: 600 }
-@media (max-width: 600px) { .looks { grid-template-columns: repeat(2, 1fr) }
-  .wide { display: none } main { padding: .6rem } section, details { padding: .8rem }
-  table { font-size: .82rem } th, td { padding-right: .45rem } }
-"""
+_WIDTH = 400  # Largest width of a gallery's pictures, in pixels.
+_STYLE = Path(__file__).with_name("report.css")
 
 
-def page(
-    evaluation: Evaluation, confusion_matrix: bytes, comparison: Comparison | None = None
-) -> str:
+def page(evaluation: Any, confusion_matrix: bytes, comparison: Any = None) -> str:
     """Makes the page.
 
     Args:
-        evaluation: The scores.
+        evaluation: The scores, an `Evaluation`.
         confusion_matrix: A picture of the confusion matrix, the bytes of a PNG file.
-        comparison: A comparison with another model, or `None`.
+        comparison: A `Comparison` with another model, or `None`.
 
     Returns:
         A whole HTML document.
@@ -72,31 +31,32 @@ def page(
     count = f"{len(evaluation.names)} images, {evaluation.confusion_matrix.sum():,} labeled pixels"
     parts = [
         f"<h1>Mean IoU {evaluation.mean_iou:.3f}</h1>",
-        f'<p class="soft">{count}. Looked at: {html.escape(evaluation.looked_at or "unknown")}. '
+        f'<p class="soft">{count}. Views: {html.escape(evaluation.views or "unknown")}. '
         f"The model had started from {html.escape(evaluation.initial_weights)}.</p>",
         _tiles(evaluation),
         _comparison(comparison) if comparison else "",
         _section("Classes", _classes(evaluation)),
         _section(
-            "What is taken for what",
-            "<p class=soft>Of the pixels of each true class (row), the share in per cent that was "
-            "given each class (column).</p>"
+            "Confusion matrix",
+            "<p class=soft>How many per cent of the pixels of each true class (row) were predicted "
+            "as each class (column).</p>"
             f'<div class="scroll">{_image(confusion_matrix, "confusion matrix")}</div>',
         ),
         _gallery("Worst images", evaluation.worst, classes),
         _gallery("Best images", evaluation.best, classes),
-        _gallery("From all over the split", evaluation.samples, classes),
+        _gallery("Images spread over the split", evaluation.samples, classes),
         _every_image(evaluation, comparison),
     ]
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>Mean IoU {evaluation.mean_iou:.3f}</title>\n<style>{_STYLE}</style>\n</head>\n"
+        f"<title>Mean IoU {evaluation.mean_iou:.3f}</title>\n"
+        f"<style>\n{_STYLE.read_text()}</style>\n</head>\n"
         f"<body>\n<main>\n{chr(10).join(parts)}\n</main>\n</body>\n</html>\n"
     )
 
 
-def _tiles(evaluation: Evaluation) -> str:
+def _tiles(evaluation: Any) -> str:
     tiles = [
         ("mean IoU", f"{evaluation.mean_iou:.3f}"),
         ("mean accuracy", f"{evaluation.mean_accuracy:.3f}"),
@@ -111,7 +71,7 @@ def _section(title: str, *content: str) -> str:
 
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "") -> str:
-    """A table of cells that are HTML; of a header that ends in *, the column is for wide pages."""
+    """Makes a table of HTML cells; only wide pages show a column whose header ends in *."""
     styles = [' class="wide"' if name.endswith("*") else "" for name in header]
     lines = [[f"<th{s}>{n.rstrip('*')}</th>" for n, s in zip(header, styles, strict=True)]]
     lines += [[f"<td{s}>{c}</td>" for c, s in zip(row, styles, strict=True)] for row in rows]
@@ -119,7 +79,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "")
     return f'<div class="scroll {kind}"><table>\n{body}\n</table></div>'
 
 
-def _classes(evaluation: Evaluation) -> str:
+def _classes(evaluation: Any) -> str:
     matrix = evaluation.confusion_matrix
     target = matrix.sum(axis=1)
     rows = []
@@ -140,11 +100,11 @@ def _classes(evaluation: Evaluation) -> str:
                 other,
             ]
         )
-    header = ["class", "IoU", "*", "accuracy", "share of pixels*", "most often taken for"]
+    header = ["class", "IoU", "*", "accuracy", "share of pixels*", "most often mistaken for"]
     return _table(header, rows)
 
 
-def _comparison(comparison: Comparison) -> str:
+def _comparison(comparison: Any) -> str:
     one, other = (html.escape(name) for name in comparison.names)
     rows = []
     for name, *scores, difference, low, high in comparison.rows():
@@ -158,30 +118,30 @@ def _comparison(comparison: Comparison) -> str:
     )
 
 
-def _gallery(title: str, images: Sequence[ScoredImage], classes: ClassList) -> str:
+def _gallery(title: str, images: Sequence[Any], classes: ClassList) -> str:
     if not images:
         return ""
     occurring = sorted({int(k) for one in images for k in np.unique([one.label, one.prediction])})
     legend = "".join(f"<span>{_name(classes, number)}</span>" for number in occurring)
     parts = [f'<div class="legend">{legend}</div>']
     for one in images:
-        looks = {
+        panels = {
             "image": one.image,
             "truth": visualization.colorize(one.label, classes),
             "prediction": visualization.colorize(one.prediction, classes),
             "errors": visualization.error_map(one.label, one.prediction),
         }
         cells = "".join(
-            f"<figure>{_image(_png(look, smooth=name == 'image'), name)}"
+            f"<figure>{_image(_png(picture, smooth=name == 'image'), name)}"
             f"<figcaption>{name}</figcaption></figure>"
-            for name, look in looks.items()
+            for name, picture in panels.items()
         )
         score = "all void" if np.isnan(one.mean_iou) else f"mean IoU {one.mean_iou:.3f}"
-        parts.append(f'<h3>{html.escape(one.name)}: {score}</h3><div class="looks">{cells}</div>')
+        parts.append(f'<h3>{html.escape(one.name)}: {score}</h3><div class="panels">{cells}</div>')
     return _section(title, *parts)
 
 
-def _every_image(evaluation: Evaluation, comparison: Comparison | None) -> str:
+def _every_image(evaluation: Any, comparison: Any) -> str:
     columns: dict[str, Sequence[str]] = {
         "image": [html.escape(name) for name in evaluation.names],
         "mean IoU": [_score(value) for value in evaluation.per_image],
@@ -192,14 +152,14 @@ def _every_image(evaluation: Evaluation, comparison: Comparison | None) -> str:
         ]
         columns["difference"] = [_change(value) for value in comparison.per_image]
     rows = list(zip(*columns.values(), strict=True))
-    # NaN, of images that are all void, comes last.
+    # Images that are all void have NaN and come last.
     order = np.argsort(evaluation.per_image, kind="stable")
     table = _table(list(columns), [rows[number] for number in order])
     return f"<details>\n<summary>Every image, the worst first</summary>\n{table}\n</details>"
 
 
 def _name(classes: ClassList, number: int) -> str:
-    """A class' color and name."""
+    """Makes a class' color and name."""
     void = number == VOID
     color = visualization.VOID_COLOR if void else classes.colors[number]
     name = "Void" if void else html.escape(classes.names[number])
@@ -217,13 +177,13 @@ def _change(value: float) -> str:
 
 
 def _png(picture: np.ndarray, smooth: bool) -> bytes:
-    """The bytes of a PNG file, no wider than the page needs."""
+    """Returns the bytes of a PNG file, no wider than the page needs."""
     from PIL import Image
 
     image: Any = Image.fromarray(picture)
     if image.width > _WIDTH:
         size = _WIDTH, max(1, round(image.height * _WIDTH / image.width))
-        # A blend of two colors of a label map would be a third class.
+        # A mixed color of a label map would be another class's.
         kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
         image = image.resize(size, kind)
     buffer = io.BytesIO()

@@ -1,1 +1,1 @@
-"""Whether it is true what the papers say: each experiment is one command."""
+"""Is it true what the papers say? Each experiment is one command."""

@@ -1,4 +1,4 @@
-"""CIFAR-10, which the ResNet paper's smallest nets are for."""
+"""CIFAR-10, the data of the ResNet paper's smallest nets."""
 
 import numpy as np
 
@@ -17,7 +17,7 @@ def load_cifar10(data_dir: str | None = None) -> tuple[Split, Split]:
 
     Raises:
         ImportError: If TensorFlow Datasets is not installed.
-        OSError: If it cannot be downloaded.
+        OSError: If the data cannot be downloaded.
 
     Reference:
         [Krizhevsky, 2009](https://www.cs.toronto.edu/~kriz/learning-features-2009-TR.pdf),

@@ -1,4 +1,4 @@
-"""The degradation experiment: plain nets learn worse when they get deeper, residual ones do not."""
+"""The degradation experiment: deeper plain nets learn worse, deeper residual nets do not."""
 
 import itertools
 import json
@@ -42,22 +42,22 @@ def run_degradation(
 
     The recipe: SGD with momentum 0.9 and weight decay 1e-4, the learning rate divided by 10 at 1/2
     and 3/4 of the steps (of 64,000, at 32,000 and 48,000), images mirrored and shifted by up to 4
-    pixels. The experiment may be cut off: called again, it goes on where errors were taken last.
+    pixels. The experiment may be interrupted: called again, it goes on from the last evaluation.
 
     Args:
-        folder: Where histories, the table and the picture go.
+        folder: Folder for the histories, the table and the picture.
         train: Images `(n, height, width, 3)`, RGB 0–255, and classes `(n,)`.
         test: The same, of other scenes.
         networks: Names from `NETWORKS`.
-        seeds: A net is trained once with each.
+        seeds: Seeds; each net is trained once with each of them.
         steps: Steps of training; the paper's are 64,000.
         batch_size: Images per step.
-        learning_rate: At the beginning.
-        evaluations: How often the errors are taken; there is a point in the curves for each.
+        learning_rate: Learning rate of the first half.
+        evaluations: Number of times that the errors are measured, each a point in the curves.
 
     Returns:
         For each net and seed the last row of its history: `network`, `seed`, `step`, `loss`,
-        `train_error` (over the images as they were learned from, since the point before) and
+        `train_error` (of the training images as augmented, since the last evaluation) and
         `test_error`, 0–1.
 
     Raises:
@@ -111,7 +111,7 @@ def run_degradation(
 
 
 def _check_same_experiment(file: Path, settings: dict[str, Any]) -> None:
-    """Writes the settings down, or compares them with those that the folder began with."""
+    """Writes the settings to the folder, or compares them with those that are there."""
     if not file.exists():
         write_whole(file, json.dumps(settings, indent=1).encode())
         return
@@ -126,7 +126,7 @@ def _check_same_experiment(file: Path, settings: dict[str, Any]) -> None:
 
 
 def _train(file: Path, variant, seed, train, test, settings) -> None:
-    """Trains a net, from its checkpoint on if there is one, and writes its history to the file."""
+    """Trains a net, from its checkpoint if there is one, and writes its history to the file."""
     keras.utils.set_random_seed(seed)
     (images, classes), num_classes = train, int(train[1].max()) + 1
     model = ResNet(

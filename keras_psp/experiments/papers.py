@@ -1,4 +1,4 @@
-"""The papers' tables of parameters and multiply-adds, beside the same counted here."""
+"""The papers' tables of parameters and multiply-adds, counted again."""
 
 from typing import Any
 
@@ -32,11 +32,11 @@ _RESNETS_VGG = {16: 15.3, 19: 19.6}
 
 
 def googlenet_table() -> str:
-    """GoogLeNet's table 1, row by row: the paper's figures, and the same counted here.
+    """Counts GoogLeNet's table 1 again, row by row.
 
     Returns:
-        The table. Rows whose printed figure does not follow from the row say so, and the lines
-        below it say what is counted.
+        The table: the paper's figures, and ours. It marks rows whose printed figure does not follow
+        from the row, and says below what is counted.
 
     Reference:
         [Szegedy et al., 2015](https://arxiv.org/abs/1409.4842), table 1.
@@ -86,10 +86,10 @@ classifiers, {model.count_params():,}."""
 
 
 def vgg_table() -> str:
-    """VGG's table 2, the number of parameters of each configuration, and the same counted here.
+    """Counts VGG's table 2 again: the number of parameters of each configuration.
 
     Returns:
-        The table, with the multiply-adds of a 224×224 image beside.
+        The table: the paper's figures, ours, and the multiply-adds for a 224×224 image.
 
     Reference:
         [Simonyan and Zisserman, 2015](https://arxiv.org/abs/1409.1556), table 2.
@@ -112,10 +112,10 @@ def vgg_table() -> str:
 
 
 def resnet_table() -> str:
-    """ResNet's table 1, the multiply-adds of each depth, and the same counted here; VGG beside.
+    """Counts ResNet's table 1 again: the multiply-adds of each depth, and of VGG.
 
     Returns:
-        The table, and below it a sentence about ResNet-152 and VGG.
+        The table: the paper's figures, and ours; below it a sentence about ResNet-152 and VGG.
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), table 1 and section 3.3.
@@ -151,7 +151,7 @@ it costs a little more. ResNet-152 costs less than VGG: {shares[0]:.0%} of VGG-1
 
 
 def _without_values() -> Any:
-    """In this scope networks are shapes: a hundred million random numbers are of no use here."""
+    """A scope in which variables get no values: these would be a hundred million random numbers."""
     return keras.StatelessScope(initialize_variables=False)
 
 

@@ -13,22 +13,22 @@ def cut_patches(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cuts square patches out of segmented images; a patch has the class of its center pixel.
 
-    Every class gets the same number of patches, and a class' patches come from all images that have
-    it. Cut from CamVid's train and val frames, they are a task of CIFAR-10's shape.
+    Every class gets the same number of patches, from all images that show it. Cut from CamVid's
+    train and val frames, they are a task of CIFAR-10's shape.
 
     Args:
         data: Batches of (image, label), as from `load_camvid`: not augmented, not shuffled.
-        num_patches: How many of each class.
+        num_patches: Number of patches of each class.
         num_classes: Number of classes K.
-        size: Pixels a side, even; the center is the pixel at `size // 2`.
-        seed: Which patches.
+        size: Side in pixels, even; the center is the pixel at `size // 2`.
+        seed: Seed of the random choice.
 
     Returns:
         The images, uint8 `(K * num_patches, size, size, 3)`, RGB, and their classes, int32
         `(K * num_patches,)`, in random order.
 
     Raises:
-        ValueError: If a class has too few pixels that lie far enough from the border.
+        ValueError: If a class has too few pixels far enough from the border.
 
     Example:
 
@@ -43,8 +43,8 @@ def cut_patches(
     """
     rng = np.random.default_rng(seed)
     half = size // 2
-    # Of each class: random keys of the patches kept so far, and the patches; the smallest keys win,
-    # so that every pixel of the split has the same chance, however many there are.
+    # For each class: random keys of the patches kept so far, and the patches. The smallest keys
+    # win, so that every pixel of the split has the same chance, however many there are.
     keys: list[list[float]] = [[] for _ in range(num_classes)]
     kept: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
     for images, labels in data:

@@ -40,36 +40,35 @@ def export(
     | `model.tflite` | `"litert"` | LiteRT, formerly TensorFlow Lite: phones, small machines |
     | `model.xml` and `model.bin` | `"openvino"` | OpenVINO: processors and graphics by Intel |
 
-    The file takes `image`, RGB 0–255, `(batch, height, width, 3)`, and gives what the model gives:
-    `logits` of a segmentation model, `predictions` of a classifier. All that is computed is
-    computed in float32, also where training was in half precision. Everything but `.keras` is
-    written on the TensorFlow backend; ONNX and OpenVINO need `pip install "keras-psp[export]"`.
-    (OpenVINO computes in bfloat16 on processors that can, unless it is told
+    The file takes `image`, RGB 0–255, `(batch, height, width, 3)`, and returns what the model
+    returns: `logits` for a segmentation model, `predictions` for a classifier. It computes in
+    float32, also where training was in half precision. All formats but `.keras` need the TensorFlow
+    backend to be written; ONNX and OpenVINO need `pip install "keras-psp[export]"`. (OpenVINO
+    computes in bfloat16 on processors that can, unless it gets
     `{"INFERENCE_PRECISION_HINT": "f32"}`.)
 
     Args:
         model: The model, as `fuse` takes it.
         path: The file, or the SavedModel's folder. It is written whole or not at all.
         format: A format of the table; by default the one of the path's ending.
-        image_size: `(height, width)` of the images, either of which may be `None`, any; by default
+        image_size: `(height, width)` of the images; either may be `None`, which is any. By default
             the model's own. A file for one size is faster.
-        batch_size: Images that are taken at once; `None` is any number. In LiteRT, where it is
-            unknown, it has to be set by `resize_tensor_input`, and so have unknown sizes.
-        input_dtype: `"float32"` or `"uint8"`, which is what cameras and files give.
-        classes: Whether the file gives `classes`, the best class of each pixel, uint8
+        batch_size: Number of images at once; `None` is any number. In LiteRT, an unknown number or
+            size has to be set by `resize_tensor_input`.
+        input_dtype: `"float32"`, or `"uint8"`, the type of images from cameras and files.
+        classes: Whether the file returns `classes`, the best class of each pixel, uint8
             `(batch, height, width)`, in place of the logits.
-        quantize: LiteRT alone: `"dynamic"` keeps the weights in 8 bits, a quarter of the size, and
-            finds the range of everything else as it computes; `"int8"` knows these ranges from
+        quantize: For LiteRT only. `"dynamic"` stores the weights in 8 bits, a quarter of the size,
+            and finds the range of everything else as it computes; `"int8"` takes these ranges from
             `calibration_data`, and needs `image_size` and `batch_size`.
-        calibration_data: Some dozens of images like those to come: arrays `(height, width, 3)`,
-            RGB, 0–255, batches of them, or batches of (images, labels), as the loaders of this
-            package give them.
+        calibration_data: Some dozens of typical images: arrays `(height, width, 3)`, RGB, 0–255,
+            batches of them, or batches of (images, labels), as from the loaders of this package.
 
     Returns:
         The path that was written.
 
     Raises:
-        ValueError: If there is no such format, or it cannot do what is asked for.
+        ValueError: If there is no such format, or it has not the options asked for.
         ImportError: If a package that the format needs is not installed.
 
     Example:
@@ -103,9 +102,9 @@ def export(
             )
         name, output = "classes", _BestClass(name="best_class")(output)
     if images is not None:
-        images = _checked(images, image)
+        images = _calibration_batches(images, image)
     with warnings.catch_warnings():
-        # Of the libraries below us, about one another.
+        # The libraries below warn about one another.
         warnings.simplefilter("ignore")
         row.write(keras.Model(image, {name: output}, name=model.name), path, quantize, images)
     return path
@@ -120,13 +119,13 @@ class _BestClass(keras.layers.Layer):
             return ops.cast(ops.argmax(inputs, axis=-1), "uint8")
         import tensorflow as tf
 
-        # Keras' own argmax looks at the bits of zeros, which OpenVINO cannot.
+        # Keras' own argmax reads the bits of zeros, which OpenVINO cannot.
         return tf.cast(tf.argmax(inputs, axis=-1), tf.uint8)
 
 
 def _convert(model, path, format="tf_saved_model"):
     (image,) = model.inputs
-    # Without it, the batch would be of any size.
+    # Without a signature, the batch would have any size.
     signature = keras.InputSpec(shape=image.shape, dtype=image.dtype, name="image")
     model.export(str(path), format, verbose=False, input_signature=[signature])
 
@@ -151,7 +150,7 @@ def _write_onnx(model, path, quantize, images):
             for name, axis in axes:
                 if axis.dim_param:
                     axis.dim_param = name
-        # An operation that could not be converted would be found out by the user only.
+        # Else only the user would find an operation that could not be converted.
         onnx.checker.check_model(converted)
         onnx.save(converted, file)
 
@@ -179,7 +178,7 @@ def _write_openvino(model, path, quantize, images):
         _convert(model, folder)
         file = Path(folder, path.name)
         openvino.save_model(openvino.convert_model(folder), file, compress_to_fp16=False)
-        # Never an old .xml beside new weights.
+        # An old .xml must never lie beside new weights.
         path.unlink(missing_ok=True)
         os.replace(file.with_suffix(".bin"), path.with_suffix(".bin"))
         os.replace(file, path)
@@ -190,10 +189,10 @@ class Format:
     """One row of the table of formats.
 
     Attributes:
-        suffix: What the path ends in; nothing where it is a folder.
+        suffix: Ending of the path; empty for a folder.
         write: Function (model, path, quantization, calibration images).
-        packages: What it needs beside Keras.
-        quantizations: What it can do in 8 bits.
+        packages: Packages that it needs beside Keras.
+        quantizations: Kinds of quantization to 8 bits that it has.
     """
 
     suffix: str
@@ -212,7 +211,7 @@ FORMATS = {
 
 
 def _format(path: Path, name: str | None) -> Format:
-    """The format that was asked for, or that of the path's ending, if it can be written here."""
+    """Returns the format with this name, or of the path's ending, if it can be written here."""
     if name is None:
         name = {row.suffix: name for name, row in FORMATS.items()}.get(path.suffix)
         if name is None:
@@ -243,10 +242,10 @@ def _format(path: Path, name: str | None) -> Format:
 
 
 def _calibration(row: Format, quantize: str | None, data: Any) -> Any:
-    """The calibration data, if they are needed and nothing else is wrong with `quantize`."""
+    """Checks `quantize`, and returns the calibration data if they are needed."""
     if (quantize == "int8") != (data is not None):
         raise ValueError(
-            "Calibration data are what int8 needs, and nothing else does. Received: "
+            "Only int8 needs calibration data. Received: "
             f"quantize={quantize!r}, calibration_data={'None' if data is None else 'given'}. "
             "Pass both or neither."
         )
@@ -262,12 +261,12 @@ def _calibration(row: Format, quantize: str | None, data: Any) -> Any:
     return data
 
 
-def _checked(data: Iterable[Any], image: Any) -> list[np.ndarray]:
-    """Calibration images, each repeated to a batch."""
+def _calibration_batches(data: Iterable[Any], image: Any) -> list[np.ndarray]:
+    """Returns the calibration images, checked, each repeated to a batch."""
     batch_size, *size = image.shape
     if None in image.shape:
         raise ValueError(
-            "A file in int8 takes images of one size, and a certain number of them at once. "
+            "A file in int8 takes images of one size, and one number of them at once. "
             f"Received: quantize='int8' for a model that takes {image.shape}. Pass image_size= and "
             "batch_size=1."
         )
@@ -284,7 +283,7 @@ def _checked(data: Iterable[Any], image: Any) -> list[np.ndarray]:
             images.append(np.repeat(pixels[None].astype(image.dtype), batch_size, axis=0))
     if not images:
         raise ValueError(
-            "Calibration needs an image at least. Received: calibration_data without any. "
+            "Calibration needs at least one image. Received: calibration_data without any. "
             "Some dozens are enough."
         )
     return images

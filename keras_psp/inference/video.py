@@ -1,4 +1,4 @@
-"""Segmenting a video: frame by frame, as an overlay on what was filmed."""
+"""Segmenting a video: frame by frame, with the label maps laid over the frames."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -9,10 +9,10 @@ import keras
 import numpy as np
 
 from keras_psp.atomic import write_whole
-from keras_psp.data.camvid.classes import CAMVID
-from keras_psp.inference.segmenting import Policy, Segmenter, best_class
-from keras_psp.labels import ClassList
-from keras_psp.visualization.pictures import overlay
+from keras_psp.inference.segmenting import Segmenter, best_class
+from keras_psp.inference.views import Views
+from keras_psp.labels import ClassList, check_same_classes
+from keras_psp.visualization import overlay
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
@@ -22,29 +22,30 @@ def segment_video(
     source: str | os.PathLike[str],
     target: str | os.PathLike[str],
     image_size: int | Sequence[int] | None = None,
-    policy: str | Policy = "single",
+    views: str | Views = "single",
     *,
-    classes: ClassList = CAMVID,
+    classes: ClassList | None = None,
     alpha: float = 0.5,
     batch_size: int = 8,
     progress: bool = False,
 ) -> Path:
-    """Writes a video with what a model says of every frame laid over it.
+    """Segments a video and writes it again, with the label map over every frame.
 
-    Frames are read, segmented and written as they come, so that a video may be of any length. They
+    Frames are read, segmented and written one after the other, so a video may have any length. They
     keep their size and their times; a side with an odd number of pixels gets one more, as players
-    want it. There is no sound.
+    need it. There is no sound.
 
     Args:
         model: A segmentation model: RGB images 0–255 in, logits out.
         source: The video, in any format that FFmpeg reads.
-        target: Where to write; the ending says the format, usually `.mp4`. It is written whole or
-            not at all.
-        image_size: The size at which the model looks at the frames; see `segment`.
-        policy: How it looks at them; see `segment`.
-        classes: The names and colors of the classes. Defaults to CamVid's eleven.
-        alpha: How much of the result is color, from 0 (the video) to 1 (the label maps).
-        batch_size: How many windows, or whole frames, the model sees at a time.
+        target: The new video, written whole or not at all; the ending says the format, usually
+            `.mp4`.
+        image_size: The size at which the model sees the frames; see `segment`.
+        views: A name from `keras_psp.inference.VIEWS`, or `Views`; see `segment`.
+        classes: Names and colors of the classes, such as those of `load_run(…).classes`. By default
+            the classes are numbered, each with a color of its own.
+        alpha: The share of the color in the result, from 0 (the video) to 1 (the label maps).
+        batch_size: Number of windows, or whole frames, that the model gets at a time.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -54,7 +55,7 @@ def segment_video(
         ImportError: If PyAV is not installed.
         FileNotFoundError: If there is no such video.
         ValueError: If it cannot be read to its end or has no frame, if the ending of `target` is no
-            video format's, or where `segment` raises it.
+            video format's, if model and classes do not agree, or where `segment` raises it.
 
     Example:
 
@@ -75,7 +76,7 @@ def segment_video(
     ```
     """
     av = _av()
-    segmenter = Segmenter(model, image_size, policy, batch_size)
+    segmenter = Segmenter(model, image_size, views, batch_size)
     if Path(target).suffix.lower() not in VIDEO_SUFFIXES:
         raise ValueError(
             f"The ending of a video says its format: one of {', '.join(VIDEO_SUFFIXES)}. "
@@ -89,6 +90,8 @@ def segment_video(
             with av.open(str(path), "w") as new:
                 encoder = None
                 for pixels, time, probabilities in segmenter(_frames(av, video, source)):
+                    if classes is not None:
+                        check_same_classes(probabilities.shape[-1], classes)
                     picture = _even(overlay(pixels, best_class(probabilities), alpha, classes))
                     if encoder is None:
                         height, width, _ = picture.shape
@@ -142,11 +145,11 @@ def _open(av: Any, source: str | os.PathLike[str]) -> Any:
 
 
 def _frames(av: Any, video: Any, source: Any) -> Iterator[tuple[np.ndarray, int]]:
-    """The pixels of every frame, upright, and its time."""
+    """Yields the pixels of every frame, upright, and its time."""
     try:
         for frame in video.decode(video=0):
             pixels = frame.to_ndarray(format="rgb24")
-            # Phones film sideways, and write down by how much, anticlockwise.
+            # Phones film sideways, and record by how much, counterclockwise.
             yield np.rot90(pixels, round(frame.rotation / 90)), frame.pts
     except av.error.FFmpegError as error:
         raise _broken(source, error) from error
@@ -161,6 +164,6 @@ def _broken(source: Any, error: Exception) -> ValueError:
 
 
 def _even(picture: np.ndarray) -> np.ndarray:
-    """The picture with its last row and column repeated where their number is odd."""
+    """Repeats the last row and column of a picture where their number is odd."""
     height, width, _ = picture.shape
     return np.pad(picture, [(0, height % 2), (0, width % 2), (0, 0)], "edge")

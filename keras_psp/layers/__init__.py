@@ -1,4 +1,4 @@
-"""The layers that PSPNet and its backbones are made of."""
+"""The layers that networks are made of."""
 
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
@@ -10,10 +10,9 @@ from keras_psp.layers.image_normalization import ImageNormalization
 from keras_psp.layers.inception_module import InceptionModule
 from keras_psp.layers.local_response_normalization import LocalResponseNormalization
 from keras_psp.layers.pyramid_convolution import PyramidConv2D
-from keras_psp.layers.pyramid_pooling import AdaptiveAveragePooling2D, PyramidPooling
+from keras_psp.layers.pyramid_pooling import PyramidAveragePooling2D, PyramidPooling
 
 __all__ = [
-    "AdaptiveAveragePooling2D",
     "BasicBlock",
     "BatchNormalization",
     "BilinearUpsample",
@@ -25,6 +24,7 @@ __all__ = [
     "LocalResponseNormalization",
     "PaddedConv2D",
     "PaddedMaxPooling2D",
+    "PyramidAveragePooling2D",
     "PyramidConv2D",
     "PyramidPooling",
     "SegmentationHead",

@@ -8,22 +8,30 @@ from keras import ops
 class BatchNormalization(keras.layers.BatchNormalization):
     """Batch normalization as the ResNet and PSPNet papers use it.
 
-    It differs from `keras.layers.BatchNormalization` in its defaults (momentum 0.9 and epsilon
-    1e-5 instead of 0.99 and 1e-3) and in what a batch is: under `tf.distribute.MirroredStrategy`
-    the statistics are those of the global batch ("SyncBN"), on every backend and without being
-    asked, because segmentation batches are too small to be split. (Under JAX's data parallelism
-    that is so by itself.)
+    It takes the arguments of `keras.layers.BatchNormalization`, and three defaults differ: momentum
+    is 0.9 instead of 0.99, epsilon 1e-5 instead of 1e-3, and the statistics are synchronized
+    ("SyncBN"). Under `tf.distribute.MirroredStrategy` they are those of the global batch, because
+    segmentation batches are too small to be split. (Under JAX's data parallelism they always are.)
 
     Args:
+        axis: The axis of the channels.
         momentum: Momentum of the moving statistics, in Keras' sense (PyTorch's is 1 minus this).
         epsilon: Added to the variance.
-        **kwargs: What `keras.layers.BatchNormalization` takes.
+        center: Whether to add `beta`.
+        scale: Whether to multiply by `gamma`.
+        synchronized: Whether replicas of TensorFlow share their statistics; other backends do not
+            ask.
+        **kwargs: The other arguments of `keras.layers.BatchNormalization`, except batch
+            renormalization.
 
     Input shape:
         `(batch, ..., channels)`
 
     Output shape:
         The input's.
+
+    Raises:
+        ValueError: If `renorm` is true.
 
     Reference:
         [Ioffe and Szegedy, 2015](https://arxiv.org/abs/1502.03167), algorithm 1;
@@ -41,30 +49,47 @@ class BatchNormalization(keras.layers.BatchNormalization):
     ```
     """
 
-    def __init__(self, momentum: float = 0.9, epsilon: float = 1e-5, **kwargs):
-        super().__init__(momentum=momentum, epsilon=epsilon, **kwargs)
+    def __init__(
+        self,
+        axis: int = -1,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        center: bool = True,
+        scale: bool = True,
+        *,
+        synchronized: bool = True,
+        **kwargs,
+    ):
+        if kwargs.get("renorm"):
+            raise ValueError(
+                "This layer knows no batch renormalization. Received: renorm=True. "
+                "Use keras.layers.BatchNormalization."
+            )
+        super().__init__(axis, momentum, epsilon, center, scale, **kwargs)
+        self.synchronized = synchronized
 
     def call(self, inputs, training=None, mask=None):
         if training and self.trainable and mask is None:
             outputs, mean, variance = self.normalized(inputs)
-            self.keep(mean, variance)
+            self.update_statistics(mean, variance)
             return outputs
         if self._is_one_operation(inputs) and mask is None:
             return self._fused(inputs, self.moving_mean, self.moving_variance)[0]
         return super().call(inputs, training=training, mask=mask)
 
     def normalized(self, inputs):
-        """The outputs in training, and the batch's mean and variance, which `keep` is to get."""
-        if self._is_one_operation(inputs) and _replicas() == 1:
+        """Returns the outputs in training, and the mean and variance for `update_statistics`."""
+        alone = not self.synchronized or _replicas() == 1
+        if alone and self._is_one_operation(inputs):
             outputs, mean, variance, *_ = self._fused(inputs)
             shape = ops.shape(inputs)
             count = ops.cast(shape[0] * shape[1] * shape[2], "float32")
             # The operation returns the unbiased variance; Keras keeps the biased one.
             return outputs, mean, variance * (count - 1.0) / count
-        # In half precision the sums would overflow.
+        # The sums would overflow in half precision.
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
         axes = [axis for axis in range(len(x.shape)) if axis != self.axis % len(x.shape)]
-        mean, variance = _moments(x, axes)
+        mean, variance = ops.moments(x, axes) if alone else _moments_of_replicas(x, axes)
         gamma, beta = (
             ops.cast(variable, x.dtype) if given else None
             for variable, given in ((self.gamma, self.scale), (self.beta, self.center))
@@ -72,7 +97,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         x = ops.batch_normalization(x, mean, variance, self.axis, beta, gamma, self.epsilon)
         return ops.cast(x, self.compute_dtype), mean, variance
 
-    def keep(self, mean, variance):
+    def update_statistics(self, mean, variance):
         """Moves the moving statistics toward those of a batch."""
         keep = self.momentum
         self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
@@ -83,8 +108,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return keras.backend.backend() == "tensorflow" and last and self.scale and self.center
 
     def _fused(self, inputs, mean=None, variance=None):
-        # In training, one pass over memory forwards and one backwards, where the composed form
-        # takes a dozen; given mean and variance, a part of the convolution before it.
+        # It reads memory once forwards and once backwards, where the composed form does a dozen
+        # times. Given mean and variance, it becomes a part of the convolution before it.
         import tensorflow as tf
 
         return tf.raw_ops.FusedBatchNormV3(
@@ -98,13 +123,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
 
 
-def _moments(x, axes):
-    """The mean and the variance along these axes, of all replicas' values together."""
-    if _replicas() == 1:
-        return ops.moments(x, axes)
+def _moments_of_replicas(x, axes):
+    """The mean and the variance along these axes, of the values of all replicas together."""
     import tensorflow as tf
 
-    # Two passes: E[x²] − E[x]² loses in float32 what the replicas are meant to agree on.
+    # In two steps: E[x²] − E[x]² loses in float32 what the replicas should agree on.
     replica = tf.distribute.get_replica_context()
     total = tf.reduce_sum(x, axes)
     count = tf.cast(tf.size(x) / tf.size(total), x.dtype)

@@ -10,10 +10,10 @@ from keras import ops
 class BilinearUpsample(keras.layers.Layer):
     """Resizes feature maps by bilinear interpolation.
 
-    Two conventions are in use for where the samples of an image lie. With *aligned corners* the
-    centers of the corner pixels of input and output coincide, as in PSPNet; with *half-pixel
-    centers* the corners of the corner pixels do, as in image libraries. Keras itself has the
-    second only.
+    There are two conventions for where the samples of an image lie. With *aligned corners*, as in
+    PSPNet, the centers of the corner pixels of input and output coincide. With *half-pixel
+    centers*, as in image libraries, the corners of the corner pixels coincide. Keras itself has
+    only the second.
 
     The size comes from one of three places: `size`, `factor`, or the tensor `like` of the call.
     Heights and widths may be unknown until run time.
@@ -26,14 +26,14 @@ class BilinearUpsample(keras.layers.Layer):
 
     Call arguments:
         inputs: Tensor of shape `(batch, height, width, channels)`.
-        like: Tensor `(batch, height', width', …)` whose height and width the output gets; given
-            exactly if neither `size` nor `factor` is.
+        like: Tensor `(batch, height', width', …)`: the output gets its height and width. It is
+            needed where the layer has neither `size` nor `factor`.
 
     Output shape:
         `(batch, height', width', channels)`
 
     Raises:
-        ValueError: If the output's size is given not at all or more than once, or is no size.
+        ValueError: If the output's size is missing, is given more than once, or is no size.
 
     Reference:
         Lecture, "Upsampling: Bilinear Interpolation":
@@ -122,10 +122,10 @@ class BilinearUpsample(keras.layers.Layer):
 
 
 def resize_bilinear(x, size, new_size, align_corners):
-    """`(batch, *size, channels)` to `(batch, *new_size, channels)`, by two matrix products."""
+    """Resizes `(batch, *size, channels)` to `new_size` by two matrix products."""
     rows = interpolation_matrix(size[0], new_size[0], align_corners, x.dtype)
     columns = interpolation_matrix(size[1], new_size[1], align_corners, x.dtype)
-    # Columns first: it multiplies the fewer rows, and what is left is one large product.
+    # Columns come first: there are fewer rows then, and the rows become one large product.
     channels = x.shape[-1]
     x = ops.matmul(columns, x)
     x = ops.reshape(x, (-1, size[0], new_size[1] * channels))
@@ -134,10 +134,10 @@ def resize_bilinear(x, size, new_size, align_corners):
 
 
 class Strips:
-    """A map upsampled some rows at a time, for what needs none of them twice.
+    """A map that is upsampled strip by strip, a few rows at a time.
 
-    At the image's size the logits of many classes are the largest tensor of all. A loss or the best
-    class is one number for each pixel, and asks for a strip of them at a time.
+    At the image's size the logits of many classes are the largest tensor of all. A loss and the
+    best class are one number for each pixel, so they need only one strip at a time.
 
     Args:
         x: The map, `(batch, height, width, channels)`.
@@ -145,7 +145,7 @@ class Strips:
         align_corners: See `BilinearUpsample`.
     """
 
-    NUMBERS = 2**20  # in a strip, about
+    NUMBERS = 2**20  # of logits in a strip, roughly
 
     def __init__(self, x, new_size, align_corners):
         batch, *self.size, self.channels = ops.shape(x)
@@ -157,32 +157,32 @@ class Strips:
         rows = interpolation_matrix(self.size[0], self.height, align_corners, x.dtype)
         rows = ops.pad(rows, ((0, self.number * self.rows - self.height), (0, 0)))
         self.strips_rows = ops.reshape(rows, (self.number, self.rows, self.size[0]))
-        # As wide as the output already, but no higher than the input.
+        # Already as wide as the output, still as high as the input.
         self.wide = self._flat(ops.matmul(self.columns, x), self.size[0])
 
     def _flat(self, x, height):
         return ops.reshape(x, (-1, height, self.width * self.channels))
 
     def __getitem__(self, i):
-        """Strip `i`: `(batch, rows, new width, channels)`; below the last row there are zeros."""
+        """Strip `i`: `(batch, rows, new width, channels)`, with zeros below the last row."""
         strip = ops.matmul(self.strips_rows[i], self.wide)
         return ops.reshape(strip, (-1, self.rows, self.width, self.channels))
 
     def cut(self, pixels):
-        """Numbers `(batch, new height, new width)` in such strips: `(number, batch, rows, …)`."""
+        """Cuts numbers `(batch, new height, new width)` into strips `(number, batch, rows, …)`."""
         below = self.number * self.rows - self.height
         pixels = ops.pad(pixels, ((0, 0), (0, below), (0, 0)))
         pixels = ops.reshape(pixels, (-1, self.number, self.rows, self.width))
         return ops.transpose(pixels, (1, 0, 2, 3))
 
     def join(self, strips):
-        """What `cut` has cut."""
+        """Joins strips to a map again: the inverse of `cut`."""
         pixels = ops.transpose(strips, (1, 0, 2, 3))
         pixels = ops.reshape(pixels, (-1, self.number * self.rows, self.width))
         return pixels[:, : self.height]
 
     def gathered(self, i, gradient):
-        """What the gradient of strip `i` adds to that of `wide`."""
+        """The part of the gradient of `wide` that comes from strip `i`."""
         return ops.matmul(ops.transpose(self.strips_rows[i]), self._flat(gradient, self.rows))
 
     def gradient(self, wide):
@@ -200,7 +200,7 @@ def _largest(*numbers):
 
 
 def upsampled_argmax(x, new_size, align_corners):
-    """The largest channel at each place of the map upsampled: int32 `(batch, *new_size)`."""
+    """The index of the largest channel of the upsampled map: int32 `(batch, *new_size)`."""
     strips = Strips(x, new_size, align_corners)
     return strips.join(
         ops.map(lambda i: ops.argmax(strips[i], axis=-1), ops.arange(strips.number, dtype="int32"))
@@ -210,8 +210,8 @@ def upsampled_argmax(x, new_size, align_corners):
 def interpolation_matrix(size, new_size, align_corners, dtype):
     """The matrix (new_size, size) that interpolates linearly along one axis.
 
-    Row `p` holds the lecture's weights max(0, 1 − |x(p) − i|), `x(p)` being where the output's
-    sample `p` lies among the input's.
+    Row `p` holds the lecture's weights max(0, 1 − |x(p) − i|), where x(p) is the place of the
+    output's sample p among the input's.
     """
     positions = ops.cast(ops.arange(new_size), "float32")
     cells = ops.cast(ops.arange(size), "float32")

@@ -13,8 +13,8 @@ from keras_psp.layers.convolution import PaddedConv2D
 class Block(keras.layers.Layer):
     """A chain of convolutions, each with batch normalization and ReLU, and a shortcut around it."""
 
-    # Whether training computes what is in the block again, backwards, instead of keeping it. It is
-    # an option of the model, which sets it.
+    # Whether training computes the inside of the block again on the way back instead of keeping it.
+    # It is the model's option, and the model sets it.
     gradient_checkpointing = False
 
     def __init__(
@@ -32,7 +32,7 @@ class Block(keras.layers.Layer):
         for i, (width, kernel_size, stride, dilation) in enumerate(self._chain(), 1):
             self.convolutions.append(self._conv(f"conv{i}", width, kernel_size, stride, dilation))
             self.batch_normalizations.append(self._bn(f"bn{i}"))
-        # The projection exists only where the input's shape asks for one: see build.
+        # `build` makes the projection if the input's shape needs one.
         self.shortcut_conv: Any = None
         self.shortcut_bn: Any = None
 
@@ -74,7 +74,7 @@ class Block(keras.layers.Layer):
             return self._chained(inputs, lambda bn, x: bn(x, training=training))
 
         def pure(inputs):
-            # What is computed twice must change nothing: the statistics are kept outside.
+            # It runs twice, so it must change nothing: the statistics are kept outside.
             statistics: list[Any] = []
 
             def normalize(bn, x):
@@ -86,11 +86,11 @@ class Block(keras.layers.Layer):
 
             return self._chained(inputs, normalize), *statistics
 
-        outputs, *statistics = _recomputed(pure, inputs)
+        outputs, *statistics = _checkpointed(pure, inputs)
         normalizations = [*self.batch_normalizations, self.shortcut_bn]
         trained = [bn for bn in normalizations if bn is not None and bn.trainable]
         for i, bn in enumerate(trained):
-            bn.keep(*statistics[2 * i : 2 * i + 2])
+            bn.update_statistics(*statistics[2 * i : 2 * i + 2])
         return outputs
 
     def _chained(self, inputs, normalize):
@@ -138,11 +138,11 @@ class BasicBlock(Block):
         strides: Stride of the first convolution.
         dilation_rate: Dilation of both convolutions.
         residual: Whether there is a shortcut; `False` gives the plain net's block.
-        shortcut: What the shortcut is where the shape changes: `"B"`, a 1×1 convolution with batch
+        shortcut: The kind of shortcut where the shape changes: `"B"`, a 1×1 convolution with batch
             normalization, or `"A"`, every second place and zeros in the new channels.
         use_bias: Whether the convolutions have biases.
         epsilon: Epsilon of the batch normalizations.
-        second_dilation_rate: Dilation of the second convolution, if it is another one.
+        second_dilation_rate: Dilation of the second convolution, if it differs.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -196,17 +196,17 @@ class BasicBlock(Block):
 class DilatedBottleneck(Block):
     """1×1, 3×3, 1×1 convolutions and a shortcut: the block of ResNet-50 and deeper.
 
-    With `dilation_rate` above 1 the 3×3 looks further out without the map getting smaller, which
-    is how PSPNet keeps its features at 1/8 of the image.
+    With a `dilation_rate` above 1 the 3×3 sees more of the image although the map keeps its size:
+    in this way PSPNet keeps its features at 1/8 of the image.
 
     Args:
         filters: Channels of the first two convolutions; the output has four times as many.
         strides: Stride of the block.
         dilation_rate: Dilation of the 3×3 convolution.
-        stride_on: `"3x3"` (torchvision, the PSPNet authors) or `"1x1"` (the ResNet paper,
-            `keras.applications`): the convolution that has the stride.
+        stride_on: The convolution that has the stride: `"3x3"` (torchvision, the PSPNet authors) or
+            `"1x1"` (the ResNet paper, `keras.applications`).
         residual: Whether there is a shortcut; `False` gives a plain block.
-        shortcut: What the shortcut is where the shape changes: `"B"`, a 1×1 convolution with batch
+        shortcut: The kind of shortcut where the shape changes: `"B"`, a 1×1 convolution with batch
             normalization, or `"A"`, every second place and zeros in the new channels.
         use_bias: Whether the convolutions have biases.
         epsilon: Epsilon of the batch normalizations.
@@ -219,7 +219,7 @@ class DilatedBottleneck(Block):
         `(batch, ceil(height / strides), ceil(width / strides), 4 * filters)`
 
     Raises:
-        ValueError: If `stride_on` or `shortcut` is neither of the two.
+        ValueError: If `stride_on` or `shortcut` is another name.
 
     Reference:
         [He et al., 2016](https://arxiv.org/abs/1512.03385), figure 5 right and table 1;
@@ -265,8 +265,8 @@ class DilatedBottleneck(Block):
         return {**super().get_config(), "stride_on": self.stride_on}
 
 
-def _recomputed(function, x):
-    """What the function gives, of which only `x` is kept for the backward pass."""
+def _checkpointed(function, x):
+    """Returns `function(x)`, of which only `x` is kept for the backward pass."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -274,9 +274,9 @@ def _recomputed(function, x):
         context = tf.distribute.get_replica_context()
         if context is not None and context.num_replicas_in_sync > 1:
             raise ValueError(
-                "TensorFlow cannot compute again what replicas exchange in between. "
-                f"Received: gradient_checkpointing=True under {context.num_replicas_in_sync} "
-                "replicas. Use keras.distribution on the JAX backend, or a smaller batch."
+                "TensorFlow cannot compute a block again if replicas exchange statistics in it. "
+                f"Received: gradient_checkpointing=True, {context.num_replicas_in_sync} replicas. "
+                "Use keras.distribution on the JAX backend, or a smaller batch."
             )
         return tf.recompute_grad(function)(x)
     if backend == "jax":

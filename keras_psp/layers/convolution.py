@@ -1,4 +1,4 @@
-"""The papers' convolution, and the pooling of ResNet's stem."""
+"""The papers' convolution and max pooling, which pad evenly, and the fastest way to convolve."""
 
 import functools
 import itertools
@@ -15,9 +15,9 @@ from keras_psp.layers import products
 class PaddedConv2D(keras.layers.Conv2D):
     """A convolution that pads its odd kernel evenly on all sides, whatever the stride.
 
-    `padding="same"` with stride 2 pads an image of even size by (0, 1); the papers, and every
-    checkpoint of theirs, pad by (1, 1). The output has `ceil(size / strides)` cells a side, as
-    with `"same"`, but sits half a stride elsewhere.
+    With stride 2, `padding="same"` pads an image of even size by (0, 1). The papers and all of
+    their checkpoints pad by (1, 1). The output has `ceil(size / strides)` cells a side, as with
+    `"same"`, but lies half a stride elsewhere.
 
     Args:
         filters: Number of output channels.
@@ -92,9 +92,9 @@ class PaddedConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PaddedMaxPooling2D(keras.layers.MaxPooling2D):
-    """Max pooling that pads by zeros, evenly on all sides, a map that holds nothing below zero.
+    """Max pooling that pads evenly on all sides, with zeros: for maps behind a ReLU.
 
-    What `PaddedConv2D` is for convolutions, behind a ReLU.
+    It is to max pooling what `PaddedConv2D` is to convolution.
 
     Args:
         pool_size: Side of the square window, odd.
@@ -102,7 +102,7 @@ class PaddedMaxPooling2D(keras.layers.MaxPooling2D):
         **kwargs: What `keras.layers.MaxPooling2D` takes, except `padding` and `data_format`.
 
     Input shape:
-        `(batch, height, width, channels)`, no number below 0.
+        `(batch, height, width, channels)`, all numbers 0 or more.
 
     Output shape:
         `(batch, ceil(height / strides), ceil(width / strides), channels)`
@@ -140,12 +140,12 @@ class PaddedMaxPooling2D(keras.layers.MaxPooling2D):
 
 
 def convolve(x, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1)):
-    """Convolves a map `(batch, height, width, channels)` in the way that is the fastest here."""
+    """Convolves a map `(batch, height, width, channels)` in the fastest way on this machine."""
     plain = strides == (1, 1) and padding == "same" and kernel.shape[2] == x.shape[3]
     if keras.backend.backend() == "jax":
         sizes = zip(x.shape[1:3], kernel.shape, strict=False)
         if plain and any(isinstance(n, int) and n < side for n, side in sizes):
-            # A map smaller than the kernel takes XLA up to twenty times as long on a CPU.
+            # On a CPU, XLA takes up to twenty times as long if the map is smaller than the kernel.
             return _as_one_product(x, kernel, dilation_rate)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
@@ -154,18 +154,19 @@ def convolve(x, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1)):
         if plain and (dilates or not direct) and not tf.config.list_physical_devices("GPU"):
             return _with_gradients_of_all_images(x, kernel, dilation_rate)
         if dilates and direct:
-            # Keras would cut the map into one small map for each place within the dilation, filled
-            # up to equal sizes, and put the answers together again.
+            # Keras would cut the map into one small map for each place within the dilation, pad
+            # them to equal sizes, and put the results together again.
             return tf.nn.conv2d(x, kernel, strides, padding.upper(), dilations=dilation_rate)
     return ops.conv(x, kernel, list(strides), padding, "channels_last", dilation_rate)
 
 
 def _with_gradients_of_all_images(x, kernel, dilation_rate):
-    """A convolution with stride 1 whose gradients are those of all images at once.
+    """A convolution with stride 1 that computes the gradients of all images at once.
 
-    Without oneDNN, TensorFlow's own go from image to image, and each time through the whole kernel:
-    the smaller the images, the more they cost. Nor do they know dilation. With it, dilation costs
-    the kernel's gradient 80 MB where there is no AVX-512, which are mapped anew in each step.
+    Without oneDNN, TensorFlow's own gradients go from image to image, and each time through the
+    whole kernel: the smaller the images, the more they cost. They know no dilation, either. With
+    oneDNN but without AVX-512, the kernel's gradient under dilation takes 80 MB, which are mapped
+    anew in each step.
     """
     import tensorflow as tf
 
@@ -189,7 +190,7 @@ def _with_gradients_of_all_images(x, kernel, dilation_rate):
             of_taps: list[Any] = []
             taps = _seen_by_taps(x, sides, dilation_rate)
             for _ in range(math.prod(sides)):
-                # TensorFlow starts whatever can be started: all of them, in the forward pass.
+                # TensorFlow starts whatever it can: without this all of them, in the forward pass.
                 with tf.control_dependencies([upstream, *of_taps]):
                     seen = tf.reshape(next(taps), (-1, channels))
                     of_taps.append(tf.matmul(seen, rows, transpose_a=True))
@@ -197,19 +198,19 @@ def _with_gradients_of_all_images(x, kernel, dilation_rate):
 
         return tf.nn.conv2d(x, kernel, 1, "SAME", dilations=dilation_rate), gradients
 
-    # Not the variable: a custom gradient would be asked for that one separately.
+    # A tensor instead of the variable, for which a custom gradient would be asked separately.
     return convolved(x, tf.convert_to_tensor(kernel))
 
 
 def _as_one_product(x, kernel, dilation_rate):
-    """A convolution with stride 1 as a product of the kernel and of all that its taps see."""
+    """A convolution with stride 1 as one product of the kernel and all that its taps see."""
     *sides, _, filters = kernel.shape
     seen = ops.concatenate(list(_seen_by_taps(x, sides, dilation_rate)), axis=-1)
     return ops.matmul(seen, ops.reshape(kernel, (-1, filters)))
 
 
 def _seen_by_taps(x, sides, dilation_rate):
-    """The map as each tap of a kernel of these sides sees it, row by row: moved, with zeros."""
+    """The map as each tap of a kernel of these sides sees it: moved, with zeros around it."""
     height, width = ops.shape(x)[1:3]
     rims = [rate * (side // 2) for side, rate in zip(sides, dilation_rate, strict=True)]
     x = ops.pad(x, [(0, 0), *((rim, rim) for rim in rims), (0, 0)])
@@ -223,8 +224,8 @@ def _strided(size, strides):
 
 
 def _padded_evenly(x, sides, strides):
-    """The map with as many zeros on all sides, or itself where `"same"` pads it so; and how to go
-    on."""
+    """The padded map and the padding that is left to do: `"valid"`, or `"same"` and the map itself
+    where that pads evenly, too."""
     size = x.shape[1:3]
     if all(n is not None and n % s == 1 % s for n, s in zip(size, strides, strict=True)):
         return x, "same"
@@ -233,8 +234,7 @@ def _padded_evenly(x, sides, strides):
 
 @functools.cache
 def _dilates_directly(dtype) -> bool:
-    """Whether TensorFlow has dilated convolutions that can be trained, which CPUs have by oneDNN
-    only."""
+    """Whether TensorFlow can train dilated convolutions directly: a CPU can only with oneDNN."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf

@@ -1,4 +1,4 @@
-"""Poolings that can be dilated, as the convolutions around them."""
+"""Poolings with dilation, for networks whose convolutions are dilated."""
 
 import functools
 import operator
@@ -8,13 +8,13 @@ from keras import ops
 
 
 class _DilatedPooling2D(keras.layers.Layer):
-    """Brings together what lies `dilation_rate` apart, along one axis and then the other."""
+    """Pools places that lie `dilation_rate` apart, along one axis and then along the other."""
 
     def __init__(self, pool_size: int = 3, dilation_rate: int = 1, centered: bool = True, **kwargs):
         super().__init__(**kwargs)
         if centered and pool_size % 2 == 0:
             raise ValueError(
-                "The places to pool must lie evenly around each. "
+                "The pooled places must lie evenly around their center. "
                 f"Received: pool_size={pool_size}. Use 3, 5, 7, …"
             )
         self.pool_size = pool_size
@@ -53,13 +53,14 @@ class _DilatedPooling2D(keras.layers.Layer):
 class DilatedMaxPooling2D(_DilatedPooling2D):
     """The maximum over a square of places that lie `dilation_rate` apart, without a stride.
 
-    What a max pooling becomes where the strides before it were turned into dilation. What lies
-    outside of the input counts nowhere.
+    A max pooling becomes this where the strides before it were turned into dilation. Places outside
+    of the input do not count.
 
     Args:
-        pool_size: Places a side of the square; odd, if it is centered.
-        dilation_rate: From one of them to the next.
-        centered: Whether the square lies around its place; otherwise it begins there.
+        pool_size: Places a side of the square; odd if it is centered.
+        dilation_rate: Distance from one place to the next.
+        centered: Whether the output's place is the center of the square; otherwise it is the first
+            corner.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -95,15 +96,16 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
 class DilatedAveragePooling2D(_DilatedPooling2D):
     """The mean over a square of places that lie `dilation_rate` apart, without a stride.
 
-    What an average pooling becomes where the strides before it were turned into dilation. What lies
-    outside of the input counts nowhere, so that at the border the mean is over fewer places, or as
-    zeros.
+    An average pooling becomes this where the strides before it were turned into dilation. Places
+    outside of the input do not count, so the mean at the border is over fewer places; or they count
+    as zeros.
 
     Args:
-        pool_size: Places a side of the square; odd, if it is centered.
-        dilation_rate: From one of them to the next.
-        centered: Whether the square lies around its place; otherwise it begins there.
-        count_outside: Whether what lies outside counts, as zeros.
+        pool_size: Places a side of the square; odd if it is centered.
+        dilation_rate: Distance from one place to the next.
+        centered: Whether the output's place is the center of the square; otherwise it is the first
+            corner.
+        count_outside: Whether places outside count, as zeros.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -132,7 +134,7 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
         self.count_outside = count_outside
 
     def call(self, inputs):
-        # The sum of many values leaves the precision of half floats.
+        # Half floats are not precise enough for the sum of many values.
         x = ops.cast(inputs, "float32")
         places = self.pool_size**2
         if not self.count_outside:

@@ -11,7 +11,7 @@ from keras_psp.layers.pyramid_convolution import PyramidConv2D
 class SegmentationHead(keras.layers.Layer):
     """3×3 convolution, batch normalization, ReLU, spatial dropout, 1×1 convolution to the classes.
 
-    PSPNet has two of them: the head behind the pyramid and, in training, the auxiliary head on the
+    PSPNet has two such heads: one behind the pyramid and, in training, the auxiliary head on the
     last stage but one.
 
     Args:
@@ -22,8 +22,8 @@ class SegmentationHead(keras.layers.Layer):
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
-        `(batch, height, width, channels)`; or a list of features and pyramid levels, as
-        `PyramidPooling(upsample=False)` gives it, which has the answer that they have upsampled and
+        `(batch, height, width, channels)`; or the list of features and pyramid levels of
+        `PyramidPooling(upsample=False)`. The output is the same as if the levels were upsampled and
         concatenated (see `PyramidConv2D`).
 
     Output shape:

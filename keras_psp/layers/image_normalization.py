@@ -1,16 +1,15 @@
-"""What a network does to an image before it looks at it."""
+"""From an image to the numbers that a backbone's weights were trained on."""
 
 import keras
 from keras import ops
 
+from keras_psp import imagenet
 from keras_psp.choices import check_name
 
-# Means and deviations of 0–255 RGB; "caffe" networks want BGR and only the mean taken off.
-_MEAN = (123.675, 116.28, 103.53)
-_DEVIATION = (58.395, 57.12, 57.375)
+# "caffe" networks want BGR, and no division by the deviation.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
 NORMALIZATIONS = {
-    "torch": {"mean": _MEAN, "deviation": _DEVIATION, "bgr": False},
+    "torch": {"mean": imagenet.MEAN, "deviation": imagenet.DEVIATION, "bgr": False},
     "caffe": {"mean": _CAFFE_MEAN_BGR, "deviation": (1.0, 1.0, 1.0), "bgr": True},
     "tf": {"mean": (127.5,) * 3, "deviation": (127.5,) * 3, "bgr": False},
     "none": {"mean": (0.0,) * 3, "deviation": (1.0,) * 3, "bgr": False},
@@ -19,11 +18,11 @@ NORMALIZATIONS = {
 
 @keras.saving.register_keras_serializable("keras_psp")
 class ImageNormalization(keras.layers.Layer):
-    """Turns RGB 0–255 into what a backbone's weights were trained on.
+    """Normalizes RGB images, 0–255, as a backbone's weights need it.
 
     Args:
-        mode: `"torch"` (minus ImageNet's mean, by its deviation), `"caffe"` (BGR, minus the mean),
-            `"tf"` (−1 … 1) or `"none"` (0–255 as it is): the names of
+        mode: `"torch"` (minus ImageNet's mean, divided by its deviation), `"caffe"` (BGR, minus the
+            mean), `"tf"` (−1 … 1) or `"none"` (0–255, unchanged). The names are those of
             `keras.applications.imagenet_utils.preprocess_input`.
         **kwargs: What `keras.layers.Layer` takes.
 
@@ -34,7 +33,7 @@ class ImageNormalization(keras.layers.Layer):
         The input's.
 
     Raises:
-        ValueError: If there is no such mode, or what is called with it has not three channels.
+        ValueError: If there is no such mode, or the images do not have three channels.
 
     Example:
 
@@ -54,7 +53,7 @@ class ImageNormalization(keras.layers.Layer):
         self.mode = check_name("normalization", mode, NORMALIZATIONS)
 
     def call(self, inputs):
-        # One channel would be taken for three equal ones.
+        # Otherwise one channel would silently become three equal ones.
         if inputs.shape[-1] not in (3, None):
             raise ValueError(
                 "Images are RGB, (batch, height, width, 3). "

@@ -17,9 +17,9 @@ class InceptionModule(keras.layers.Layer):
         ├─ 1×1 reduce ─── 5×5 ───────┤
         └─ 3×3 max pool ─ projection ┘
 
-    The 1×1 convolutions before the large ones and behind the pooling keep the number of channels,
-    and with it the work, small. The naive form is without them. Every convolution has a bias and a
-    ReLU, or batch normalization in the place of the bias.
+    The 1×1 convolutions before the large ones and behind the pooling keep the number of channels
+    small, and with it the work. The naive form has none of them. Every convolution has a ReLU, and
+    a bias or batch normalization.
 
     Args:
         filters_1x1: Channels of the 1×1 convolution.
@@ -28,19 +28,19 @@ class InceptionModule(keras.layers.Layer):
         filters_5x5_reduce: Channels of the 1×1 before the 5×5.
         filters_5x5: Channels of the 5×5.
         filters_pool: Channels of the 1×1 behind the pooling.
-        naive: Whether to leave the reductions and the projection out; their numbers are not used
+        naive: Whether to leave out the reductions and the projection. Their numbers are not used
             then.
         dilation_rate: Dilation of 3×3, 5×5 and pooling.
-        batch_normalization: Whether there is batch normalization (epsilon 1e-3).
-        largest_kernel: Side of the kernel that is called 5×5 here.
+        batch_normalization: Whether there is batch normalization (epsilon 1e-3) instead of biases.
+        largest_kernel: Side of the kernel called 5×5 here.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`
 
     Output shape:
-        `(batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + filters_pool)`; in the
-        naive form the input's channels stand in the place of `filters_pool`.
+        `(batch, height, width, filters_1x1 + filters_3x3 + filters_5x5 + filters_pool)`; the naive
+        form has the input's channels instead of `filters_pool`.
 
     Reference:
         [Szegedy et al., 2015](https://arxiv.org/abs/1409.4842), figure 2 and table 1.
@@ -95,7 +95,7 @@ class InceptionModule(keras.layers.Layer):
                 [*self._conv("reduce_5x5", filters_5x5_reduce, 1), *conv_5x5],
                 [pool, *self._conv("project_pool", filters_pool, 1)],
             ]
-        # For files of weights, in which Keras before 3.15 looks no deeper than into a list.
+        # For weight files: Keras before 3.15 looks into lists, but not into lists of lists.
         self.branch_layers = [layer for branch in self.branches for layer in branch]
 
     def _conv(self, name, filters, kernel_size):
@@ -151,7 +151,7 @@ class InceptionModule(keras.layers.Layer):
 
 
 def convolution(layer, *args, batch_normalization, name, dtype=None, **options):
-    """The layers of one convolution of GoogLeNet's: with bias and ReLU, or batch normalization."""
+    """One convolution of GoogLeNet: the layer with bias and ReLU, or with batch normalization."""
     if not batch_normalization:
         return [layer(*args, activation="relu", name=name, dtype=dtype, **options)]
     return [

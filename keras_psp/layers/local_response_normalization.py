@@ -1,4 +1,4 @@
-"""Local response normalization, which AlexNet and GoogLeNet have."""
+"""Local response normalization, as in AlexNet and GoogLeNet."""
 
 import keras
 from keras import ops
@@ -10,14 +10,14 @@ class LocalResponseNormalization(keras.layers.Layer):
 
         y[c] = x[c] / (bias + alpha · Σ x[d]²)^beta, over the `size` channels d around c
 
-    At the first and last channels the sum goes over those that exist. As in the paper and in
-    TensorFlow, `alpha` multiplies the sum; PyTorch and Caffe divide theirs by `size` first.
+    At the first and last channels the sum is over fewer channels. `alpha` multiplies the sum, as in
+    the paper and in TensorFlow; PyTorch and Caffe divide their alpha by `size` first.
 
     Args:
         size: Number of channels in the sum, odd.
         alpha: Factor on the sum.
         beta: Exponent.
-        bias: What is added to the sum, more than 0; the paper's k.
+        bias: Added to the sum, more than 0: the paper's k.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -54,7 +54,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         super().__init__(**kwargs)
         if size % 2 == 0:
             raise ValueError(
-                "The channels in the sum must lie evenly around each. "
+                "The channels in the sum must lie evenly around their center. "
                 f"Received: size={size}. Use 3, 5, 7, …"
             )
         self.size = size
@@ -63,7 +63,7 @@ class LocalResponseNormalization(keras.layers.Layer):
         self.bias = bias
 
     def call(self, inputs):
-        # Squares leave the range of half precision soon.
+        # Squares soon leave the range of half precision.
         x = ops.cast(inputs, "float32")
         channels, reach = inputs.shape[-1], self.size // 2
         squares = ops.pad(ops.square(x), [(0, 0)] * 3 + [(reach, reach)])

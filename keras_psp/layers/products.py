@@ -1,4 +1,4 @@
-"""Convolutions as matrix products, which is how TensorFlow learns fastest on a CPU."""
+"""Convolutions as matrix products: TensorFlow trains them fastest in this form on a CPU."""
 
 import contextvars
 import functools
@@ -8,13 +8,13 @@ import keras
 import numpy as np
 from keras import ops
 
-# Winograd's F(2, 3): of four neighbors, of a kernel's three taps, and of two outputs.
+# Winograd's F(2, 3): the matrices for four inputs, for a kernel's three taps, and for two outputs.
 _INPUTS = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], "float32")
 _TAPS = np.array([[2, 0, 0], [1, 1, 1], [1, -1, 1], [0, 0, 2]], "float32") / 2
 _OUTPUTS = np.array([[1, 0], [1, 1], [1, -1], [0, -1]], "float32")
 
-# Whether a model predicts. Its graph is not for others then, as an exported one is, for which a
-# convolution should look like one.
+# Whether a model predicts. Nobody else reads its graph then. In an exported graph a convolution
+# should look like one.
 PREDICTING: contextvars.ContextVar = contextvars.ContextVar("predicting", default=False)
 
 
@@ -22,11 +22,11 @@ def convolve(x, kernel, dilation_rate: int):
     """A convolution with stride 1 and padding `"same"`, or `None` where another way is faster.
 
     A 1×1 convolution is a matrix product, whose gradients take less time than the convolution's. A
-    3×3 convolution of many channels takes four products for each output instead of nine in
-    Winograd's form: for tiles of 2×2 outputs, the 4×4 inputs and the kernel become sixteen numbers
-    each, which are multiplied, and their products become the outputs. All three are linear, along
-    one axis after the other, so that each is a small matrix product, too; its matrix knows tiles,
-    padding and dilation.
+    3×3 convolution of many channels takes four multiplications for each output in Winograd's form,
+    instead of nine. For each tile of 2×2 outputs, the 4×4 inputs and the kernel become sixteen
+    numbers each; these are multiplied, and the products become the outputs. All three steps are
+    linear, along one axis after the other, so each is a small matrix product, too. Its matrix takes
+    care of tiles, padding and dilation.
 
     Args:
         x: Tensor `(batch, height, width, channels)`.
@@ -34,7 +34,7 @@ def convolve(x, kernel, dilation_rate: int):
         dilation_rate: Dilation, the same in both directions.
 
     Returns:
-        Tensor `(batch, height, width, filters)`, but for rounding that of the convolution; or
+        Tensor `(batch, height, width, filters)`, equal to the convolution's except for rounding; or
         `None`.
 
     Reference:
@@ -63,23 +63,23 @@ def _learns_on_cpu() -> bool:
 
 
 def _pays(size, channels, filters, dilation_rate) -> bool:
-    """Whether three tenths of the multiplications are saved, tiles and kernel included."""
+    """Whether Winograd's form saves three tenths of the time, tiles and kernel included."""
     (height, width), (rows, columns) = size, (len(_tiles(n, dilation_rate)) for n in size)
     direct = 9 * height * width * channels * filters
     tiles = 4 * rows * width * (height + 4 * columns) * (channels + filters)
-    # The kernel's sixteen numbers come at the speed of memory, as if each took 32.
+    # The speed of memory limits the kernel's sixteen numbers: each counts as 32 multiplications.
     numbers = 16 * (rows * columns + 32) * channels * filters
     return numbers + tiles < 0.7 * direct
 
 
 def _tiles(size, dilation_rate) -> list[int]:
-    """Where the two outputs of each tile begin along an axis; they lie a dilation apart."""
+    """Where each tile's two outputs begin along an axis; they lie one dilation apart."""
     step = 2 * dilation_rate
     return [i for first in range(dilation_rate) for i in range(first, size, step)]
 
 
 def _matrices(size, dilation_rate):
-    """Of what tiles make of inputs, and of outputs' gradients: both (4, tiles, size)."""
+    """The matrices from inputs to tiles, and from outputs to tiles: both (4, tiles, size)."""
     tiles = _tiles(size, dilation_rate)
     matrices = []
     for transform, first in (_INPUTS, -1), (_OUTPUTS, 0):
@@ -120,9 +120,9 @@ def _winograd(x, kernel, dilation_rate):
         x = tf.reshape(x, (-1, matrix.shape[0], width * n))
         return tf.reshape(tf.matmul(matrix, x, transpose_a=True), (-1, height, width, n))
 
-    # One of a tile's sixteen numbers after the other, as all of them would take four times the
-    # memory, and none before its turn: TensorFlow starts whatever can be started. Nothing is kept
-    # for the gradients, which is quicker computed again.
+    # A tile's sixteen numbers come one after the other, since all at once would take four times the
+    # memory. Each waits for its turn, because TensorFlow starts whatever it can. Nothing is kept
+    # for the gradients: computing it again is quicker.
     after = tf.control_dependencies
 
     def outputs_of(x, kernel, rows_in, columns_in, rows_out, columns_out, transpose):
@@ -157,7 +157,7 @@ def _winograd(x, kernel, dilation_rate):
                         products.append(tf.matmul(given, wanted, transpose_a=True))
                 products = tf.reshape(tf.stack(products), (4, channels * filters))
                 dkernel += tf.matmul(taps[i], products, transpose_a=True)
-            # Last, as nobody wants it behind a frozen backbone.
+            # This comes last, since a frozen backbone does not need it.
             with after([dkernel]):
                 dy = tf.identity(dy)
             dx = outputs_of(dy, kernel, rows_out, columns_out, rows_in, columns_in, True)

@@ -1,4 +1,4 @@
-"""The convolution behind the pyramid, without the pyramid at full size."""
+"""The convolution behind the pyramid; it never makes the pyramid at full size."""
 
 import itertools
 
@@ -14,23 +14,24 @@ from keras_psp.layers.convolution import convolve
 class PyramidConv2D(keras.layers.Conv2D):
     """Convolves features and the levels of a pyramid, concatenated, in half of the time.
 
-    Its answer is that of a convolution of the features and, behind them, the levels upsampled, with
-    the same kernel, but for rounding. It never makes that tensor: a convolution is linear, and a
-    level upsampled is U_h Y U_wᵀ, with Y its b×b cells and U the matrices of the interpolation.
-    Shifted by (dy, dx) and multiplied by the kernel's W[dy, dx] it is
-    (S_dy U_h) (Y W[dy, dx]) (S_dx U_w)ᵀ: small products, in which the few cells meet the large
-    kernel. What is left to convolve at full size is the features, half of PSPNet's channels.
+    In plain words: upsample the levels, concatenate them behind the features, and convolve. This
+    layer gives the same result, except for rounding, and never makes the concatenated tensor. It
+    uses that a convolution is linear. An upsampled level is U_h Y U_wᵀ, where Y are its b×b cells
+    and U are the matrices of the interpolation. Shifted by (dy, dx) and multiplied by the kernel's
+    W[dy, dx], it is (S_dy U_h) (Y W[dy, dx]) (S_dx U_w)ᵀ. These are small products: only the few
+    cells meet the large kernel. At full size only the features are left to convolve, half of
+    PSPNet's channels.
 
     Args:
         filters: Channels of the output.
         kernel_size: Side of the kernel, odd. The stride is 1 and the padding `"same"`.
         align_corners: How the levels are upsampled, see `BilinearUpsample`.
-        **kwargs: What `keras.layers.Conv2D` takes beside strides, padding, dilation and groups.
+        **kwargs: What `keras.layers.Conv2D` takes, except strides, padding, dilation and groups.
 
     Input shape:
-        A list as `PyramidPooling(upsample=False)` gives it: features
-        `(batch, height, width, channels)`, and levels `(batch, b, b, level channels)`; or the
-        features alone, which makes it an ordinary convolution.
+        The list that `PyramidPooling(upsample=False)` returns: features
+        `(batch, height, width, channels)`, and levels `(batch, b, b, level channels)`. Or the
+        features alone, for an ordinary convolution.
 
     Output shape:
         `(batch, height, width, filters)`
@@ -59,11 +60,11 @@ class PyramidConv2D(keras.layers.Conv2D):
         super().__init__(filters, kernel_size, **kwargs)
         if self.kernel_size[0] % 2 == 0 or self.kernel_size[0] != self.kernel_size[1]:
             raise ValueError(
-                "The kernel must be a square that lies evenly around each place. "
+                "The kernel must be a square that lies evenly around its center. "
                 f"Received: kernel_size={kernel_size}. Use 1, 3, 5, …"
             )
         self.align_corners = align_corners
-        # Keras would ask for a single input, with as many channels as the kernel.
+        # Keras would insist on a single input with as many channels as the kernel.
         self.input_spec = None
 
     def build(self, input_shape):
@@ -75,7 +76,7 @@ class PyramidConv2D(keras.layers.Conv2D):
         features, *levels = inputs if isinstance(inputs, (list, tuple)) else [inputs]
         kernels = [ops.cast(self.kernel, features.dtype)]
         if levels:
-            # Split, not sliced: the gradient of each slice would be as large as the whole kernel.
+            # Split instead of sliced: the gradient of a slice would be as large as the kernel.
             ends = itertools.accumulate(x.shape[-1] for x in inputs[:-1])
             kernels = ops.split(kernels[0], list(ends), axis=2)
         kernel, *kernels = kernels
@@ -93,7 +94,8 @@ class PyramidConv2D(keras.layers.Conv2D):
     def _convolve_upsampled(self, level, kernel, like):
         side, bins, channels = self.kernel_size[0], level.shape[1], level.shape[3]
         height, width = ops.shape(like)[1:3]
-        # Each cell times each tap of the kernel: the cells of all images in one product per tap.
+        # Multiplies each cell by each tap of the kernel: for each tap, the cells of all images are
+        # one product.
         x = ops.matmul(ops.reshape(level, (-1, channels)), kernel)
         x = ops.reshape(x, (side, side, -1, bins, bins, self.filters))
         x = ops.transpose(x, (2, 0, 3, 1, 4, 5))
@@ -103,8 +105,8 @@ class PyramidConv2D(keras.layers.Conv2D):
         return ops.matmul(self._interpolations(bins, width, x.dtype), x)
 
     def _interpolations(self, size, new_size, dtype):
-        """The matrices (new_size, size) that interpolate for each place under the kernel, side by
-        side; beyond the ends there are zeros."""
+        """The interpolation's matrices (new_size, size) for each tap of the kernel, side by side,
+        with zeros beyond the ends."""
         side = self.kernel_size[0]
         matrix = interpolation_matrix(size, new_size, self.align_corners, dtype)
         padded = ops.pad(matrix, ((side // 2, side // 2), (0, 0)))

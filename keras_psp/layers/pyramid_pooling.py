@@ -1,4 +1,4 @@
-"""Pyramid pooling, the module that PSPNet is named after."""
+"""Pyramid pooling: PSPNet is named after it."""
 
 import itertools
 from collections.abc import Sequence
@@ -11,22 +11,23 @@ from keras_psp.layers.bilinear_upsample import BilinearUpsample
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class AdaptiveAveragePooling2D(keras.layers.Layer):
-    """Averages a map over bins×bins cells, whatever its size, also one unknown until run time.
+class PyramidAveragePooling2D(keras.layers.Layer):
+    """Averages a map over b×b cells, for several b at once, whatever the map's size.
 
-    The cells are PyTorch's: cell `i` of an axis of length `n` covers ⌊i·n/b⌋ … ⌈(i+1)·n/b⌉ − 1.
-    Where `b` does not divide `n` they overlap, where `b` exceeds `n` they repeat, so every size
-    works.
+    For a single b it is PyTorch's adaptive average pooling: cell `i` of `b` along an axis of length
+    `n` covers ⌊i·n/b⌋ … ⌈(i+1)·n/b⌉ − 1. Cells overlap where `b` does not divide `n`, and repeat
+    where `b` exceeds `n`, so every size works. (`keras.layers.AdaptiveAveragePooling2D` needs a
+    size that is known, on TensorFlow.)
 
     Args:
-        bins: Cells a side; or several such numbers, for which the map is read once.
+        bins: Cells a side, one number for each output.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, bins, bins, channels)`; a list of these where there are several `bins`.
+        A list: `(batch, b, b, channels)` for each `b` in `bins`.
 
     Example:
 
@@ -35,26 +36,31 @@ class AdaptiveAveragePooling2D(keras.layers.Layer):
     import keras_psp
 
     row = np.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
-    pooled = keras_psp.layers.AdaptiveAveragePooling2D(2)(row)
-    assert np.allclose(pooled[0, :, :, 0], [[1.5, 2.5], [1.5, 2.5]])
+    mean, halves = keras_psp.layers.PyramidAveragePooling2D([1, 2])(row)
+    assert np.allclose(mean, 2.0)
+    assert np.allclose(halves[0, :, :, 0], [[1.5, 2.5], [1.5, 2.5]])
     ```
     """
 
-    def __init__(self, bins: int | Sequence[int], **kwargs):
+    def __init__(self, bins: Sequence[int], **kwargs):
         super().__init__(**kwargs)
-        self.bins = bins if isinstance(bins, int) else tuple(bins)
+        self.bins = tuple(bins)
 
     def call(self, inputs):
-        size = tuple(ops.shape(inputs)[1:3])
-        if isinstance(self.bins, int):
-            return adaptive_average_pool(inputs, size, [self.bins])[0]
-        return adaptive_average_pool(inputs, size, self.bins)
+        # Every b reads the strips of one product, so the map is read once.
+        height, width = ops.shape(inputs)[1:3]
+        channels = inputs.shape[-1]
+        columns = ops.concatenate([pooling_matrix(width, b, inputs.dtype) for b in self.bins])
+        strips = _split(ops.matmul(columns, inputs), self.bins)
+        pooled = []
+        for b, strip in zip(self.bins, strips, strict=True):
+            strip = ops.reshape(strip, (-1, height, b * channels))
+            strip = ops.matmul(pooling_matrix(height, b, inputs.dtype), strip)
+            pooled.append(ops.reshape(strip, (-1, b, b, channels)))
+        return pooled
 
     def compute_output_shape(self, input_shape):
-        batch, _, _, channels = input_shape
-        if isinstance(self.bins, int):
-            return (batch, self.bins, self.bins, channels)
-        return [(batch, b, b, channels) for b in self.bins]
+        return [(input_shape[0], b, b, input_shape[-1]) for b in self.bins]
 
     def get_config(self):
         return {**super().get_config(), "bins": self.bins}
@@ -62,31 +68,30 @@ class AdaptiveAveragePooling2D(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class PyramidPooling(keras.layers.Layer):
-    """Sees a feature map at several scales at once, the whole image included.
+    """Describes a feature map at several scales, up to the whole image.
 
-    For every `b` in `bins` the map is averaged over b×b cells, reduced to `filters` channels by a
-    1×1 convolution with batch normalization and ReLU, and upsampled to the input's size (aligned
-    corners). The results stand behind the input in the concatenation, in the order of `bins`.
+    For every `b` in `bins`, the map is averaged over b×b cells, reduced to `filters` channels by a
+    1×1 convolution with batch normalization and ReLU, and upsampled to the input's size. These
+    levels are concatenated behind the input, in the order of `bins`.
 
-    The cells are those of `AdaptiveAveragePooling2D`, so every size works.
+    The cells are those of `PyramidAveragePooling2D`, so every size works.
 
     Args:
         bins: Cells a side of each level.
-        filters: Channels of each level; the input's channels divided by the number of bins
-            (the paper's choice) if `None`.
+        filters: Channels of each level; `None` divides the input's channels by the number of bins,
+            as the paper does.
         momentum: Momentum of the batch normalization's moving statistics.
         epsilon: Epsilon of the batch normalization.
-        align_corners: Whether the corners' centers coincide in the upsampling, see
-            `BilinearUpsample`.
-        upsample: Whether the levels are upsampled and concatenated. `False` leaves them as the few
-            cells they are, which is all that `PyramidConv2D` needs.
+        align_corners: How the levels are upsampled, see `BilinearUpsample`.
+        upsample: Whether to upsample and concatenate the levels. `False` leaves them at b×b cells,
+            which is what `PyramidConv2D` takes.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
         `(batch, height, width, channels)`, height and width may be unknown.
 
     Output shape:
-        `(batch, height, width, channels + len(bins) * filters)`; without `upsample` a list: the
+        `(batch, height, width, channels + len(bins) * filters)`. Without `upsample`, a list: the
         input, and `(batch, b, b, filters)` for each `b` in `bins`.
 
     Raises:
@@ -131,10 +136,10 @@ class PyramidPooling(keras.layers.Layer):
         self.align_corners = align_corners
         self.upsample = upsample
         policy = {"dtype": self.dtype_policy}
-        self.pool = AdaptiveAveragePooling2D(self.bins, name="pool", **policy)
+        self.pool = PyramidAveragePooling2D(self.bins, name="pool", **policy)
         self.upsampling = BilinearUpsample(align_corners=align_corners, name="upsampling", **policy)
         self.batch_normalizations = [
-            BatchNormalization(momentum, epsilon, name=f"level{i}_bn", **policy)
+            BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"level{i}_bn", **policy)
             for i, _ in enumerate(self.bins, 1)
         ]
 
@@ -152,7 +157,7 @@ class PyramidPooling(keras.layers.Layer):
             )
             for i, _ in enumerate(self.bins, 1)
         ]
-        # JAX runs a model with a layer that is not built once more, operation by operation.
+        # On JAX, Keras runs a model once more if one of its layers is not built.
         self.pool.build(input_shape)
         self.upsampling.build(input_shape)
         pooled = self.pool.compute_output_shape(input_shape)
@@ -165,7 +170,7 @@ class PyramidPooling(keras.layers.Layer):
         filters = self.filters or input_shape[-1] // len(self.bins)
         if filters < 1:
             raise ValueError(
-                "Each level of the pyramid needs a channel at least. "
+                "Each level of the pyramid needs at least one channel. "
                 f"Received: {input_shape[-1]} channels for bins={self.bins}. "
                 "Give filters=1 or more."
             )
@@ -182,11 +187,9 @@ class PyramidPooling(keras.layers.Layer):
         return ops.concatenate([inputs, *upsampled], axis=-1)
 
     def pooled(self, inputs, training=None):
-        """What the levels say before it is upsampled: a list of `(batch, b, b, filters)`."""
-        return [
-            ops.relu(bn(conv(x), training=training))
-            for x, conv, bn in self._levels(self.pool(inputs))
-        ]
+        """The levels before they are upsampled: a list of `(batch, b, b, filters)`."""
+        levels = self._levels(self.pool(inputs))
+        return [ops.relu(bn(conv(x), training=training)) for x, conv, bn in levels]
 
     def compute_output_shape(self, input_shape):
         *size, channels = input_shape
@@ -207,19 +210,6 @@ class PyramidPooling(keras.layers.Layer):
         }
 
 
-def adaptive_average_pool(x, size, bins):
-    """Averages `(batch, *size, channels)` over b×b overlapping cells, for each `b` of `bins`."""
-    channels = x.shape[-1]
-    columns = ops.concatenate([pooling_matrix(size[1], b, x.dtype) for b in bins])
-    strips = _split(ops.matmul(columns, x), bins)
-    pooled = []
-    for b, strip in zip(bins, strips, strict=True):
-        strip = ops.reshape(strip, (-1, size[0], b * channels))
-        strip = ops.matmul(pooling_matrix(size[0], b, x.dtype), strip)
-        pooled.append(ops.reshape(strip, (-1, b, b, channels)))
-    return pooled
-
-
 def _split(x, sizes):
     # TensorFlow does not split into a single part.
     ends = list(itertools.accumulate(sizes))[:-1]
@@ -230,7 +220,7 @@ def pooling_matrix(size, bins, dtype):
     """The matrix (bins, size) whose row i averages cells ⌊i·size/bins⌋ … ⌈(i+1)·size/bins⌉−1."""
     i = ops.arange(bins, dtype="int32")[:, None]
     first = ops.floor_divide(i * size, bins)
-    # Of positive numbers only: converters round the quotient of negative ones differently.
+    # The numbers stay positive: converters round the quotient of negative ones differently.
     past = ops.floor_divide((i + 1) * size + bins - 1, bins)
     cells = ops.arange(size, dtype="int32")[None, :]
     inside = ops.cast(ops.logical_and(cells >= first, cells < past), "float32")

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_psp.data.info import info_of
+from keras_psp.data.info import DatasetInfo, info_of
 from keras_psp.keras_internals import learning_rate_of, step_counter, trained_variables
 from keras_psp.labels import check_same_classes
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
@@ -24,10 +24,12 @@ class RecipeModel(ModelWithOwnLoss):
             the size of the labels.
         scores_class_maps: Whether the metrics take the best class of each pixel in place of logits.
         class_weights: The factors of `fit`, for `loss_and_outputs`; `None` where they play no part.
+        data_info: What the data of `fit` say about themselves, for callbacks, which do not see them.
     """
 
     num_classes: int
     upsamples_in_loss = scores_class_maps = False
+    data_info: DatasetInfo | None = None
     _class_weights: "ClassWeights"
     _compiled_step: tuple[Any, ...] | None = None
     _weighs_classes = _compiled_by_fit = _in_fit = False
@@ -131,6 +133,7 @@ class RecipeModel(ModelWithOwnLoss):
         _check_strategy(self)
         _check_classes(self, x)
         _check_classes(self, kwargs.get("validation_data"))
+        self.data_info = info_of(x)
         if not self.compiled or self._must_compile_again():
             self.compile()
             self._compiled_by_fit = True

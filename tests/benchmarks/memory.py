@@ -13,7 +13,7 @@ import sys
 import time
 
 import keras_psp
-from keras_psp.inference.segmenting import Policy, Segmenter
+from keras_psp.inference.views import Views
 
 import keras
 import numpy as np
@@ -37,9 +37,9 @@ def main():
 
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(args.classes, 3, padding="same")(image))
-    policy = Policy(args.windows, scales=tuple(args.scales))
+    views = Views(args.windows, scales=tuple(args.scales))
     # What TensorFlow and a batch of windows take is there before.
-    options = {"policy": policy, "batch_size": args.batch_size}
+    options = {"views": views, "batch_size": args.batch_size}
     keras_psp.segment(model, np.zeros((2 * args.windows,) * 2 + (3,), "uint8"), **options)
     before = peak()
     print(f"{before:.0f} MB before; windows of {args.windows}, scales {args.scales}")
@@ -49,10 +49,10 @@ def main():
         start = time.perf_counter()
         labels = keras_psp.segment(model, pixels, **options)
         seconds = time.perf_counter() - start
-        views = Segmenter(model, **options).views(*size)
+        windows = sum(len(views.boxes(*scaled)) for scaled in views.sizes(*size))
         one = labels.size * args.classes * 4 / 1e6
         shape, growth = "{}×{}".format(*size), peak() - before
-        print(f"{shape:>11}  {views:>7}  {one:>5.0f} MB  {growth:>5.0f} MB  {seconds:>4.0f} s")
+        print(f"{shape:>11}  {windows:>7}  {one:>5.0f} MB  {growth:>5.0f} MB  {seconds:>4.0f} s")
 
 
 if __name__ == "__main__":

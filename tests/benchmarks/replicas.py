@@ -66,7 +66,9 @@ def make_batch(args, number):
 def batch_norms(model):
     import keras
 
-    layers = model._flatten_layers()
+    from keras_psp import keras_internals
+
+    layers = keras_internals.layers_in(model)
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
 
 

@@ -1,7 +1,5 @@
-"""A run folder: complete, resumed exactly after a kill at any moment, and safe from NaN.
-And pictures of every epoch: what the model said then, as files and in TensorBoard's."""
+"""A run folder: complete, resumed exactly after any kill, safe from NaN, and loaded again."""
 
-import io
 import json
 import os
 import random
@@ -14,12 +12,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from PIL import Image
 
 import keras_psp
-from keras_psp import RunFolder, SegmentationPictures, visualization
+from keras_psp import RunFolder, load_run, visualization
 from keras_psp.atomic import read_table, write_whole
-from keras_psp.callbacks import run_folder as callbacks
 from keras_psp.callbacks.run_folder import find_scores
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU
@@ -135,7 +131,7 @@ train(model, run, callbacks=[slow])
 """
 
 
-def test_a_killed_run_goes_on_to_the_same_end(whole, tmp_path, capsys):
+def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, capsys):
     folder = tmp_path / "run"
     script = RUN.replace("FOLDER", repr(str(folder)))
     child = subprocess.Popen([sys.executable, "-c", script], cwd=Path(__file__).parents[2])
@@ -166,7 +162,7 @@ def test_a_killed_run_goes_on_to_the_same_end(whole, tmp_path, capsys):
         assert row == pytest.approx(expected, rel=1e-5)
 
 
-def test_cut_off_at_any_file_it_goes_on_to_the_same_end(whole, tmp_path, monkeypatch):
+def test_cut_off_at_any_file_it_resumes_exactly(whole, tmp_path, monkeypatch):
     replace, done = os.replace, []
 
     def count_down(source, target):
@@ -239,7 +235,7 @@ def test_a_finished_run_is_left_alone(tmp_path):
     assert history.epoch == [0, 1]
 
 
-def test_a_longer_run_goes_on_in_the_longer_schedule(tmp_path):
+def test_a_longer_run_resumes_in_the_longer_schedule(tmp_path):
     model, run = begin(tmp_path)
     train(model, run, epochs=1)
     train(*begin(tmp_path), epochs=3)
@@ -326,7 +322,7 @@ def test_nan_leaves_the_last_good_weights(tmp_path, when):
     assert len(rows(tmp_path / "history.csv")) == 1
 
 
-def test_nan_in_the_first_epoch_leaves_what_it_began_with(tmp_path):
+def test_nan_at_once_leaves_the_initial_weights(tmp_path):
     model, run = begin(tmp_path)
     before = weights(model)
     before = {path: value.copy() for path, value in before.items()}
@@ -378,7 +374,7 @@ def test_a_folder_of_something_else(tmp_path, name, content):
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_a_backbone_built_again_in_the_same_notebook_is_the_same(tmp_path):
+def test_a_backbone_built_again_is_the_same(tmp_path):
     def build(filters=4):
         image = keras.Input((None, None, 3))
         features = keras.layers.Rescaling(1 / 255)(image)
@@ -396,7 +392,7 @@ def test_a_backbone_built_again_in_the_same_notebook_is_the_same(tmp_path):
         train(build(filters=5), run, epochs=3)
 
 
-def test_weights_that_cannot_be_had_again_do_not_hinder(whole):
+def test_unavailable_pretrained_weights_do_not_prevent_resuming(whole):
     model, run = begin(whole[0], {"seed": 3})
     model.initial_weights = "random values (no network)"
     train(model, run)
@@ -411,10 +407,24 @@ def test_a_folder_that_cannot_be_written_to(tmp_path):
         RunFolder(tmp_path / "file" / "runs")
 
 
+def test_the_data_or_their_number_name_the_classes(tmp_path):
+    model = Tiny(num_classes=11)
+    model.compile(SGD(), run_eagerly=keras.backend.backend() == "tensorflow")
+    scenes = keras_psp.load_street_scenes("val", (12, 16), 2, num_images=2)
+    named = RunFolder(tmp_path / "named", validation_data=scenes)
+    unnamed = RunFolder(tmp_path / "unnamed", validation_data=[data(1, num_classes=11)])
+    model.fit(*data(2), verbose=0, callbacks=[named, unnamed])
+    model.fit(scenes, verbose=0, callbacks=[RunFolder(tmp_path / "named by fit")])
+    for folder in ("named", "named by fit"):
+        assert load_run(tmp_path / folder).classes.names[:2] == ("Building", "Tree")
+    assert load_run(tmp_path / "named").classes.colors == tuple(scenes.class_colors)
+    assert load_run(tmp_path / "unnamed").classes.names[:2] == ("class 0", "class 1")
+
+
 def test_classes_of_another_model(tmp_path):
     model, _ = begin(tmp_path)
-    with pytest.raises(ValueError, match="Received: 11 classes, a model of num_classes=3"):
-        train(model, RunFolder(tmp_path))
+    with pytest.raises(ValueError, match="Received: num_classes=3, data of 2 classes"):
+        train(model, RunFolder(tmp_path, classes=ClassList(["a", "b"])))
 
 
 def test_scores_are_found_where_there_are_any():
@@ -425,181 +435,42 @@ def test_scores_are_found_where_there_are_any():
     assert isinstance(find_scores(model), MeanIoU)
 
 
-# Pictures of every epoch ------------------------------------------------------------------------
+# Loading a run ----------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def drawn(monkeypatch):
-    """What galleries are made of: images, truths, predictions. Each is one pixel of its number."""
-    galleries = []
+def train_to(model, folder, targets):
+    """One epoch of one step toward each of the targets, of which the first scores best."""
 
-    def draw(file, images, truths, predictions, classes, *, whole_legend):
-        assert (file, classes, whole_legend) == (None, ABC, True)
-        galleries.append((images, truths, predictions))
-        return Image.new("RGB", (3, 2), (len(galleries), 0, 0))
+    class Target(keras.callbacks.Callback):
+        def on_epoch_end(self, epoch, logs=None):
+            self.model.set_weights([np.full((1, 1, 3, 3), targets[epoch], "float32")])
+            logs["val_mean_iou"] = 1.0 - epoch / 10
 
-    monkeypatch.setattr(visualization, "segmentation_gallery", draw)
-    return galleries
-
-
-def number(png):
-    """Which of the galleries a picture is."""
-    image = Image.open(io.BytesIO(png))
-    assert (image.format, image.mode, image.size) == ("PNG", "RGB", (3, 2))
-    return image.getpixel((0, 0))[0]
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    zeros = np.zeros((1, 4, 4, 3)), np.zeros((1, 4, 4), "int32")
+    run = RunFolder(folder, classes=ABC, settings={"image_size": [4, 4]})
+    model.fit(*zeros, epochs=len(targets), callbacks=[Target(), run], verbose=0)
 
 
-def files(folder):
-    return {
-        str(file.relative_to(folder)): number(file.read_bytes())
-        for file in sorted(folder.rglob("*"))
-        if file.is_file()
-    }
+def test_runs_are_loaded_with_best_or_last_weights(tmp_path):
+    image = keras.Input((None, None, 3))
+    head = keras.layers.Conv2D(3, 1, use_bias=False, name="head")
+    train_to(keras.Model(image, head(image)), tmp_path / "run", [3.0, 4.0])
+    run = load_run(tmp_path / "run")
+    assert (run.model.get_weights()[0] == 3).all()
+    assert run.classes.names == ("a", "b", "c")
+    assert run.settings == {"image_size": [4, 4]}
+    assert (load_run(tmp_path / "run", "last").model.get_weights()[0] == 4).all()
+    with pytest.raises(ValueError, match=r"Received: weights='lost'\. Did you mean 'last'"):
+        load_run(tmp_path / "run", "lost")
 
 
-def events(log_dir):
-    """What TensorBoard reads in its files, in the order of their names: {(tag, step): picture}."""
-    tf = pytest.importorskip("tensorflow")
-    names = sorted(str(file) for file in (log_dir / "segmentations").iterdir())
-    assert all("tfevents" in name for name in names)
-    found = {}
-    for record in tf.data.TFRecordDataset(names):
-        event = tf.compat.v1.Event.FromString(record.numpy())
-        assert abs(event.wall_time - time.time()) < 600
-        if event.WhichOneof("what") == "file_version":
-            assert event.file_version == "brain.Event:2"
-        for value in event.summary.value:
-            assert (value.image.width, value.image.height, value.image.colorspace) == (3, 2, 3)
-            assert (value.tag, event.step) not in found
-            found[value.tag, event.step] = number(value.image.encoded_image_string)
-    return found
-
-
-def test_pictures_of_every_epoch_show_what_the_model_said_then(tmp_path, drawn):
-    model, _ = begin(tmp_path / "run")
-    images, labels = data(3, seed=1)
-    said = []
-    look = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda *_: said.append(model.predict(images, verbose=0).argmax(-1))
-    )
-    log_dir = tmp_path / "logs"
-    draw = SegmentationPictures(
-        (images, labels), tmp_path / "files", log_dir=log_dir, classes=ABC, num_samples=2
-    )
-    train(model, look, callbacks=[draw])
-    assert (said[0] != said[-1]).any()  # or it would not matter when
-    for i, (image, truth, prediction) in enumerate(drawn):
-        epoch, sample = divmod(i, 2)
-        assert np.array_equal(image, images[[sample]])
-        assert np.array_equal(truth, labels[[sample]])
-        assert np.array_equal(prediction, said[epoch][[sample]])
-    assert files(tmp_path / "files") == {
-        f"sample-{sample:02d}/epoch-{epoch:04d}.png": 2 * (epoch - 1) + sample
-        for sample in (1, 2)
-        for epoch in (1, 2, 3)
-    }
-    assert events(log_dir) == {
-        (f"sample-{sample:02d}", step): 2 * step + sample for sample in (1, 2) for step in (0, 1, 2)
-    }
-
-    # Epochs that are done again replace what there was.
-    train(model, draw, epochs=1)
-    assert len(drawn) == 8
-    assert files(tmp_path / "files")["sample-01/epoch-0001.png"] == 7
-    assert events(log_dir) == {
-        ("sample-01", 0): 7,
-        ("sample-02", 0): 8,
-        **{("sample-01", step): 2 * step + 1 for step in (1, 2)},
-        **{("sample-02", step): 2 * step + 2 for step in (1, 2)},
-    }
-
-
-def test_pictures_of_some_epochs_and_of_the_last(tmp_path, drawn):
-    model, _ = begin(tmp_path / "run")
-    options = {"classes": ABC, "num_samples": 1, "every": 2}
-    draw = SegmentationPictures(data(1), tmp_path / "files", **options)
-    train(model, draw, epochs=5)
-    names = [f"sample-01/epoch-000{epoch}.png" for epoch in (2, 4, 5)]
-    assert list(files(tmp_path / "files")) == names
-    assert {file.name for file in tmp_path.iterdir()} == {"run", "files"}
-
-
-class Sequence(keras.utils.PyDataset):
-    def __len__(self):
-        return 4
-
-    def __getitem__(self, i):
-        images, labels = data(4)
-        return images[[i]], labels[[i]]
-
-
-@pytest.mark.parametrize("kind", ["pair", "images", "batches", "PyDataset", "tf.data", "no labels"])
-def test_samples_are_the_first_of_whatever_data(tmp_path, drawn, kind):
-    images, labels = data(4)
-    if kind in ("tf.data", "no labels"):
-        tf = pytest.importorskip("tensorflow")
-        content = (images, labels) if kind == "tf.data" else images
-        given = tf.data.Dataset.from_tensor_slices(content).batch(2)
-    else:
-        given = {
-            "pair": (images, labels),
-            "images": images,
-            "batches": [(images[:2], labels[:2]), (images[2:], labels[2:])],
-            "PyDataset": Sequence(),
-        }[kind]
-    draw = SegmentationPictures(given, tmp_path, classes=ABC, num_samples=3)
-    model, _ = begin(tmp_path / "run")
-    model.fit(*data(2), verbose=0, callbacks=[draw])
-    assert np.array_equal([image for (image,), _, _ in drawn], images[:3])
-    if kind in ("images", "no labels"):
-        assert [truth for _, truth, _ in drawn] == [None] * 3
-    else:
-        assert np.array_equal([truth for _, (truth,), _ in drawn], labels[:3])
-
-
-def test_real_pictures_of_a_run_are_of_one_size(tmp_path, monkeypatch):
-    monkeypatch.undo()
-    model, _ = begin(tmp_path / "run")
-    draw = SegmentationPictures(data(1), tmp_path / "files", classes=ABC)
-    train(model, draw, epochs=2)
-    first, second = sorted((tmp_path / "files").rglob("*.png"))
-    with Image.open(first) as one, Image.open(second) as other:
-        assert one.size == other.size
-
-
-@pytest.mark.parametrize(
-    "arguments, error, message",
-    [
-        ({}, ValueError, r"Received: folder=None, log_dir=None\. Give one of them"),
-        ({"every": 0}, ValueError, r"Received: every=0\. Pass 1 or more"),
-        ({"num_samples": 0}, ValueError, r"Received: num_samples=0, data with 1 images\."),
-        ({"data": []}, ValueError, r"Received: num_samples=4, data with 0 images\."),
-        ({"data": data(1)[0][0]}, ValueError, r"images of shape \(6, 7, 3\)\. Stack them"),
-    ],
-)
-def test_pictures_that_cannot_be_drawn(tmp_path, arguments, error, message):
-    folder = {"folder": tmp_path} if arguments else {}
-    with pytest.raises(error, match=message):
-        SegmentationPictures(**{"data": data(1), **folder, **arguments})
-
-
-def test_pictures_of_another_models_classes(tmp_path):
-    model, _ = begin(tmp_path)
-    with pytest.raises(ValueError, match="Received: 11 classes, a model of num_classes=3"):
-        train(model, SegmentationPictures(data(1), tmp_path))
-
-
-def test_tensorboard_needs_tensorflow(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tensorflow", None)
-    with pytest.raises(ImportError, match=r"by TensorFlow, whatever backend .* a log_dir in a"):
-        SegmentationPictures(data(1), log_dir=tmp_path)
-    SegmentationPictures(data(1), tmp_path)
-
-
-def test_one_of_several_processes_draws_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(callbacks, "_process", lambda: 0)
-    with pytest.raises(RuntimeError, match=r"in one process only\. Received: one of several"):
-        SegmentationPictures(data(1), tmp_path)
+def test_a_folder_without_a_run_says_so(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"holds config\.json.*has no config\.json"):
+        load_run(tmp_path)
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileNotFoundError, match=r"has no best\.weights\.h5: its first finished"):
+        load_run(tmp_path)
 
 
 # Other backends ---------------------------------------------------------------------------------
@@ -609,6 +480,7 @@ import numpy as np
 import keras
 import pytest
 from pathlib import Path
+from keras_psp import SegmentationPictures
 from tests.callbacks.test_run_folder import *
 
 folder = Path(FOLDER)

@@ -69,7 +69,7 @@ def test_the_next_batches_are_made_by_threads_meanwhile():
     list(data)
     numbers = [index for index, _ in made]
     assert max(numbers) == 8
-    assert len(numbers) <= 9 + 1 + 1 + data._threads + 2  # Nothing is made twice within a pass.
+    assert len(numbers) <= 9 + 1 + 1 + data._threads + 2  # Nothing is made twice within an epoch.
 
 
 def test_errors_of_threads_come_with_their_batch():
@@ -183,6 +183,10 @@ def test_classes_are_merged_and_batches_shared(on_jax):
         np.testing.assert_array_equal(merged, table[labels])
     parts = [keras_psp.data.shard_batches(road, 4, num_shards=2, index=i) for i in range(2)]
     assert parts[0].class_names == ["road", "other"]
+    for part in (road, *parts):  # Each says its own epoch.
+        part.set_epoch(2)
+        assert part.epoch == 2
+    assert data.epoch == 0
     for (images, labels), *own in zip(road, *parts, strict=True):
         together = [np.concatenate(part) for part in zip(*own, strict=True)]
         assert together[0].shape == (4, 24, 32, 3)

@@ -111,7 +111,7 @@ def test_the_global_seed_changes_nothing(frames, cache):
 
 
 def test_every_order_is_as_likely(frames):
-    # A frame's place in 400 passes: uniform in 0-19, and independent of that of the one before.
+    # An image's place in 400 epochs: uniform in 0-19, and independent of that of the one before.
     dataset = build(frames, batch_size=20, shuffle=True).repeat(400)
     places = np.argsort([images.numpy()[:, 0, 0, 0] for images, _ in dataset], axis=1)
     assert np.abs(places.mean(0) - 9.5).max() < 4 * np.sqrt((20**2 - 1) / 12 / 400)

@@ -1,6 +1,4 @@
-"""Classifying by crops, at every place and by several models: boxes on a ramp, scores by hand."""
-
-import re
+"""Classifying by crops, at every place and by several models: scores worked out by hand."""
 
 import keras
 import numpy as np
@@ -8,15 +6,9 @@ import pytest
 from keras import layers
 from PIL import Image
 
-from keras_psp.inference.classifying import (
-    POLICIES,
-    ClassifierEvaluation,
-    Policy,
-    classify,
-    crops,
-    evaluate_classifier,
-    scaled_size,
-)
+from keras_psp.data.resizing import scaled_size
+from keras_psp.inference.classifying import classify, cut_views
+from keras_psp.inference.views import VIEWS, Views
 
 
 def randomize(model):
@@ -47,56 +39,7 @@ def softmax(x):
     return exponentials / exponentials.sum(-1, keepdims=True)
 
 
-# Crops -------------------------------------------------------------------------------------------
-
-
-def ramp(height, width):
-    """A picture whose first two channels are its own x and y coordinates; integers of any size."""
-    y, x = np.mgrid[:height, :width]
-    return np.stack([x, y, 0 * x], axis=-1)
-
-
-def corner(picture, box):
-    """Where a box lies, as the picture's own pixels say: x, y of the first and of the last."""
-    cut = picture[box.top : box.top + box.height, box.left : box.left + box.width]
-    cut = cut[:, ::-1] if box.mirrored else cut
-    assert cut.shape[:2] == (box.height, box.width)
-    return (*cut[0, 0, :2], *cut[-1, -1, :2])
-
-
-def test_the_single_crop_is_the_center():
-    (box,) = POLICIES["single"].boxes(256, 341)
-    # (341 - 256) // 2 = 42 columns to the central square, and 16 more.
-    assert corner(ramp(256, 341), box) == (58, 16, 58 + 223, 16 + 223)
-    (box,) = POLICIES["single"].boxes(300, 256, crop_size=227)
-    assert corner(ramp(300, 256), box) == (14, 22 + 14, 14 + 226, 22 + 14 + 226)
-
-
-def test_ten_crops_are_corners_and_center_of_the_central_square_and_their_mirror_images():
-    picture = ramp(256, 341)
-    boxes = POLICIES["10"].boxes(256, 341)
-    first = [(42, 0), (74, 0), (42, 32), (74, 32), (58, 16)]  # x, y
-    expected = [(x, y, x + 223, y + 223) for x, y in first]
-    assert [corner(picture, box) for box in boxes[:5]] == expected
-    # Mirrored, the last column comes first.
-    expected = [(x + 223, y, x, y + 223) for x, y in first]
-    assert [corner(picture, box) for box in boxes[5:]] == expected
-
-
-@pytest.mark.parametrize("height, width", [(288, 400), (400, 288)])
-def test_googlenets_crops_are_six_of_each_of_three_squares(height, width):
-    picture = ramp(height, width)
-    boxes = POLICIES["144"].boxes(height, width)
-    assert len(boxes) == len(set(boxes)) == 36
-    expected = []
-    for start in (0, 56, 112):  # (400 - 288) / 2
-        left, top = (start, 0) if width > height else (0, start)
-        places = [(0, 0), (64, 0), (0, 64), (64, 64), (32, 32)]
-        expected += [(left + x, top + y, left + x + 223, top + y + 223) for x, y in places]
-        expected += [(left, top, left + 287, top + 287)]
-    assert [corner(picture, box) for box in boxes[:18]] == expected
-    mirrored = [(right, top, left, bottom) for left, top, right, bottom in expected]
-    assert [corner(picture, box) for box in boxes[18:]] == mirrored
+# Views -------------------------------------------------------------------------------------------
 
 
 def test_crops_show_the_places_that_they_come_from():
@@ -104,10 +47,10 @@ def test_crops_show_the_places_that_they_come_from():
     # hold coordinates up to 255: here they are divided by four.
     y, x = np.mgrid[:640, :512]
     picture = np.stack([x / 4, y / 4, 0 * x], axis=-1)
-    found = crops(picture, "10")
+    found = cut_views(picture, views="10_crops")
     assert {crop.shape for crop in found} == {(224, 224, 3)}
     corners = [(0, 32), (32, 32), (0, 64), (32, 64), (16, 48)]  # x, y at 256×320
-    for crop, mirrored, (left, top) in zip(found[:5], found[5:], corners, strict=True):
+    for crop, mirrored, (left, top) in zip(found[::2], found[1::2], corners, strict=True):
         y, x = np.mgrid[top : top + 224, left : left + 224]
         np.testing.assert_allclose(crop[..., 0], (2 * x + 0.5) / 4, atol=1)
         np.testing.assert_allclose(crop[..., 1], (2 * y + 0.5) / 4, atol=1)
@@ -116,7 +59,7 @@ def test_crops_show_the_places_that_they_come_from():
 
 def test_whole_squares_are_resized_to_the_crops_size():
     y, x = np.mgrid[:256, :256]
-    found = crops(np.stack([x, y, 0 * x], axis=-1), Policy((256,), ("square",)))
+    found = cut_views(np.stack([x, y, 0 * x], axis=-1), 256, Views(crops=("square",)))
     assert [crop.shape for crop in found] == [(224, 224, 3)]
     # The center of column 100 of 224 lies at 100.5 · 256 / 224 - 0.5 of 256.
     places = (np.arange(224) + 0.5) * 256 / 224 - 0.5
@@ -124,24 +67,23 @@ def test_whole_squares_are_resized_to_the_crops_size():
     np.testing.assert_allclose(found[0][:, 0, 1], places, atol=0.51)
 
 
-def test_the_papers_policies_have_the_papers_numbers_of_views():
-    views = {name: policy.views for name, policy in POLICIES.items()}
-    assert views == {
-        "single": 1,
-        "10": 10,
-        "144": 144,
+def test_the_papers_views_are_as_many_as_there():
+    picture = noise(100, 150)
+    names = list(VIEWS)[list(VIEWS).index("center_crop") :]  # the others are for segmenting
+    numbers = {name: len(cut_views(picture, views=name)) for name in names}
+    assert numbers == {
+        "center_crop": 1,
+        "10_crops": 10,
+        "144_crops": 144,
         "dense_256": 2,
         "dense_384": 2,
-        "multi_scale_256": 6,
-        "multi_scale_384": 6,
-        "multi_scale": 6,
-        "multi_scale_resnet": 10,
+        "dense_multi_scale_256": 6,
+        "dense_multi_scale_384": 6,
+        "dense_multi_scale": 6,
+        "resnet_multi_scale": 10,
     }
-    picture = noise(100, 150)
-    for name, number in views.items():
-        assert len(crops(picture, name)) == number
-    assert {view.shape for view in crops(picture, "144")} == {(224, 224, 3)}
-    heights = [view.shape[:2] for view in crops(picture, "multi_scale_resnet")]
+    assert {view.shape for view in cut_views(picture, views="144_crops")} == {(224, 224, 3)}
+    heights = [view.shape[:2] for view in cut_views(picture, views="resnet_multi_scale")]
     scales = [(224, 336), (256, 384), (384, 576), (480, 720), (640, 960)]
     assert heights == [scale for scale in scales for _ in range(2)]
 
@@ -155,19 +97,26 @@ def test_the_aspect_ratio_is_kept():
 def test_images_may_be_files(tmp_path):
     picture = noise(256, 300)
     Image.fromarray(picture).save(tmp_path / "photo.png")
-    (crop,) = crops(tmp_path / "photo.png")
+    (crop,) = cut_views(tmp_path / "photo.png")
     np.testing.assert_array_equal(crop, picture[16:240, 38:262])
 
 
-def test_wrong_policies_are_errors():
-    with pytest.raises(ValueError, match=r"Received: policy='dense'. Did you mean 'dense_"):
-        crops(noise(9, 9), "dense")
-    with pytest.raises(ValueError, match=r"Received: place='center'. Did you mean 'center'"):
-        Policy(places=("center",))
-    with pytest.raises(ValueError, match=re.escape("Received: scales=(256,), squares=2.")):
-        Policy(squares=2)
-    with pytest.raises(ValueError, match=r"Received: an image of 224×300 .*crop_size=227"):
-        crops(noise(224, 300), Policy((224,)), crop_size=227)
+def test_windows_of_a_small_image_are_the_image():
+    picture = noise(40, 30)
+    found = cut_views(picture, None, Views((36, 20), stride=0.5), crop_size=20)
+    assert [view.shape for view in found] == 4 * [(36, 20, 3)]
+    np.testing.assert_array_equal(found[-1], picture[4:, 10:])
+    (whole,) = cut_views(picture, None, Views(50), crop_size=20)
+    np.testing.assert_array_equal(whole, picture)
+
+
+def test_wrong_views_are_errors():
+    with pytest.raises(ValueError, match=r"Received: set of views='dense'. Did you mean 'dense_"):
+        cut_views(noise(9, 9), views="dense")
+    with pytest.raises(ValueError, match=r"a view of 224×300 \(height×width\), crop_size=227"):
+        cut_views(noise(224, 300), None, "single", crop_size=227)
+    with pytest.raises(ValueError, match=r"or the shorter side\. Received: image_size=0"):
+        cut_views(noise(9, 9), 0)
 
 
 # Classifying -------------------------------------------------------------------------------------
@@ -185,7 +134,7 @@ def linear(kernel, size=(None, None), activation="softmax"):
 
 KERNEL = np.array([[4, 0, 1, -2], [0, 3, -3, 1], [1, 1, 0, 5]])
 OTHER = np.array([[0, 2, 1, -2], [1, 3, 3, 0], [-4, 1, 2, 5]])
-TEN = Policy((8,), ("corners", "center"), mirrored=True)
+TEN = Views(crops=("corners", "center"), mirror=True)
 
 
 def means(picture, boxes, size):
@@ -196,7 +145,7 @@ def means(picture, boxes, size):
 @pytest.mark.parametrize("activation", ["softmax", None])
 def test_probabilities_of_crops_are_averaged(activation):
     pictures = [noise(8, 8), noise(8, 11), noise(13, 8)]
-    found = classify(linear(KERNEL, (5, 5), activation), pictures, TEN, batch_size=4)
+    found = classify(linear(KERNEL, (5, 5), activation), pictures, 8, TEN, batch_size=4)
     assert found.shape == (3, 4)
     for answer, picture, (top, left) in zip(found, pictures, [(0, 0), (0, 1), (2, 0)], strict=True):
         # The crops' colors do not change when they are mirrored.
@@ -210,20 +159,20 @@ def test_a_network_sees_the_mirrored_crops_too():
     x = layers.Flatten()(layers.Rescaling(1 / 255)(image))
     model = randomize(keras.Model(image, layers.Dense(3, "softmax")(x)))
     picture = noise(4, 4)
-    found = classify(model, [picture], Policy((4,), mirrored=True))
+    found = classify(model, [picture], 4, Views(crops=("center",), mirror=True))
     both = outputs(model, np.stack([picture, picture[:, ::-1]]))
     np.testing.assert_allclose(found[0], both.mean(0), rtol=1e-5)
     assert np.abs(both[0] - both[1]).max() > 0.01
 
 
 @pytest.mark.parametrize("activation", ["softmax", None])
-def test_scores_of_a_class_map_are_averaged_before_the_softmax(activation):
+def test_scores_of_a_class_map_are_averaged_first(activation):
     pictures = [noise(6, 7), noise(7, 6), noise(6, 7)[::-1]]
-    policy = Policy((6, 12), places=(), mirrored=True)
-    found = classify(linear(KERNEL, (4, 4), activation), pictures, policy)
+    views = Views(scales=(1, 2), mirror=True)
+    found = classify(linear(KERNEL, (4, 4), activation), pictures, 6, views)
     for answer, picture in zip(found, pictures, strict=True):
         posteriors = []
-        for view in crops(picture, policy, crop_size=4):
+        for view in cut_views(picture, 6, views, crop_size=4):
             height, width = view.shape[:2]
             boxes = list(np.ndindex(height - 3, width - 3))
             posteriors.append(softmax((means(view, boxes, 4) @ KERNEL).mean(axis=0)))
@@ -231,10 +180,10 @@ def test_scores_of_a_class_map_are_averaged_before_the_softmax(activation):
         np.testing.assert_allclose(answer, np.mean(posteriors, axis=0), rtol=1e-5)
 
 
-def test_models_are_averaged_each_with_crops_of_its_own_size():
+def test_every_model_gets_crops_of_its_size():
     picture = noise(8, 8)
     models = [linear(KERNEL, (4, 4)), linear(OTHER, (6, 6)), linear(OTHER, (4, 4), None)]
-    found = classify(models, [picture], Policy((8,)))
+    found = classify(models, [picture], 8)
     expected = [
         softmax(means(picture, [(2, 2)], 4) @ KERNEL),
         softmax(means(picture, [(1, 1)], 6) @ OTHER),
@@ -242,19 +191,34 @@ def test_models_are_averaged_each_with_crops_of_its_own_size():
     ]
     np.testing.assert_allclose(found, np.mean(expected, axis=0), rtol=1e-5)
     # A model that takes any size gets what it is told, 224 otherwise.
-    alone = classify(linear(KERNEL), [picture], Policy((8,)), crop_size=4)
+    alone = classify(linear(KERNEL), [picture], 8, crop_size=4)
     np.testing.assert_allclose(alone, expected[0], rtol=1e-5)
     with pytest.raises(ValueError, match="crop_size=224"):
-        classify(linear(KERNEL), [picture], Policy((8,)))
+        classify(linear(KERNEL), [picture], 8)
 
 
-def test_an_array_of_images_and_the_size_of_batches_make_no_difference(capsys):
+def test_windows_of_an_image_are_averaged():
+    # An image of 4×8 has three windows of 4×6, and a window has three places of 4×4.
+    small, large = noise(4, 6), noise(4, 8)
+    views = Views((4, 6), stride=1 / 6)
+    found = classify(linear(KERNEL, (4, 4)), [large, small], 4, views)
+    windows = [large[:, start : start + 6] for start in range(3)]
+    expected = [
+        softmax((means(window, [(0, x) for x in range(3)], 4) @ KERNEL).mean(axis=0))
+        for window in [*windows, small]
+    ]
+    np.testing.assert_allclose(found[0], np.mean(expected[:3], axis=0), rtol=1e-5)
+    np.testing.assert_allclose(found[1], expected[3], rtol=1e-5)
+
+
+def test_arrays_and_every_batch_size_agree(capsys):
     pictures = noise(5, 9, 12)
     model = linear(KERNEL, (5, 5))
-    found = classify(model, pictures, TEN, progress=True)
+    found = classify(model, pictures, 8, TEN, progress=True)
     assert "5/5" in capsys.readouterr().out
-    np.testing.assert_allclose(classify(model, list(pictures), TEN, batch_size=3), found, rtol=1e-6)
-    assert classify(model, pictures[:0], TEN).shape == (0, 4)
+    again = classify(model, list(pictures), 8, TEN, batch_size=3)
+    np.testing.assert_allclose(again, found, rtol=1e-6)
+    assert classify(model, pictures[:0], 8, TEN).shape == (0, 4)
 
 
 def test_what_cannot_classify_is_an_error():
@@ -271,59 +235,3 @@ def test_what_cannot_classify_is_an_error():
         classify(linear(KERNEL, (5, 6)), [picture])
     with pytest.raises(ValueError, match="must be RGB, 0–255"):
         classify(linear(KERNEL), picture)  # no batch
-
-
-# Evaluating --------------------------------------------------------------------------------------
-
-# The more red, the higher class 6; the more green, the higher class 0. Gray says nothing.
-RANKS = np.arange(7) * np.array([[1], [-1], [0]])
-RED, GREEN, BLUE = np.eye(3, dtype="uint8") * 255
-
-
-def plain(color, *size):
-    return np.full((*size, 3), color, "uint8")
-
-
-def test_errors_are_those_worked_out_by_hand():
-    data = [
-        ([plain(RED, 9, 9), plain(RED, 5, 7)], np.array([6, 3])),  # first, fourth
-        ([plain(RED, 5, 5)], np.array([1])),  # sixth
-        ([plain(GREEN, 5, 8), plain(GREEN, 6, 5)], np.array([0, 4])),  # first, fifth
-        # Where all classes are equal, the first ones count as the highest.
-        ([plain(BLUE, 5, 5)] * 3, np.array([0, 4, 5])),
-    ]
-    result = evaluate_classifier(linear(RANKS, (4, 4)), data, Policy((5,)))
-    assert (result.images, result.models, result.crops, result.cost) == (8, 1, 1, 1)
-    assert result.top1_error == pytest.approx(5 / 8)
-    assert result.top5_error == pytest.approx(2 / 8)
-
-
-def test_the_cost_is_models_times_crops_times_the_work_of_one():
-    data = [([plain(RED, 8, 12), plain(RED, 30, 20), plain(RED, 8, 8)], np.array([3, 3, 3]))]
-    models = [linear(KERNEL, (4, 4)), linear(OTHER, (5, 5))]
-    result = evaluate_classifier(models, data, TEN)
-    assert (result.models, result.crops, result.cost) == (2, 10, 20)
-    assert result.multiply_adds == 20 * 3 * 4
-    # Of whole images 6×9 and 8×12, as the median is, there are 3×6 and 5×9 places; and mirrored.
-    result = evaluate_classifier(models[0], data, Policy((6, 8), places=(), mirrored=True))
-    assert result.cost == 4
-    assert result.multiply_adds == 2 * (3 * 6 + 5 * 9) * 3 * 4
-
-
-def test_printed_it_is_a_row():
-    row = ClassifierEvaluation(50_000, 7, 144, 1_584_576_000_000, 0.2788, 0.0667)
-    assert str(row) == (
-        " 7 models × 144 crops = 1,008    1,584.6G multiply-adds  "
-        "top-1 error 27.88%  top-5 error  6.67%"
-    )
-    single = ClassifierEvaluation(50_000, 1, 1, 1_572_000_000, 0.3, 0.1007)
-    assert len(str(single)) == len(str(row))
-
-
-def test_labels_that_are_no_classes_are_errors():
-    model, images = linear(KERNEL, (4, 4)), noise(2, 5, 5)
-    for labels in ([0, 4], [-1, 0], [0.0, 1.0], [[0, 1], [1, 0]], [1]):
-        with pytest.raises(ValueError, match=r"from 0 to 3 for each image. Received: labels of"):
-            evaluate_classifier(model, [(images, np.array(labels))], Policy((5,)))
-    with pytest.raises(ValueError, match="at least one image"):
-        evaluate_classifier(model, [], Policy((5,)))

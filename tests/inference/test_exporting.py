@@ -164,7 +164,7 @@ def test_a_classifier_and_half_precision(tmp_path):
 
 
 @pytest.mark.parametrize("quantize", ["dynamic", "int8"])
-def test_eight_bits_hold_the_weights_and_are_nearly_as_good(quantize, model, tmp_path):
+def test_eight_bits_are_nearly_as_good(quantize, model, tmp_path):
     size = {"image_size": (60, 84), "batch_size": 1}
     images = frames(4, 60, 84)
     options = {"calibration_data": [(images, "labels")]} if quantize == "int8" else {}
@@ -197,7 +197,7 @@ def test_a_failed_export_leaves_what_was_there(file, model, tmp_path, monkeypatc
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_saved_model_takes_the_place_of_another_only(model, tmp_path):
+def test_a_saved_model_replaces_only_another(model, tmp_path):
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter.tex").write_text("years of work")
     with pytest.raises(ValueError, match=r"holds saved_model\.pb\. Received: path='.*thesis'"):

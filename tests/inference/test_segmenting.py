@@ -1,5 +1,5 @@
-"""Segmenting images, and rebuilding the model of a run. The model here is worked out by hand: class
-0 where red is strongest, 1 green, 2 blue."""
+"""Segmenting images with a model worked out by hand: class 0 where red is strongest, 1 green, 2
+blue."""
 
 import io
 import math
@@ -10,9 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp import RunFolder
-from keras_psp.inference.segmenting import POLICIES, Policy, Segmenter, load_run, segment
-from keras_psp.labels import ClassList
+from keras_psp.inference.segmenting import Segmenter, segment
+from keras_psp.inference.views import VIEWS, Views
 from tests.tiny import Tiny
 
 RED, GREEN, BLUE = (200, 10, 30), (20, 220, 30), (5, 10, 90)
@@ -57,7 +56,7 @@ def test_file_picture_and_arrays_of_any_type_agree(strongest_channel, halves, tm
         assert (segment(strongest_channel, image) == expected).all()
 
 
-def test_a_working_size_gives_labels_of_the_images_own_size(strongest_channel, halves):
+def test_another_image_size_keeps_the_labels_size(strongest_channel, halves):
     halves[3, 5] = RED
     labels = segment(strongest_channel, halves, image_size=(5, 8))
     assert labels.shape == (20, 32)
@@ -68,7 +67,7 @@ def test_a_working_size_gives_labels_of_the_images_own_size(strongest_channel, h
 
 
 def test_the_shorter_side_keeps_the_shape(strongest_channel, halves):
-    sizes = Segmenter(strongest_channel, 10, Policy(scales=(0.5, 1, 1.75))).sizes(20, 32)
+    sizes = Segmenter(strongest_channel, 10, Views(scales=(0.5, 1, 1.75))).sizes(halves)
     assert sizes == [(5, 8), (10, 16), (18, 29)]  # 1.75 × 10 is rounded first, to the even 18
     assert segment(strongest_channel, halves.swapaxes(0, 1), 10).shape == (32, 20)
 
@@ -108,55 +107,18 @@ def test_a_truncated_file_is_named(strongest_channel, halves, tmp_path):
         segment(strongest_channel, file)
 
 
-# Policies -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    "length, starts",
-    [(201, [0]), (202, [0, 1]), (320, [0, 119]), (335, [0, 134]), (336, [0, 134, 135])],
-)
-def test_the_last_window_ends_where_the_image_does(length, starts):
-    # The stride is ceil(201 · 2/3) = 134.
-    assert [box.left for box in Policy(201).boxes(201, length)] == starts
-    assert [box.top for box in Policy(201).boxes(length, 201)] == starts
-
-
-def test_a_small_image_lies_in_the_middle_of_its_window():
-    assert Policy((10, 20), mirrored=True).boxes(7, 30) == [
-        (-1, 0, 10, 20, False),
-        (-1, 0, 10, 20, True),
-        (-1, 10, 10, 20, False),
-        (-1, 10, 10, 20, True),
-    ]
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"window_size": 0},
-        {"window_size": (3, 4, 5)},
-        {"window_size": 2.5},
-        {"stride": 0},
-        {"stride": 1.01},
-        {"scales": ()},
-        {"scales": (1, 0)},
-    ],
-)
-def test_a_policy_that_looks_at_nothing_is_an_error(wrong):
-    with pytest.raises(ValueError, match=r"at least one scale, above 0\. Received: window_size="):
-        Policy(**wrong)
-
-
 def test_what_a_segmenter_is_told_is_checked(strongest_channel, halves):
-    with pytest.raises(ValueError, match=r"Received: policy='curse'\. Did you mean 'course'\?"):
+    with pytest.raises(ValueError, match=r"views='curse'\. Did you mean 'course'\?"):
         segment(strongest_channel, halves, 10, "curse")
     for wrong in (0, (4, 0), 7.5, (1, 2, 3)):
         with pytest.raises(ValueError, match=r"or the shorter side\. Received: image_size="):
             segment(strongest_channel, halves, wrong)
     with pytest.raises(ValueError, match=r"at least one window\. Received: batch_size=0"):
         segment(strongest_channel, halves, batch_size=0)
+    with pytest.raises(ValueError, match=r"the whole image\. Received: .*crops=\('center',\)"):
+        segment(strongest_channel, halves, views="center_crop")
     with pytest.raises(ValueError, match=r"pixels at every scale.*scale 0\.01: 0×0"):
-        segment(strongest_channel, halves, policy=Policy(scales=(0.01,)))
+        segment(strongest_channel, halves, views=Views(scales=(0.01,)))
 
 
 # The course's protocol (b), once more, in plain NumPy ---------------------------------------------
@@ -227,30 +189,30 @@ SIX = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
 
 
 @pytest.mark.parametrize(
-    "size, image_size, policy",
+    "size, image_size, views",
     [
         ((270, 363), 240, "course"),
         ((270, 363), 240, "course_multi_scale"),
-        ((90, 71), 48, Policy(41, antialias=False)),
-        ((72, 96), 24, Policy(21, scales=SIX, mirrored=True, antialias=False)),
+        ((90, 71), 48, Views(41, antialias=False)),
+        ((72, 96), 24, Views(21, scales=SIX, mirror=True, antialias=False)),
     ],
 )
-def test_the_courses_protocol_is_reproduced(tiny, size, image_size, policy):
+def test_the_courses_protocol_is_reproduced(tiny, size, image_size, views):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype("uint8")
-    found = segment(tiny, image, image_size, policy, probabilities=True)
-    policy = POLICIES.get(policy, policy)
+    found = segment(tiny, image, image_size, views, probabilities=True)
+    views = VIEWS.get(views, views)
     expected = protocol_b(
         lambda window: tiny.predict_on_batch(window[None].astype("float32"))[0].astype("float64"),
         image.astype("float64"),
         image_size,
-        policy.window_size,
-        policy.scales,
-        policy.mirrored,
+        views.window_size,
+        views.scales,
+        views.mirror,
     )
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert expected.std() > 0.01  # The network does not say the same everywhere.
-    labels = segment(tiny, image, image_size, policy)
+    labels = segment(tiny, image, image_size, views)
     clear = np.diff(np.sort(expected, axis=-1)[..., -2:])[..., 0] > 2e-5
     assert (labels == expected.argmax(-1))[clear].all()
 
@@ -258,12 +220,12 @@ def test_the_courses_protocol_is_reproduced(tiny, size, image_size, policy):
 def test_every_batch_size_gives_the_same(tiny):
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 256, (*size, 3)) for size in [(40, 50), (21, 60), (70, 22)]]
-    policy = Policy(24, scales=(0.5, 1, 1.5), mirrored=True)
-    expected = segment(tiny, images, 30, policy, batch_size=1, probabilities=True)
+    views = Views(24, scales=(0.5, 1, 1.5), mirror=True)
+    expected = segment(tiny, images, 30, views, batch_size=1, probabilities=True)
     for batch_size in (3, 8, 1000):
         for one, other in zip(
             expected,
-            segment(tiny, images, 30, policy, batch_size=batch_size, probabilities=True),
+            segment(tiny, images, 30, views, batch_size=batch_size, probabilities=True),
             strict=True,
         ):
             np.testing.assert_allclose(one, other, atol=2e-6)
@@ -279,30 +241,30 @@ def test_windows_of_several_scales_and_images_share_batches(halves):
 
     model = Counting()
     # Of each image 1 × 2 windows at the half and 3 × 5 at the whole, and all of them mirrored: 68.
-    segment(model, [halves, halves], policy=Policy(10, 0.6, (0.5, 1), mirrored=True), batch_size=8)
+    segment(model, [halves, halves], views=Views(10, 0.6, (0.5, 1), mirror=True), batch_size=8)
     assert model.sizes == (*(8,) * 8, 4)
 
 
 def test_mirrored_images_give_mirrored_answers(tiny):
     image = np.random.default_rng(2).integers(0, 256, (24, 30, 3))
-    policy = Policy(mirrored=True)
-    found = segment(tiny, image, policy=policy, probabilities=True)
-    mirrored = segment(tiny, image[:, ::-1], policy=policy, probabilities=True)
+    views = Views(mirror=True)
+    found = segment(tiny, image, views=views, probabilities=True)
+    mirrored = segment(tiny, image[:, ::-1], views=views, probabilities=True)
     np.testing.assert_allclose(found, mirrored[:, ::-1], atol=1e-6)
     assert abs(found - segment(tiny, image, probabilities=True)).max() > 1e-3
 
 
-def test_windows_change_nothing_where_the_network_sees_one_pixel(strongest_channel, halves):
+def test_windows_change_nothing_for_one_pixel_networks(strongest_channel, halves):
     expected = segment(strongest_channel, halves / 255, probabilities=True)
     for window in (7, (3, 50), 64):
         for stride in (0.1, 1):
             found = segment(
-                strongest_channel, halves / 255, policy=Policy(window, stride), probabilities=True
+                strongest_channel, halves / 255, views=Views(window, stride), probabilities=True
             )
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
-def test_a_network_that_answers_at_less_resolution_is_enlarged(strongest_channel, halves):
+def test_answers_of_less_resolution_are_enlarged(strongest_channel, halves):
     coarse = keras.Sequential([strongest_channel, keras.layers.AveragePooling2D(4)])
     labels = segment(coarse, np.repeat(halves[:1], 20, axis=0))
     assert labels.shape == (20, 32)
@@ -310,16 +272,16 @@ def test_a_network_that_answers_at_less_resolution_is_enlarged(strongest_channel
     assert (labels[:, 18:] == 2).all()
 
 
-@pytest.mark.parametrize("policy", ["single", Policy(9, mirrored=True)])
-def test_several_images_come_as_a_list(strongest_channel, halves, tmp_path, policy):
+@pytest.mark.parametrize("views", ["single", Views(9, mirror=True)])
+def test_several_images_come_as_a_list(strongest_channel, halves, tmp_path, views):
     Image.fromarray(halves).save(tmp_path / "halves.png")
     other = np.full((7, 5, 3), BLUE, "uint8")
-    labels = segment(strongest_channel, [tmp_path / "halves.png", other, halves], policy=policy)
+    labels = segment(strongest_channel, [tmp_path / "halves.png", other, halves], views=views)
     assert [one.shape for one in labels] == [(20, 32), (7, 5), (20, 32)]
     assert (labels[0] == segment(strongest_channel, halves)).all()
     assert (labels[0] == labels[2]).all()
     assert (labels[1] == 2).all()
-    batch = segment(strongest_channel, np.stack([halves, halves]), policy=policy)
+    batch = segment(strongest_channel, np.stack([halves, halves]), views=views)
     assert len(batch) == 2
     assert (batch[1] == labels[0]).all()
 
@@ -342,9 +304,9 @@ def test_a_folder_comes_file_by_file(strongest_channel, halves, tmp_path):
 
 
 def test_progress_counts_images_or_windows(strongest_channel, halves, capsys):
-    segment(strongest_channel, halves, policy=Policy(10), progress=True)
+    segment(strongest_channel, halves, views=Views(10), progress=True)
     assert "15/15" in capsys.readouterr().out
-    segment(strongest_channel, [halves, halves], policy=Policy(10), progress=True)
+    segment(strongest_channel, [halves, halves], views=Views(10), progress=True)
     assert "2/2" in capsys.readouterr().out
     segment(strongest_channel, halves)
     assert capsys.readouterr().out == ""
@@ -356,48 +318,12 @@ def test_memory_holds_one_map_of_probabilities():
             return np.zeros((*views.shape[:3], 16), "float32")
 
     image = np.zeros((600, 800, 3), "uint8")
-    policy = Policy(60, stride=1, scales=(0.5, 1, 1.75))
+    views = Views(60, stride=1, scales=(0.5, 1, 1.75))
     tracemalloc.start()
-    labels = segment(Uniform(), image, policy=policy, batch_size=2)
+    labels = segment(Uniform(), image, views=views, batch_size=2)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert not labels.any()
     # Of 600×800 pixels and 16 classes it takes 31 MB, and would take 94 MB at scale 1.75. Beside it
     # are a row of 60×1400 pixels (5), the label map (0.5), and what is being worked on.
     assert 31e6 < peak < 50e6
-
-
-# Runs ---------------------------------------------------------------------------------------------
-
-
-def _train(model, folder, targets):
-    """One epoch of one step toward each of the targets, of which the first scores best."""
-
-    class Target(keras.callbacks.Callback):
-        def on_epoch_end(self, epoch, logs=None):
-            self.model.set_weights([np.full((1, 1, 3, 3), targets[epoch], "float32")])
-            logs["val_mean_iou"] = 1.0 - epoch / 10
-
-    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    data = np.zeros((1, 4, 4, 3)), np.zeros((1, 4, 4), "int32")
-    run = RunFolder(folder, classes=ClassList(["a", "b", "c"]), settings={"image_size": [4, 4]})
-    model.fit(*data, epochs=len(targets), callbacks=[Target(), run], verbose=0)
-
-
-def test_a_run_is_loaded_with_its_best_or_its_last_weights(strongest_channel, tmp_path):
-    _train(keras.models.clone_model(strongest_channel), tmp_path / "run", [3.0, 4.0])
-    run = load_run(tmp_path / "run")
-    assert (run.model.get_weights()[0] == 3).all()
-    assert run.classes.names == ("a", "b", "c")
-    assert run.settings == {"image_size": [4, 4]}
-    assert (load_run(tmp_path / "run", "last").model.get_weights()[0] == 4).all()
-    with pytest.raises(ValueError, match=r"Received: weights='lost'\. Did you mean 'last'"):
-        load_run(tmp_path / "run", "lost")
-
-
-def test_a_folder_without_a_run_says_so(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"holds config\.json.*has no config\.json"):
-        load_run(tmp_path)
-    (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(FileNotFoundError, match=r"has no best\.weights\.h5: its first finished"):
-        load_run(tmp_path)

@@ -10,7 +10,7 @@ import pytest
 
 from keras_psp import segment_video
 from keras_psp.inference import video
-from keras_psp.inference.segmenting import Policy
+from keras_psp.inference.views import Views
 from keras_psp.labels import ClassList
 
 av = pytest.importorskip("av", reason="PyAV is not installed")
@@ -59,15 +59,15 @@ def street(tmp_path):
     return write_video(tmp_path / "street.mp4", frames, [0, 1, 2, 4, 5])
 
 
-@pytest.mark.parametrize("policy, batch_size", [("single", 3), (Policy(24, mirrored=True), 5)])
+@pytest.mark.parametrize("views, batch_size", [("single", 3), (Views(24, mirror=True), 5)])
 def test_every_frame_is_segmented_and_keeps_its_time(
-    strongest_channel, street, tmp_path, policy, batch_size
+    strongest_channel, street, tmp_path, views, batch_size
 ):
     target = segment_video(
         strongest_channel,
         street,
         tmp_path / "new" / "segmented.mp4",
-        policy=policy,
+        views=views,
         classes=CLASSES,
         alpha=1.0,
         batch_size=batch_size,
@@ -88,6 +88,16 @@ def test_an_overlay_shows_the_video_too(strongest_channel, street, tmp_path):
     _, frames = read_video(target)
     # Half red (200, 10, 30), half yellow (255, 255, 0).
     assert np.abs(frames[0][10:-10, 2:10] - np.array([227.5, 132.5, 15])).mean() < 12
+
+
+def test_classes_are_the_models_or_numbered(strongest_channel, street, tmp_path):
+    target = segment_video(strongest_channel, street, tmp_path / "o.mkv", alpha=1.0)
+    _, frames = read_video(target)
+    # Red, class 0, is (128, 0, 0), and blue, class 2, is (128, 128, 0).
+    assert np.abs(frames[0][10:-10, 2:10] - np.array([128.0, 0, 0])).mean() < 12
+    assert np.abs(frames[0][10:-10, -10:-2] - np.array([128.0, 128, 0])).mean() < 12
+    with pytest.raises(ValueError, match=r"Received: num_classes=3, data of 2 classes \(a, b\)"):
+        segment_video(strongest_channel, street, target, classes=ClassList(["a", "b"]))
 
 
 def test_odd_sides_get_a_pixel_more(strongest_channel, street, tmp_path, monkeypatch):
@@ -111,7 +121,7 @@ def test_progress_counts_frames(strongest_channel, street, tmp_path, capsys):
     assert "5/5" in capsys.readouterr().out
 
 
-def test_what_is_no_whole_video_is_an_error_and_leaves_nothing(strongest_channel, street, tmp_path):
+def test_a_broken_video_is_an_error_without_output(strongest_channel, street, tmp_path):
     target = tmp_path / "out" / "a.mp4"
     text = tmp_path / "a.mp4"
     text.write_text("no video")

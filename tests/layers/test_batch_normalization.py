@@ -1,10 +1,12 @@
 """Batch normalization against PyTorch's, and its fast form against Keras'."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import BatchNormalization
+from keras_psp.layers import BatchNormalization, batch_normalization
 
 
 def test_constants_are_those_of_the_papers():
@@ -63,7 +65,7 @@ def test_differs_from_keras_in_its_constants_only(rng, options, policy):
         np.testing.assert_allclose(a, b, rtol=1e-3 if policy == "mixed_float16" else 1e-5)
 
 
-def test_a_mask_leaves_places_out(rng):
+def test_masked_places_are_left_out(rng):
     x = rng.normal(size=(2, 3, 4, 5)).astype("float32")
     mask = np.zeros((2, 3, 4), bool)
     mask[0] = True
@@ -71,6 +73,40 @@ def test_a_mask_leaves_places_out(rng):
     layer(x, training=True, mask=mask)
     alone(x[:1], training=True)
     np.testing.assert_allclose(layer.get_weights()[2], alone.get_weights()[2], atol=1e-6)
+
+
+def test_first_arguments_are_those_of_keras():
+    kinds = BatchNormalization, keras.layers.BatchNormalization
+    ours, theirs = ([*inspect.signature(kind).parameters] for kind in kinds)
+    assert ours[:5] == theirs[:5]
+    assert (
+        BatchNormalization(1, 0.5, 0.1, False, False).get_config().items()
+        >= {
+            "axis": 1,
+            "momentum": 0.5,
+            "epsilon": 0.1,
+            "center": False,
+            "scale": False,
+            "synchronized": True,
+        }.items()
+    )
+
+
+def test_replicas_keep_their_statistics_if_asked(rng, monkeypatch):
+    x = rng.normal(2.0, 3.0, (3, 5, 4, 6)).astype("float32")
+    of_all = keras.ops.zeros(6), keras.ops.ones(6)
+    monkeypatch.setattr(batch_normalization, "_replicas", lambda: 2)
+    monkeypatch.setattr(batch_normalization, "_moments_of_replicas", lambda x, axes: of_all)
+    means = {True: np.zeros(6), False: x.mean((0, 1, 2))}
+    for synchronized, mean in means.items():
+        layer = BatchNormalization(momentum=0.0, synchronized=synchronized)
+        layer(x, training=True)
+        np.testing.assert_allclose(layer.get_weights()[2], mean, atol=1e-5)
+
+
+def test_batch_renormalization_is_an_error():
+    with pytest.raises(ValueError, match=r"Received: renorm=True\. Use keras\.layers\.Batch"):
+        BatchNormalization(renorm=True)
 
 
 def test_keeps_the_contract_of_a_layer(rng, check_layer):

@@ -40,7 +40,7 @@ def test_equals_pytorch(rng, size, new_size, align_corners):
 
 @pytest.mark.parametrize("align_corners", [True, False])
 @pytest.mark.parametrize("numbers", [1, 500, 10**6])  # in a strip: a row, some, all of the map
-def test_strips_are_the_map_upsampled(rng, monkeypatch, align_corners, numbers):
+def test_strips_equal_the_upsampled_map(rng, monkeypatch, align_corners, numbers):
     monkeypatch.setattr(Strips, "NUMBERS", numbers)
     x = rng.normal(size=(2, 4, 5, 3)).astype("float32")
     large = upsample(x, size=(19, 23), align_corners=align_corners)
@@ -82,7 +82,7 @@ def test_gradient_equals_pytorchs(rng, align_corners):
     np.testing.assert_allclose(conv.get_weights()[0], expected, atol=1e-5)
 
 
-def test_the_lectures_example_has_half_pixel_centers():
+def test_half_pixel_centers_equal_the_lectures_example():
     x = np.array([[1.0, 2.0], [3.0, 4.0]], "float32").reshape(1, 2, 2, 1)
     expected = [
         [1.0, 1.25, 1.75, 2.0],
@@ -110,7 +110,7 @@ def test_integers_are_interpolated_too():
         np.testing.assert_allclose(y[0, :, :, 0], expected)
 
 
-def test_the_same_size_changes_nothing(rng):
+def test_same_size_changes_nothing(rng):
     x = rng.normal(size=(1, 6, 7, 2)).astype("float32")
     for align_corners in (True, False):
         np.testing.assert_allclose(upsample(x, x, align_corners=align_corners), x, atol=1e-6)
@@ -122,7 +122,7 @@ def test_keeps_the_contract_of_a_layer(rng, check_layer, options):
     check_layer(BilinearUpsample(**options), x)
 
 
-def test_keeps_the_contract_of_a_layer_with_two_inputs(rng, check_layer):
+def test_keeps_the_contract_with_two_inputs(rng, check_layer):
     x = rng.normal(size=(2, 4, 5, 3)).astype("float32")
     check_layer(BilinearUpsample(), x, np.zeros((2, 9, 7, 1), "uint8"))
 
@@ -136,12 +136,12 @@ def test_keeps_the_contract_of_a_layer_with_two_inputs(rng, check_layer):
         ({"factor": 0.5}, "factor=0.5"),
     ],
 )
-def test_a_size_that_is_none_is_an_error(options, received):
+def test_wrong_size_is_an_error(options, received):
     with pytest.raises(ValueError, match=received):
         BilinearUpsample(**options)
 
 
-def test_the_call_needs_exactly_one_size():
+def test_call_needs_exactly_one_size():
     x = np.zeros((1, 2, 2, 1), "float32")
     with pytest.raises(ValueError, match=r"must be given once.*size=None, factor=None, like=None"):
         BilinearUpsample()(x)

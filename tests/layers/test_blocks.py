@@ -69,7 +69,7 @@ def test_equals_pytorch(rng, set_random_weights, layer, size):
     np.testing.assert_allclose(outputs, torch_block(layer, x), rtol=1e-5, atol=1e-5)
 
 
-def test_the_shortcut_is_the_identity_where_shapes_agree():
+def test_shortcut_is_identity_where_shapes_agree():
     for layer, channels, projects in [
         (BasicBlock(8), 8, False),
         (BasicBlock(8), 4, True),
@@ -96,6 +96,6 @@ def test_keeps_the_contract_of_a_layer(rng, check_layer, layer):
     check_layer(layer(), rng.normal(size=(4, 7, 8, 6)).astype("float32"))
 
 
-def test_another_place_for_the_stride_is_an_error():
+def test_unknown_stride_on_is_an_error():
     with pytest.raises(ValueError, match=r"stride_on='3×3'. Did you mean '3x3'"):
         DilatedBottleneck(4, stride_on="3×3")

@@ -75,17 +75,17 @@ def test_keeps_the_contract_of_a_layer(rng, check_layer, strides, dilation):
     check_layer(PaddedConv2D(4, 3, strides, dilation), x)
 
 
-def test_an_even_kernel_is_an_error():
+def test_even_kernel_is_an_error():
     with pytest.raises(ValueError, match=r"odd kernel.*Received: kernel_size=4.*Use 1, 3, 5"):
         PaddedConv2D(4, 4)
 
 
 @pytest.mark.parametrize("option", [{"padding": "valid"}, {"data_format": "channels_first"}])
-def test_its_padding_is_its_own(option):
+def test_padding_argument_is_an_error(option):
     with pytest.raises(TypeError, match=f"keyword argument '{next(iter(option))}'"):
         PaddedConv2D(4, 3, **option)
 
 
-def test_a_dilated_stride_is_an_error():
+def test_dilated_stride_is_an_error():
     with pytest.raises(ValueError, match=r"strides.*not supported.*dilation_rate"):
         PaddedConv2D(4, 3, strides=2, dilation_rate=2)

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import PyramidConv2D, PyramidPooling, SegmentationHead
-from keras_psp.layers.bilinear_upsample import resize_bilinear
+from keras_psp.layers import PyramidPooling, SegmentationHead
 
 
 def test_equals_pytorch(rng, set_random_weights):
@@ -50,9 +49,7 @@ def test_dropout_takes_whole_channels():
 
 @pytest.mark.parametrize("size", [(26, 26), (9, 13), (4, 5), (1, 2)])
 @pytest.mark.parametrize("bins, aligned", [((1, 2, 3, 6), True), ((5,), True), ((2, 3), False)])
-def test_levels_left_small_give_what_they_give_upsampled(
-    rng, set_random_weights, size, bins, aligned
-):
+def test_small_levels_equal_upsampled_levels(rng, set_random_weights, size, bins, aligned):
     x = rng.normal(size=(3, *size, 8)).astype("float32")
     plain = PyramidPooling(bins, 4, align_corners=aligned)
     small = PyramidPooling(bins, 4, align_corners=aligned, upsample=False)
@@ -70,7 +67,7 @@ def test_levels_left_small_give_what_they_give_upsampled(
     )
 
 
-def test_gradients_are_those_of_the_upsampled_levels(rng, set_random_weights):
+def test_gradients_equal_those_of_upsampled_levels(rng, set_random_weights):
     # Through the loss of one training step: what a weight becomes shows its gradient.
     x = rng.normal(size=(2, 9, 7, 8)).astype("float32")
     y = rng.normal(size=(2, 9, 7, 3)).astype("float32")
@@ -91,19 +88,3 @@ def test_gradients_are_those_of_the_upsampled_levels(rng, set_random_weights):
 def test_keeps_the_contract_of_a_layer(rng, check_layer):
     x = rng.normal(size=(2, 5, 6, 8)).astype("float32")
     check_layer(SegmentationHead(filters=4, num_classes=3, dropout=0.2), x)
-
-
-def test_levels_may_have_any_odd_kernel(rng):
-    features, level = (rng.normal(size=(2, n, n, c)).astype("float32") for n, c in [(9, 4), (3, 5)])
-    layer = PyramidConv2D(6, 5, activation="relu", bias_initializer="ones")
-    outputs = layer([features, level])
-    large = resize_bilinear(keras.ops.convert_to_tensor(level), (3, 3), (9, 9), align_corners=True)
-    expected = layer(keras.ops.concatenate([features, large], axis=-1))
-    np.testing.assert_allclose(
-        keras.ops.convert_to_numpy(outputs), keras.ops.convert_to_numpy(expected), atol=1e-5
-    )
-
-
-def test_an_even_kernel_is_an_error():
-    with pytest.raises(ValueError, match=r"evenly around each place\. Received: kernel_size=4"):
-        PyramidConv2D(6, 4)

@@ -19,7 +19,7 @@ def test_equals_preprocess_input(rng, mode, dtype):
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
-def test_none_leaves_the_image_as_it_is(rng):
+def test_none_leaves_the_image_unchanged(rng):
     image = rng.integers(0, 256, (1, 5, 6, 3)).astype("uint8")
     outputs = keras.ops.convert_to_numpy(ImageNormalization("none")(image))
     np.testing.assert_array_equal(outputs, image)
@@ -41,13 +41,13 @@ def test_keeps_the_contract_of_a_layer(rng, check_layer, dtype):
     check_layer(ImageNormalization("caffe"), image, half_precision=False)
 
 
-def test_an_unknown_mode_is_an_error():
+def test_unknown_mode_is_an_error():
     with pytest.raises(ValueError, match=r"normalization='cafe'. Did you mean 'caffe'"):
         ImageNormalization("cafe")
 
 
 @pytest.mark.parametrize("channels", [1, 4])
-def test_what_is_not_rgb_is_an_error(channels):
+def test_other_than_rgb_is_an_error(channels):
     with pytest.raises(
         ValueError, match=rf"RGB.*Received: images of shape \(1, 2, 2, {channels}\)\. Repeat"
     ):

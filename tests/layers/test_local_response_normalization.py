@@ -30,7 +30,7 @@ def test_equals_tensorflows(options, features):
 
 
 @pytest.mark.parametrize("options", OPTIONS)
-def test_equals_pytorchs_whose_alpha_is_shared_by_the_channels(options, features):
+def test_equals_pytorchs_with_alpha_times_size(options, features):
     torch = pytest.importorskip("torch")
     layer = LocalResponseNormalization(**options)
     expected = torch.nn.functional.local_response_norm(
@@ -44,10 +44,10 @@ def test_equals_pytorchs_whose_alpha_is_shared_by_the_channels(options, features
     np.testing.assert_allclose(outputs, expected.numpy().transpose(0, 2, 3, 1), rtol=1e-5)
 
 
-def test_is_a_keras_layer(check_layer, features):
+def test_keeps_the_contract_of_a_layer(check_layer, features):
     check_layer(LocalResponseNormalization(alpha=0.01), features)
 
 
-def test_an_even_size_has_no_middle():
+def test_even_size_is_an_error():
     with pytest.raises(ValueError, match=r"Received: size=4\. Use 3, 5, 7"):
         LocalResponseNormalization(4)

@@ -50,7 +50,7 @@ def test_equals_pytorchs_convolution(rng, size, kernel, dilation):
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_behind_a_frozen_backbone_the_input_has_no_gradient():
+def test_frozen_backbone_costs_no_input_gradient():
     import tensorflow as tf
 
     def count(of_input):
@@ -79,7 +79,7 @@ def test_behind_a_frozen_backbone_the_input_has_no_gradient():
 
 @pytest.mark.usefixtures("everywhere")
 @pytest.mark.parametrize("size", [(9, 12), (None, None)])
-def test_a_layer_learns_as_keras_own_does(rng, size):
+def test_layer_trains_like_keras_own(rng, size):
     import tensorflow as tf
 
     x = tf.constant(rng.normal(size=(2, 9, 12, 3)).astype("float32"))
@@ -118,7 +118,7 @@ def test_large_convolutions_save_multiplications(size, channels, filters, dilati
 
 
 @pytest.mark.usefixtures("everywhere")
-def test_other_types_and_sizes_are_convolved_as_ever():
+def test_other_types_and_kernels_stay_convolutions():
     import tensorflow as tf
 
     kernel = tf.ones((3, 3, 2, 4))

@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import AdaptiveAveragePooling2D, PyramidPooling
-from keras_psp.layers.pyramid_pooling import adaptive_average_pool
+from keras_psp.layers import PyramidAveragePooling2D, PyramidPooling
 
 # Rows of digits, and what the course expects of the 3×3 level on them.
 DIGITS = ["112233", "112233", "445566", "445566", "778812", "778834"]
@@ -20,31 +19,30 @@ THREE_BINS = [
 
 
 @pytest.mark.parametrize("size", [(6, 6), (26, 26), (13, 17), (12, 4), (1, 2), (5, 1)])
-@pytest.mark.parametrize("bins", [1, 2, 3, 6])
-def test_adaptive_pooling_equals_pytorchs(rng, size, bins):
+@pytest.mark.parametrize("bins", [[1], [2], [3], [6], [1, 4, 2]])
+def test_cells_equal_pytorchs_adaptive_pooling(rng, size, bins):
     torch = pytest.importorskip("torch")
     x = rng.normal(size=(2, *size, 3)).astype("float32")
     images = torch.tensor(x.transpose(0, 3, 1, 2)).cpu()
-    expected = torch.nn.functional.adaptive_avg_pool2d(images, bins).numpy().transpose(0, 2, 3, 1)
-    (pooled,) = adaptive_average_pool(keras.ops.convert_to_tensor(x), size, [bins])
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(pooled), expected, atol=1e-5)
-
-
-def test_several_pyramids_read_the_map_once(rng):
-    x = rng.normal(size=(2, 7, 9, 3)).astype("float32")
-    several = AdaptiveAveragePooling2D([1, 4, 2])
-    assert several.compute_output_shape(x.shape) == [(2, b, b, 3) for b in (1, 4, 2)]
-    for b, pooled in zip((1, 4, 2), several(x), strict=True):
-        alone = AdaptiveAveragePooling2D(b)(x)
+    for b, pooled in zip(bins, PyramidAveragePooling2D(bins)(x), strict=True):
+        expected = torch.nn.functional.adaptive_avg_pool2d(images, b).numpy()
         np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(pooled), keras.ops.convert_to_numpy(alone), atol=1e-6
+            keras.ops.convert_to_numpy(pooled), expected.transpose(0, 2, 3, 1), atol=1e-5
         )
+
+
+def test_cells_have_known_shapes():
+    layer = PyramidAveragePooling2D([1, 4, 2])
+    assert layer.compute_output_shape((2, 7, 9, 3)) == [(2, b, b, 3) for b in (1, 4, 2)]
+    pooled = layer(keras.Input((None, None, 3)))
+    assert [x.shape for x in pooled] == [(None, b, b, 3) for b in (1, 4, 2)]
+    assert PyramidAveragePooling2D.from_config(layer.get_config()).bins == (1, 4, 2)
 
 
 def test_cells_of_26_are_those_of_the_paper():
     # 3 bins are [0,9) [8,18) [17,26): ramps average to the middle of their cells.
-    ramp = keras.ops.convert_to_tensor(np.arange(26, dtype="float32").reshape(1, 1, 26, 1))
-    (pooled,) = adaptive_average_pool(ramp, (1, 26), [3])
+    ramp = np.arange(26, dtype="float32").reshape(1, 1, 26, 1)
+    (pooled,) = PyramidAveragePooling2D([3])(ramp)
     np.testing.assert_allclose(
         keras.ops.convert_to_numpy(pooled)[0, 0, :, 0], [4.0, 12.5, 21.0], rtol=1e-6
     )
@@ -78,7 +76,7 @@ def test_equals_pytorch(rng, set_random_weights, size, bins, filters, aligned):
     np.testing.assert_allclose(outputs, expected, atol=1e-5)
 
 
-def test_the_courses_vector():
+def test_equals_vector_of_the_course():
     x = np.array([[float(c) for c in row] for row in DIGITS], "float32").reshape(1, 6, 6, 1)
     layer = PyramidPooling((1, 2, 3, 6), filters=1, epsilon=1e-7)
     layer.build(x.shape)
@@ -92,7 +90,7 @@ def test_the_courses_vector():
     np.testing.assert_allclose(y[..., 3], THREE_BINS, atol=1e-5)
 
 
-def test_the_courses_shape():
+def test_has_shape_of_the_course():
     # (10, 200, 300, 100) in the course; the batch says nothing about shapes.
     x = np.random.default_rng(0).random((1, 200, 300, 100), "float32")
     y = keras.ops.convert_to_numpy(PyramidPooling((1, 2, 3, 6, 12), filters=50)(x))
@@ -106,7 +104,7 @@ def test_keeps_the_contract_of_a_layer(rng, check_layer):
 
 
 @pytest.mark.parametrize("bins", [(), (1, 0), (2.5,)])
-def test_bins_that_are_none_are_an_error(bins):
+def test_wrong_bins_are_an_error(bins):
     with pytest.raises(ValueError, match=r"at least one level.*Received: bins=.*\(1, 2, 3, 6\)"):
         PyramidPooling(bins)
 

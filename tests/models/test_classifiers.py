@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import keras_psp
+from keras_psp.keras_internals import layers_in
 from keras_psp.models.googlenet import MODULES
 
 
@@ -198,7 +199,7 @@ def test_googlenet_comes_back_from_a_file(small_googlenet, randomize, image, tmp
 def test_the_naive_module_keeps_all_channels_of_its_input(randomize, image):
     model = keras_psp.Inception(weights=None, naive=True, include_top=False)
     assert model.get_layer("inception_3a").output.shape[-1] == 64 + 128 + 32 + 192
-    assert "reduce_3x3" not in {layer.name for layer in model._flatten_layers()}
+    assert "reduce_3x3" not in {layer.name for layer in layers_in(model)}
 
 
 @pytest.mark.parametrize(

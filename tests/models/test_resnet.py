@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_psp import ResNet
+from keras_psp.keras_internals import layers_in
 from keras_psp.models import RESNETS
 
 
@@ -103,7 +104,7 @@ def copy_from_application(application, ours):
 
 
 def flat_layers(model):
-    return [layer for layer in model._flatten_layers() if not layer._layers]
+    return [layer for layer in layers_in(model) if not layers_in(layer)]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pytest
 
 import keras_psp
 from keras_psp import layers
+from keras_psp.keras_internals import layers_in
 
 
 def image(*size, seed=0):
@@ -13,7 +14,7 @@ def image(*size, seed=0):
 
 
 def kinds(model):
-    return {type(layer) for layer in model._flatten_layers()}
+    return {type(layer) for layer in layers_in(model)}
 
 
 def small_backbone():

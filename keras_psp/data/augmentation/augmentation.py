@@ -10,19 +10,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.data.augmentation.applying import (
-    apply_layer,
-    find_flaw,
-    layers_of,
-    on_the_processor,
-)
+from keras_psp.data.augmentation.applying import apply_layer, find_flaw, layers_of, on_the_processor
 from keras_psp.data.augmentation.layers import RandomBlur, RandomView
 from keras_psp.data.augmentation.presets import PRESETS, preset_layers
-from keras_psp.data.augmentation.random_numbers import (
-    NUMBERS_PER_VIEW,
-    BatchNumbers,
-    GraphNumbers,
-)
+from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW, BatchNumbers, GraphNumbers
 from keras_psp.data.epochs import Epochs
 from keras_psp.data.info import attach, info_of
 

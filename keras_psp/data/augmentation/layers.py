@@ -7,12 +7,10 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp import imagenet
 from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW, BatchNumbers
 from keras_psp.keras_internals import seed_generator
 from keras_psp.labels import VOID
-
-MEAN_COLOR = (123.675, 116.28, 103.53)
-"""Mean color of ImageNet (RGB, 0–255). A network that normalizes by it sees nothing there."""
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -144,7 +142,7 @@ class RandomView(keras.layers.RandomRotation):
         new_masks = np.empty(views.shape[:3], np.uint8)
         # A rim of one pixel stands for everything outside the image.
         image = np.empty((height + 2, width + 2, 3), images.dtype)
-        image[:] = np.rint(MEAN_COLOR)
+        image[:] = np.rint(imagenet.MEAN)
         mask = np.full(image.shape[:2], VOID, np.uint8)
         for i in range(batch):
             image[1:-1, 1:-1] = images[i]
@@ -167,7 +165,7 @@ class RandomView(keras.layers.RandomRotation):
                 Image.Transform.AFFINE,
                 [float(value) for line in data for value in line],
                 Image.Resampling.BILINEAR,
-                fillcolor=tuple(int(value) for value in MEAN_COLOR),
+                fillcolor=tuple(int(value) for value in imagenet.MEAN),
             )
             np.add(np.asarray(view), np.float32(0.5), out=views[i])  # Pillow rounds down.
         return views, new_masks
@@ -176,7 +174,7 @@ class RandomView(keras.layers.RandomRotation):
         if not training:
             return self.backend.cast(images, self.compute_dtype)
         view = functools.partial(
-            self._view, outside=MEAN_COLOR, dtype=self.compute_dtype, interpolation="bilinear"
+            self._view, outside=imagenet.MEAN, dtype=self.compute_dtype, interpolation="bilinear"
         )
         return _compiled(view, self.backend)(images, transformation)
 

@@ -60,11 +60,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     ]
 
     def __init__(
-        self,
-        *,
-        folder: str | os.PathLike | None = None,
-        config: Any = None,
-        **kwargs: Any,
+        self, *, folder: str | os.PathLike | None = None, config: Any = None, **kwargs: Any
     ):
         self.folder = folder or os.environ.get(FOLDER_VARIABLE)
         if self.folder and not isinstance(config, tfds.core.BuilderConfig):
@@ -137,11 +133,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
             _, label = sample.read(coding)  # Checks the image as well, which is kept as it is.
             yield (
                 sample.name,
-                {
-                    "image": sample.image,
-                    "label": label[..., None],
-                    "file_name": sample.name,
-                },
+                {"image": sample.image, "label": label[..., None], "file_name": sample.name},
             )
 
 

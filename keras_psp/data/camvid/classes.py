@@ -40,18 +40,9 @@ CAMVID_COLORS_32: dict[str, Color] = {
 """The colors (red, green, blue) of the original release's 32 classes (Brostow et al. 2008)."""
 
 CAMVID_CLASSES: tuple[str, ...] = (
-    "Building",
-    "Tree",
-    "Sky",
-    "Car",
-    "SignSymbol",
-    "Road",
-    "Pedestrian",
-    "Fence",
-    "Column_Pole",
-    "Sidewalk",
-    "Bicyclist",
-)
+    "Building", "Tree", "Sky", "Car", "SignSymbol", "Road", "Pedestrian", "Fence", "Column_Pole",
+    "Sidewalk", "Bicyclist",
+)  # fmt: skip
 """The eleven classes in the order used everywhere in this package."""
 
 CAMVID_COLORS: tuple[Color, ...] = tuple(CAMVID_COLORS_32[name] for name in CAMVID_CLASSES)
@@ -61,18 +52,9 @@ CAMVID = ClassList(CAMVID_CLASSES, CAMVID_COLORS)
 """Names and colors of the eleven classes."""
 
 SEGNET_CLASSES: tuple[str, ...] = (
-    "Sky",
-    "Building",
-    "Column_Pole",
-    "Road",
-    "Sidewalk",
-    "Tree",
-    "SignSymbol",
-    "Fence",
-    "Car",
-    "Pedestrian",
-    "Bicyclist",
-)
+    "Sky", "Building", "Column_Pole", "Road", "Sidewalk", "Tree", "SignSymbol", "Fence", "Car",
+    "Pedestrian", "Bicyclist",
+)  # fmt: skip
 """The same eleven in the order of the SegNet release's label maps, where 11 is unlabelled."""
 
 CAMVID_MERGINGS: dict[str, dict[str, tuple[str, ...]]] = {
@@ -97,48 +79,19 @@ drops the other 21, as MSeg does (Lambert et al. 2020). Scores under one must no
 scores under the other."""
 
 CAMVID_FREQUENCIES: tuple[float, ...] = (
-    0.242148,
-    0.101238,
-    0.175376,
-    0.061068,
-    0.012212,
-    0.329596,
-    0.006655,
-    0.011731,
-    0.010233,
-    0.046707,
-    0.003037,
-)
+    0.242148, 0.101238, 0.175376, 0.061068, 0.012212, 0.329596, 0.006655, 0.011731, 0.010233,
+    0.046707, 0.003037,
+)  # fmt: skip
 """Share of each class in the labeled pixels of the train split (SegNet release)."""
 
 CAMVID_CLASS_WEIGHTS: tuple[float, ...] = (
-    0.2017,
-    0.4217,
-    0.2793,
-    0.7889,
-    3.8467,
-    0.1490,
-    6.3747,
-    1.9736,
-    4.7865,
-    1.0000,
-    8.8587,
-)
+    0.2017, 0.4217, 0.2793, 0.7889, 3.8467, 0.1490, 6.3747, 1.9736, 4.7865, 1.0000, 8.8587,
+)  # fmt: skip
 """Median-frequency weights of the train split (SegNet release), by `median_frequency_weights`."""
 
 SEGNET_CLASS_WEIGHTS: tuple[float, ...] = (
-    0.1826,
-    0.3826,
-    0.2595,
-    0.6823,
-    9.6446,
-    0.1417,
-    6.2478,
-    1.8418,
-    4.5640,
-    0.9051,
-    7.3614,
-)
+    0.1826, 0.3826, 0.2595, 0.6823, 9.6446, 0.1417, 6.2478, 1.8418, 4.5640, 0.9051, 7.3614,
+)  # fmt: skip
 """The weights that SegNet was trained with, as published. The same rule on the released label maps
 gives `CAMVID_CLASS_WEIGHTS`: ten within 17 % of these, but 3.85 instead of 9.64 for SignSymbol."""
 

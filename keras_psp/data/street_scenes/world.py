@@ -11,19 +11,8 @@ from keras_psp.labels import VOID
 _NEAR = 0.7  # Meters from the camera to the nearest thing that is drawn.
 _SEEN = 2.5  # Half the width of the widest image, in units of its height.
 
-(
-    _BUILDING,
-    _TREE,
-    _SKY,
-    _CAR,
-    _SIGN,
-    _ROAD,
-    _PEDESTRIAN,
-    _FENCE,
-    _POLE,
-    _SIDEWALK,
-    _BICYCLIST,
-) = range(11)
+_BUILDING, _TREE, _SKY, _CAR, _SIGN, _ROAD = range(6)
+_PEDESTRIAN, _FENCE, _POLE, _SIDEWALK, _BICYCLIST = range(6, 11)
 
 Color = tuple[float, float, float]
 Point = tuple[float, float]  # (right, up)
@@ -50,13 +39,8 @@ _PAINTS: list[Color] = [
     (36, 60, 118), (74, 110, 150), (40, 78, 60), (196, 178, 60), (120, 92, 70), (206, 110, 50),
 ]  # fmt: skip
 _CLOTHES: list[Color] = [
-    *_PAINTS,
-    (90, 70, 110),
-    (170, 150, 120),
-    (60, 90, 70),
-    (200, 80, 110),
-    (60, 62, 80),
-]
+    *_PAINTS, (90, 70, 110), (170, 150, 120), (60, 90, 70), (200, 80, 110), (60, 62, 80),
+]  # fmt: skip
 _LEAVES: list[Color] = [
     (66, 96, 44), (84, 116, 54), (50, 78, 46), (104, 122, 58), (120, 128, 70), (142, 112, 52),
     (156, 92, 48), (94, 96, 70),
@@ -415,14 +399,7 @@ def _house(
 
 
 def _windows(
-    world: World,
-    s: float,
-    z0: float,
-    z1: float,
-    floors: int,
-    story: float,
-    trim: Color,
-    shop: bool,
+    world: World, s: float, z0: float, z1: float, floors: int, story: float, trim: Color, shop: bool
 ) -> None:
     """Windows and doors toward the street, with less detail where they are far away."""
     rng, frame = world.rng, 0.09

@@ -1,0 +1,61 @@
+"""What the callbacks have in common: sample images, their predictions and classes, processes."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_psp.data.info import DatasetInfo, shared_classes
+from keras_psp.labels import ClassList
+
+
+def first_samples(data: Any, number: int) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+    """Returns the first images of a dataset, or of arrays, and their labels, if there are any."""
+    is_one_batch = isinstance(data, tuple) or hasattr(data, "shape")
+    images: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    for batch in [data] if is_one_batch else data:
+        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        x = ops.convert_to_numpy(x)
+        if x.ndim != 4:
+            raise ValueError(
+                "Images come in batches, (batch, height, width, 3). "
+                f"Received: images of shape {x.shape}. Stack them, or put a list around a batch."
+            )
+        images += [*x]
+        labels += [] if y is None else [*ops.convert_to_numpy(y)]
+        if len(images) >= number:
+            break
+    if not images[:number]:
+        raise ValueError(
+            f"There must be an image to draw. Received: num_samples={number}, data with "
+            f"{len(images)} images. Pass 1 or more, and data that holds some."
+        )
+    return images[:number], labels[:number] or None
+
+
+def predict_labels(model: keras.Model, image: np.ndarray) -> np.ndarray:
+    """Predicts the label map of one image, in a batch of its own, which needs the least memory."""
+    return model.predict_on_batch(image[None])[0].argmax(-1)
+
+
+def find_classes(
+    model: keras.Model, info: DatasetInfo | None, classes: ClassList | None
+) -> ClassList:
+    """Returns the classes given, or those of the data, or numbers; raises `ValueError` if they are
+    not the model's. Where the callback's data name none, the data of `fit` may."""
+    info = info or getattr(model, "data_info", None)
+    num_classes = getattr(model, "num_classes", None)
+    if num_classes is None:
+        num_classes = model.output_shape[-1] if classes is None else len(classes)
+    return shared_classes(num_classes, info, classes)
+
+
+def process_number() -> int | None:
+    """Returns the number of this process, if several train together."""
+    if keras.backend.backend() != "jax":
+        return None
+    import jax
+
+    return jax.process_index() if jax.process_count() > 1 else None

@@ -1,0 +1,280 @@
+"""Training runs and scores as figures: curves, bars, the confusion matrix."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from keras import ops
+
+from keras_psp.atomic import read_table
+from keras_psp.labels import ClassList, numbered_classes
+from keras_psp.visualization import figures
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from PIL.Image import Image
+
+
+def training_curves(
+    file: str | os.PathLike[str] | None,
+    history: Mapping[str, Sequence[float]] | str | os.PathLike[str],
+) -> "Path | Image":
+    """Draws the curves of a training run: loss, scores and learning rate over the epochs.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        history: What `model.fit(...).history` holds, or the path of a CSV file with the same
+            columns (as `keras.callbacks.CSVLogger` writes it): `loss`, `mean_iou`, `learning_rate`,
+            … and, for the validation split, `val_loss`, `val_mean_iou`, …. A column `epoch` counts
+            from 0.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If the history has no epoch.
+
+    Example:
+
+    ```python
+    from keras_psp import visualization
+
+    history = {"loss": [2.1, 1.4], "val_loss": [1.9, 1.5], "val_mean_iou": [0.1, 0.25]}
+    visualization.training_curves("curves.png", history)
+    ```
+    """
+    if isinstance(history, str | os.PathLike):
+        rows = read_table(history)
+        # A later epoch may have added a column: the earlier ones have no value there.
+        history = {name: [float(row[name] or "nan") for row in rows] for name in (rows or [{}])[0]}
+    values = {name: np.asarray(column, float) for name, column in history.items()}
+    epochs = values.pop("epoch", None)
+    if not any(column.size for column in values.values()):
+        raise ValueError(
+            "A history must hold at least one epoch. "
+            f"Received: history with columns {list(history)} and no row. "
+            "Give the history of a run that has finished an epoch."
+        )
+    names = list(dict.fromkeys(name.removeprefix("val_") for name in values))
+    losses = [name for name in names if name.endswith("loss")]
+    rates = [name for name in names if name == "learning_rate"]
+    scores = [name for name in names if name not in losses + rates]
+    panels = {"Loss": losses, "Scores": scores, "Learning rate": rates}
+    panels = {title: members for title, members in panels.items() if members}
+
+    figure = figures.new_figure(4.6 * len(panels), 3.4)
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (title, members) in zip(all_axes, panels.items(), strict=True):
+        for number, member in enumerate(members):
+            label = figures.readable(member)
+            for name in (f"val_{member}", member):
+                if name not in values:
+                    continue
+                line = values[name]
+                x = 1 + (np.arange(line.size) if epochs is None else epochs)
+                # Validation may be rarer than epochs: its line connects the epochs that have one.
+                x, line = x[np.isfinite(line)], line[np.isfinite(line)]
+                style = {"color": f"C{number}", "marker": "o" if line.size < 3 else ""}
+                if name == "val_mean_iou" and line.size:
+                    best = np.argmax(line)
+                    axes.plot(x[best], line[best], "o", color=style["color"])
+                    label += f", best {line[best]:.3f}"
+                # The validation split's line is solid; the training split's is solid only where
+                # there is no other. An underscore keeps the second line out of the legend.
+                axes.plot(x, line, "--" if label.startswith("_") else "-", label=label, **style)
+                label = "_" + label
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlim(left=0.5)
+        axes.set_ylim(0, 1 if members == scores else None)
+        _style_curves(axes, title)
+    note = "epoch (solid: validation, dashed: training)"
+    compared = any(name.startswith("val_") for name in values)
+    figure.supxlabel(note if compared else "epoch", fontsize=9, color=figures.INK)
+    return figures.finish(figure, file)
+
+
+def degradation_curves(
+    file: str | os.PathLike[str] | None,
+    histories: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]],
+) -> "Path | Image":
+    """Draws the errors of plain and of residual nets side by side, as in the ResNet paper.
+
+    Args:
+        file: Where to write the picture.
+        histories: (network, seed) → rows of `step`, `train_error` and `test_error`, 0–1, as
+            `keras_psp.experiments.degradation` makes them. Networks of one family share a panel:
+            the part of the name before the hyphen.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Reference:
+        [He et al., 2016](https://arxiv.org/abs/1512.03385), figure 6.
+
+    Example:
+
+    ```python
+    from keras_psp import visualization
+
+    rows = [{"step": 100, "train_error": 0.5, "test_error": 0.6}]
+    histories = {("plain-20", 1): rows, ("ResNet-20", 1): rows}
+    visualization.degradation_curves("curves.png", histories)
+    ```
+    """
+    families: dict[str, list[str]] = {}
+    for name in dict.fromkeys(name for name, _ in histories):
+        families.setdefault(name.partition("-")[0], []).append(name)
+    figure = figures.new_figure(4.6 * len(families), 3.6)
+    all_axes = figure.subplots(1, len(families), squeeze=False, sharey=True)[0]
+    for axes, (family, names) in zip(all_axes, families.items(), strict=True):
+        for number, name in enumerate(names):
+            seeds = [rows for (n, _), rows in histories.items() if n == name]
+            steps = [int(row["step"]) for row in seeds[0]]
+            for column, style in [("train_error", "--"), ("test_error", "-")]:
+                errors = 100 * np.array([[float(row[column]) for row in rows] for rows in seeds])
+                label = f"{name}, {column.partition('_')[0]}"
+                axes.plot(steps, errors.mean(0), style, color=f"C{number}", label=label)
+                # From the best to the worst seed.
+                axes.fill_between(
+                    steps, errors.min(0), errors.max(0), color=f"C{number}", alpha=0.15
+                )
+        axes.set_xlabel("Steps")
+        axes.set_ylim(0, 100)
+        _style_curves(axes, family)
+    all_axes[0].set_ylabel("Error, %")
+    return figures.finish(figure, file)
+
+
+def per_class_bars(
+    file: str | os.PathLike[str] | None,
+    iou: Any,
+    classes: ClassList | None = None,
+) -> "Path | Image":
+    """Draws the IoU of every class as a bar in its color, and their mean as a line.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        iou: One IoU from 0 to 1 for each of the K classes; NaN where a class is absent, which
+            leaves it out of the mean.
+        classes: Names and colors of the classes; `None` numbers them: "class 0", ….
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If there are more or fewer scores than classes.
+
+    Example:
+
+    ```python
+    from keras_psp import visualization
+    from keras_psp.labels import ClassList
+
+    visualization.per_class_bars("iou.png", [0.91, float("nan")], ClassList(["Road", "Car"]))
+    ```
+    """
+    iou = np.asarray(ops.convert_to_numpy(iou), float)
+    classes = numbered_classes(len(iou)) if classes is None else classes
+    if iou.shape != (len(classes),):
+        raise ValueError(
+            "There must be one IoU for each class. "
+            f"Received: iou of shape {iou.shape}, {len(classes)} classes. "
+            "Give the scores of all classes, NaN for those that are absent."
+        )
+    absent = np.isnan(iou)
+    figure = figures.new_figure(6.4, 0.8 + 0.3 * len(iou))
+    axes = figure.subplots()
+    rows = np.arange(len(iou))
+    axes.barh(
+        rows,
+        np.where(absent, 0, iou),
+        color=np.array(classes.colors) / 255,
+        edgecolor=figures.INK,
+        linewidth=0.5,
+    )
+    for row, value in enumerate(iou):
+        text = "absent" if absent[row] else f"{value:.3f}"
+        axes.annotate(
+            text,
+            (0 if absent[row] else value, row),
+            (4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    if not absent.all():
+        mean = iou[~absent].mean()
+        axes.axvline(mean, color=figures.INK, linestyle="--", linewidth=1)
+        axes.set_title(f"mean IoU {mean:.3f}", fontsize=11, color=figures.INK)
+    axes.set_yticks(rows, [figures.readable(name) for name in classes.names])
+    axes.invert_yaxis()
+    axes.set_xlim(0, 1.08)
+    axes.set_xlabel("IoU", color=figures.INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figures.finish(figure, file)
+
+
+def confusion_matrix(
+    file: str | os.PathLike[str] | None, matrix: Any, classes: ClassList | None = None
+) -> "Path | Image":
+    """Draws a confusion matrix: which classes the pixels of each true class were given.
+
+    Args:
+        file: Where to write the picture.
+        matrix: Pixels `(K, K)`: rows the true class, columns the predicted. The figure shows each
+            cell's share of its row, in per cent where there are at most 20 classes.
+        classes: Names and colors of the classes; `None` numbers them: "class 0", ….
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If there is not one row and one column for each class.
+
+    Example:
+
+    ```python
+    from keras_psp import visualization
+    from keras_psp.labels import ClassList
+
+    visualization.confusion_matrix("matrix.png", [[90, 10], [40, 60]], ClassList(["Road", "Car"]))
+    ```
+    """
+    matrix = np.asarray(ops.convert_to_numpy(matrix), float)
+    classes = numbered_classes(len(matrix)) if classes is None else classes
+    if matrix.shape != (len(classes),) * 2:
+        raise ValueError(
+            "A confusion matrix has one row and one column for each class. "
+            f"Received: matrix of shape {matrix.shape}, {len(classes)} classes. "
+            "Give the list of all classes."
+        )
+    totals = matrix.sum(axis=1, keepdims=True)
+    shares = np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
+    side = 1.6 + 0.42 * min(len(classes), 30)
+    figure = figures.new_figure(side + 0.6, side)
+    axes = figure.subplots()
+    axes.set_facecolor(figures.GRID)  # Shows where a class is absent.
+    shown = axes.imshow(shares, cmap="BuPu", vmin=0, vmax=1)
+    figure.colorbar(shown, ax=axes, shrink=0.7, format="{x:.0%}")
+    if len(classes) <= 20:
+        for (row, column), share in np.ndenumerate(shares):
+            # A share below half a per cent is not nothing.
+            text = "" if not share > 0 else f"{100 * share:.0f}" if share >= 0.005 else "·"
+            color = "white" if share > 0.55 else figures.INK
+            axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
+    names = [figures.readable(name) for name in classes.names]
+    axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(classes)), names, fontsize=8)
+    axes.set_xlabel("predicted", color=figures.INK)
+    axes.set_ylabel("true", color=figures.INK)
+    return figures.finish(figure, file)
+
+
+def _style_curves(axes: "Axes", title: str) -> None:
+    axes.set_title(title, fontsize=11, color=figures.INK)
+    axes.grid(color=figures.GRID)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(fontsize=8, frameon=False)

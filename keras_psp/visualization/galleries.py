@@ -1,0 +1,215 @@
+"""Images beside their label maps: truth, prediction and errors, with a legend of the classes."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from keras import ops
+
+from keras_psp.choices import check_name
+from keras_psp.labels import MAX_CLASSES, VOID, ClassList, Color, numbered_classes
+from keras_psp.visualization import figures
+from keras_psp.visualization.label_maps import (
+    FALSE_ALARM,
+    HIT,
+    MISS,
+    RIGHT,
+    VOID_COLOR,
+    WRONG,
+    as_uint8,
+    check_label_map,
+    colorize,
+    error_map,
+)
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+def legend(file: str | os.PathLike[str] | None, classes: ClassList) -> "Path | Image":
+    """Draws a strip with the color and the name of every class.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        classes: Names and colors of the classes.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Example:
+
+    ```python
+    from keras_psp import visualization
+    from keras_psp.labels import ClassList
+
+    visualization.legend("legend.png", ClassList(["Road", "Car"], [(128, 64, 128), (64, 0, 128)]))
+    ```
+    """
+    figure = figures.new_figure(8, 0.1)
+    figures.add_legend(figure, _swatches(range(len(classes)), classes))
+    return figures.finish(figure, file)
+
+
+def segmentation_gallery(
+    file: str | os.PathLike[str] | None,
+    images: Any,
+    truths: Any = None,
+    predictions: Any = None,
+    classes: ClassList | None = None,
+    *,
+    whole_legend: bool = False,
+) -> "Path | Image":
+    """Draws image, truth, prediction and errors side by side, a row for each image, with a legend.
+
+    In the last column, right pixels are gray, wrong pixels are red, and pixels that are void in
+    truth are black: they count nowhere. The text in it is the share of right pixels among those
+    that count.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        images: RGB, 0–255, `(batch, height, width, 3)`, or a list of images of different sizes.
+        truths: Labels 0 … K−1 or 255 (void), `(batch, height, width)` or a list, or `None`.
+        predictions: Classes 0 … K−1, likewise, or `None`. Errors are shown where both are given.
+        classes: Names and colors of the classes; `None` numbers them, as in `colorize`.
+        whole_legend: Whether the legend shows all the given `classes`, so that pictures of the
+            same images have the same size, or only those that occur.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If there is no image, or not one label map for each image, or a label is neither
+            a class nor void, or truth and prediction differ in size.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import visualization
+
+    images = np.zeros((2, 24, 32, 3), "uint8")
+    truths = np.zeros((2, 24, 32), "int32")
+    visualization.segmentation_gallery("gallery.png", images, truths, predictions=truths)
+    ```
+    """
+    if classes is None:
+        classes, whole_legend = numbered_classes(MAX_CLASSES), False
+    images = [as_uint8(image) for image in images]
+    columns: dict[str, list[np.ndarray]] = {"Image": images}
+    label_maps = []
+    for title, given in (("Truth", truths), ("Prediction", predictions)):
+        if given is not None:
+            labels = [ops.convert_to_numpy(one) for one in given]
+            columns[title] = [colorize(one, classes) for one in labels]
+            label_maps.append(labels)
+    if not images or any(len(column) != len(images) for column in columns.values()):
+        counts = ", ".join(f"{len(column)} of {title!r}" for title, column in columns.items())
+        raise ValueError(
+            "A gallery needs at least one image, and as many label maps as images. "
+            f"Received: {counts}. Give batches of the same length."
+        )
+    shares: list[str] = []
+    if len(label_maps) == 2:
+        columns["Errors"] = []
+        for truth, prediction in zip(*label_maps, strict=True):
+            columns["Errors"].append(error_map(truth, prediction))
+            right = (truth == prediction)[truth != VOID]
+            shares.append(f"{right.mean():.1%} right" if right.size else "all void")
+
+    figure, grid = figures.image_grid(images, len(columns))
+    for column, (title, column_pictures) in enumerate(columns.items()):
+        for row, picture in enumerate(column_pictures):
+            heading = "" if row else title
+            figures.show(grid[row, column], picture, heading, smooth=title == "Image")
+    for axes, share in zip(grid[:, -1], shares, strict=False):
+        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+        style = {"transform": axes.transAxes, "fontsize": 8, "color": figures.INK, "bbox": box}
+        axes.text(0.02, 0.04, share, **style)
+    shown = {int(label) for maps in label_maps for one in maps for label in np.unique(one)}
+    if whole_legend:
+        shown |= {*range(len(classes)), VOID}
+    swatches = _swatches(sorted(shown), classes)
+    if "Errors" in columns:
+        swatches += [("Right", RIGHT), ("Wrong", WRONG)]
+    figures.add_legend(figure, swatches)
+    return figures.finish(figure, file)
+
+
+def class_errors(
+    file: str | os.PathLike[str] | None,
+    image: Any,
+    truth: Any,
+    prediction: Any,
+    names: str | Sequence[str] | None = None,
+    classes: ClassList | None = None,
+) -> "Path | Image":
+    """Draws hits, misses and false alarms of one class, or of each of several, in an image.
+
+    Every class has a panel of its own, with its IoU in this image. The colors are those of
+    `error_map`: people of any color vision tell them apart, unlike the colors of many class lists,
+    CamVid's among them.
+
+    Args:
+        file: Where to write the picture; the ending says the format, usually `.png`.
+        image: RGB, 0–255, `(height, width, 3)`.
+        truth: Labels 0 … K−1 or 255 (void), `(height, width)`.
+        prediction: Classes 0 … K−1, `(height, width)`.
+        names: Name or names of the classes; `None` shows all that occur in truth or prediction.
+        classes: Names and colors of the classes; `None` numbers them: "class 0", ….
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Raises:
+        ValueError: If no class has such a name, or truth and prediction differ in size.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import visualization
+    from keras_psp.labels import ClassList
+
+    image, truth = np.zeros((24, 32, 3), "uint8"), np.zeros((24, 32), "int32")
+    classes = ClassList(["Road", "Car"])
+    visualization.class_errors("errors.png", image, truth, truth, "Car", classes)
+    ```
+    """
+    classes = numbered_classes(MAX_CLASSES) if classes is None else classes
+    truth, prediction = (check_label_map(labels, classes) for labels in (truth, prediction))
+    if names is None:
+        counted = truth != VOID
+        chosen = np.union1d(truth[counted], prediction[counted]).tolist()
+    else:
+        names = [names] if isinstance(names, str) else names
+        chosen = [classes.names.index(check_name("class", name, classes.names)) for name in names]
+    maps = [(figures.readable(classes.names[k]), error_map(truth, prediction, k)) for k in chosen]
+
+    image = as_uint8(image)
+    columns = min(4, 1 + len(maps))
+    rows = -(-(1 + len(maps)) // columns)
+    figure, grid = figures.image_grid([image] * rows, columns)
+    panels = iter(grid.flat)
+    figures.show(next(panels), image, "Image")
+    for title, errors in maps:
+        hit, miss, false_alarm = (
+            (errors == color).all(-1).sum() for color in (HIT, MISS, FALSE_ALARM)
+        )
+        union = hit + miss + false_alarm
+        iou = f"IoU {hit / union:.3f}" if union else "absent"
+        figures.show(next(panels), errors, f"{title}, {iou}", smooth=False)
+    for panel in panels:
+        panel.set_axis_off()
+    outcomes = [("Hit", HIT), ("Miss", MISS), ("False alarm", FALSE_ALARM)]
+    outcomes += [("Other class", RIGHT), ("Void", VOID_COLOR)]
+    figures.add_legend(figure, outcomes)
+    return figures.finish(figure, file)
+
+
+def _swatches(labels: Sequence[int], classes: ClassList) -> list[tuple[str, Color]]:
+    """Lists names and colors for a legend."""
+    names = {VOID: "Void", **dict(enumerate(map(figures.readable, classes.names)))}
+    colors = {VOID: VOID_COLOR, **dict(enumerate(classes.colors))}
+    return [(names[k], colors[k]) for k in labels]

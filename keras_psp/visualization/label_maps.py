@@ -1,0 +1,213 @@
+"""Label maps as pictures: in the colors of their classes, over the image, and where they err."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from keras_psp.atomic import write_whole
+from keras_psp.labels import MAX_CLASSES, VOID, ClassList, numbered_classes
+
+VOID_COLOR = (0, 0, 0)
+RIGHT, WRONG = (225, 225, 225), (214, 39, 40)
+# Okabe and Ito's colors: people of any color vision tell them apart.
+HIT, MISS, FALSE_ALARM = (0, 114, 178), (213, 94, 0), (240, 228, 66)
+
+
+def colorize(labels: Any, classes: ClassList | None = None) -> np.ndarray:
+    """Turns a label map into a picture: class k gets `classes.colors[k]`, void becomes black.
+
+    Args:
+        labels: Integers of any shape, usually `(height, width)` or `(batch, height, width)`:
+            classes 0 … K−1, 255 void.
+        classes: Names and colors of the classes; `None` numbers them and gives each number a color
+            of its own, the same in every picture.
+
+    Returns:
+        The colors, uint8, of shape `(*labels.shape, 3)`.
+
+    Raises:
+        ValueError: If a label is neither a class nor void, or not an integer.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import visualization
+    from keras_psp.labels import ClassList
+
+    classes = ClassList(["Road", "Car"], [(128, 64, 128), (64, 0, 128)])
+    picture = visualization.colorize(np.array([[0, 1, 255]]), classes)
+    assert picture.tolist() == [[[128, 64, 128], [64, 0, 128], [0, 0, 0]]]
+    ```
+    """
+    classes = numbered_classes(MAX_CLASSES) if classes is None else classes
+    labels = check_label_map(labels, classes)
+    palette = np.full((VOID + 1, 3), VOID_COLOR, np.uint8)
+    palette[: len(classes)] = classes.colors
+    return palette[labels]
+
+
+def overlay(
+    image: Any, labels: Any, alpha: float = 0.5, classes: ClassList | None = None
+) -> np.ndarray:
+    """Lays a half-transparent label map over its image. Where the label is void, the image stays.
+
+    Args:
+        image: RGB, 0–255, `(height, width, 3)` or `(batch, height, width, 3)`.
+        labels: Integers of the same size without the channels: classes 0 … K−1, 255 void.
+        alpha: The share of the color in the result, from 0 (the image) to 1 (the label map).
+        classes: Names and colors of the classes; `None` numbers them, as in `colorize`.
+
+    Returns:
+        The picture, uint8, of the image's shape.
+
+    Raises:
+        ValueError: If image and labels differ in size, or a label is neither a class nor void.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import visualization
+    from keras_psp.labels import ClassList
+
+    image = np.full((1, 2, 3), 100, "uint8")
+    classes = ClassList(["Building"], [(128, 0, 0)])
+    picture = visualization.overlay(image, np.array([[0, 255]]), classes=classes)
+    assert picture.tolist() == [[[114, 50, 50], [100, 100, 100]]]
+    ```
+    """
+    image, labels = as_uint8(image), ops.convert_to_numpy(labels)
+    if image.shape != (*labels.shape, 3):
+        raise ValueError(
+            "An image must be RGB and have the size of its labels. "
+            f"Received: image of shape {image.shape}, labels of shape {labels.shape}. "
+            "Resize the image bilinearly or the labels to the nearest pixel."
+        )
+    weight = np.where(labels == VOID, 0.0, alpha)[..., None]
+    return np.rint((1 - weight) * image + weight * colorize(labels, classes)).astype(np.uint8)
+
+
+def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarray:
+    """Shows where a prediction is wrong, for all classes together or for one.
+
+    Without a `label`, right pixels are light gray and wrong ones red. With a `label`, the pixels of
+    that class are blue where they were found (hits) and orange where they were not (misses). Pixels
+    of other classes are yellow where that class was predicted (false alarms) and light gray
+    elsewhere. Pixels that are void in truth count nowhere and are black.
+
+    Args:
+        truth: Labels of any shape, usually `(height, width)`: classes 0 … K−1, 255 void.
+        prediction: Classes 0 … K−1 of the same shape.
+        label: The class, or `None` for all of them at once.
+
+    Returns:
+        The colors, uint8, of shape `(*truth.shape, 3)`.
+
+    Raises:
+        ValueError: If truth and prediction differ in shape, or the label is no class.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import visualization
+
+    truth, prediction = np.array([[5, 5, 3, 255]]), np.array([[5, 3, 5, 5]])
+    picture = visualization.error_map(truth, prediction, label=5)
+    assert picture[0, 0].tolist() == list(visualization.HIT)
+    assert picture[0, 1].tolist() == list(visualization.MISS)
+    assert picture[0, 2].tolist() == list(visualization.FALSE_ALARM)
+    assert picture[0, 3].tolist() == list(visualization.VOID_COLOR)
+    ```
+    """
+    truth, prediction = ops.convert_to_numpy(truth), ops.convert_to_numpy(prediction)
+    if truth.shape != prediction.shape:
+        raise ValueError(
+            "Errors are where two label maps of the same shape differ. "
+            f"Received: truth of shape {truth.shape}, prediction of shape {prediction.shape}. "
+            "Resize one of them to the nearest pixel; turn logits into classes with `.argmax(-1)`."
+        )
+    if label is None:
+        cases = [(truth == prediction, RIGHT), (truth != prediction, WRONG)]
+    else:
+        if not isinstance(label, int | np.integer) or not 0 <= label < VOID:
+            raise ValueError(
+                "The errors of a class are found by its number, from 0 to K−1; void is no class. "
+                f"Received: label={label!r}. Find the number of a name with classes.names.index."
+            )
+        true, predicted = truth == label, prediction == label
+        cases = [
+            (true & predicted, HIT),
+            (true & ~predicted, MISS),
+            (~true & predicted, FALSE_ALARM),
+            (~true & ~predicted, RIGHT),
+        ]
+    picture = np.empty((*truth.shape, 3), np.uint8)
+    for where, color in [*cases, (truth == VOID, VOID_COLOR)]:
+        picture[where] = color
+    return picture
+
+
+def write_image(file: str | os.PathLike[str], picture: Any) -> Path:
+    """Writes an array as an image file.
+
+    A color picture is written as RGB, a label map as 8-bit gray levels whose values are the
+    classes.
+
+    Args:
+        file: Where to write it; the ending says the format. For label maps, take a format without
+            loss, such as `.png`.
+        picture: RGB, `(height, width, 3)`, or label map, `(height, width)`; 0–255.
+
+    Returns:
+        The path of the image.
+
+    Raises:
+        ValueError: If a value lies outside 0–255, or no format has this ending.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp import visualization
+
+    visualization.write_image("labels.png", np.array([[0, 10], [255, 3]]))
+    ```
+    """
+    from PIL import Image
+
+    return write_whole(file, Image.fromarray(as_uint8(picture)).save)
+
+
+def as_uint8(image: Any) -> np.ndarray:
+    """Turns an image into uint8; floats 0–255, which augmentation returns, are rounded."""
+    image = ops.convert_to_numpy(image)
+    if image.size and not (image.min() >= 0 and image.max() <= 255):
+        raise ValueError(
+            f"Pixels must lie between 0 and 255. Received: an image of shape {image.shape} with "
+            f"values {image.min()} to {image.max()}. Scale it, or clip what is noise."
+        )
+    return np.rint(image).astype(np.uint8)
+
+
+def check_label_map(labels: Any, classes: ClassList) -> np.ndarray:
+    """Returns a label map as an array; raises `ValueError` if a label is not one of `classes`."""
+    labels = ops.convert_to_numpy(labels)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(
+            "Labels must be integers, one class for each pixel. "
+            f"Received: labels of dtype {labels.dtype} and shape {labels.shape}. "
+            "Turn logits into classes with `.argmax(-1)`."
+        )
+    strange = labels[((labels < 0) | (labels >= len(classes))) & (labels != VOID)]
+    if strange.size:
+        raise ValueError(
+            f"A label must be a class 0 … {len(classes) - 1} or {VOID} for void. "
+            f"Received: label={strange[0]}. "
+            "Give `classes` with all the classes, and map what is no class to void."
+        )
+    return labels
