@@ -24,7 +24,7 @@ class RecipeModel(ModelWithOwnLoss):
             the size of the labels.
         scores_class_maps: Whether the metrics take the best class of each pixel in place of logits.
         class_weights: The factors of `fit`, for `loss_and_outputs`; `None` where they play no part.
-        data_info: What the data of `fit` say about themselves, for callbacks, which do not see them.
+        data_info: What the data of `fit` say about themselves, for callbacks.
     """
 
     num_classes: int
