@@ -313,7 +313,7 @@ train, val = keras_psp.data.shard_batches([train, val], 4)
 uncached = keras_psp.load_street_scenes("val", (24, 32), 4, num_images=8, cache=False)
 model = make_model()
 model.fit(train, validation_data=val, epochs=2, verbose=0)
-keras_psp.evaluate(model, val, keras_psp.labels.ClassList(train.class_names))
+keras_psp.evaluate(model, val)
 list(uncached)
 images, classes = np.zeros((8, 8, 8, 3), "uint8"), np.arange(8) % 2
 options = {"networks": ["plain-20"], "seeds": [1], "steps": 2, "evaluations": 1, "batch_size": 2}
