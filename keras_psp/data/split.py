@@ -57,7 +57,7 @@ class Split:
 
     @property
     def num_views(self) -> int:
-        """How many random views of an image are taken, one of the other."""
+        """How many random views of an image follow each other."""
         return self.augmentation.num_views if self.augmentation else 0
 
     def __len__(self) -> int:

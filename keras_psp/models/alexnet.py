@@ -50,11 +50,11 @@ def AlexNet(
             groups and no normalization.
         include_top: Whether the three fully connected layers are there.
         num_classes: Outputs of the last one.
-        weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
-            values), `"auto"` (ImageNet's where the table knows some and they can be had,
-            otherwise random values and a warning that says why) or the path of a file that
-            `load_weights` takes. Nobody publishes ImageNet weights of the paper's very network.
-        fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
+        weights: `"auto"` (ImageNet weights where they can be had, otherwise random values and a
+            warning that says why), `"imagenet"` (those or an error), `None` (random values), or a
+            file that `load_weights` takes.
+            Nobody publishes ImageNet weights of the paper's very network.
+        fresh_head: Whether a file leaves the last layer as it was made, for other classes.
         grouped: Whether the second, fourth and fifth layer see half of the channels with each half
             of their filters, as they lay on two GPUs in the paper.
         pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.

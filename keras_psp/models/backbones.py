@@ -69,8 +69,8 @@ BACKBONES: dict = {
     **dict.fromkeys(V3S, _inception_v3),
 }
 
-# What the published weights of `keras.applications` want done to an image, by the start of the
-# model's name; the other families begin with layers that do it.
+# How the published weights of `keras.applications` need images to be normalized, by the beginning
+# of the model's name. The other families normalize them by themselves.
 _APPLICATIONS_NORMALIZATION = {
     "resnet50v2": "tf",
     "resnet101v2": "tf",
@@ -139,8 +139,8 @@ def build_backbone(
 
     network = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(64, 64, 3))
     features = build_backbone(network, output_stride=8)
-    assert features.output["P3"].shape[1:] == (8, 8, 256)
-    assert features.output["P5"].shape[1:] == (8, 8, 1024)
+    channels = {stage: map.shape[-1] for stage, map in features.output.items()}
+    assert channels == {"P1": 64, "P2": 128, "P3": 256, "P4": 512, "P5": 1024}
     ```
     """
     shape = checked_shape(input_shape)
@@ -242,11 +242,11 @@ def _wanted_normalization(source) -> str:
         if source.name.startswith(family):
             return normalization
     warnings.warn(
-        "What a backbone wants done to an image is known of keras.applications, by the model's "
-        "name, and of networks that begin by doing it. "
+        "The normalization of images is detected for models of keras.applications, by their name, "
+        "and for networks that normalize by themselves. "
         f"Received: backbone={source.name}, which begins with a convolution and gets RGB 0–255 as "
         "it is. Give build_backbone(model, output_stride=32, normalization=…) in its place, with "
-        "'tf' (−1 … 1), 'torch' or 'caffe', or with 'none' if that is what it wants.",
+        "'tf' (−1 … 1), 'torch' or 'caffe', or with 'none' if RGB 0–255 is right.",
         stacklevel=4,
     )
     return "none"

@@ -42,11 +42,11 @@ class Variant:
     Attributes:
         batch_normalization: Whether batch normalization takes the place of biases and of local
             response normalization.
-        largest_kernel: Side of what the paper calls 5×5.
-        centered: Whether the poolings with stride 2 pad evenly; otherwise at the end only.
-        last_pool: Places a side of the last of them.
-        dropout: Share dropped before the classifier.
-        normalization: What its weights want done to an image.
+        largest_kernel: Side of the kernel that the paper calls 5×5.
+        centered: Whether the poolings with stride 2 pad evenly; otherwise they pad at the end only.
+        last_pool: Side of the window of the last pooling.
+        dropout: Share of values dropped before the classifier.
+        normalization: How its weights need images to be normalized.
     """
 
     batch_normalization: bool = False

@@ -40,11 +40,11 @@ def Inception(
             forms in which torchvision has them (GoogLeNet with batch normalization).
         include_top: Whether the fully connected layer is there.
         num_classes: Its outputs.
-        weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
-            values), `"auto"` (ImageNet's where the table knows some and they can be had,
-            otherwise random values and a warning that says why) or the path of a file that
-            `load_weights` takes. Nobody publishes ImageNet weights of the paper's very GoogLeNet.
-        fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
+        weights: `"auto"` (ImageNet weights where they can be had, otherwise random values and a
+            warning that says why), `"imagenet"` (those or an error), `None` (random values), or a
+            file that `load_weights` takes.
+            Nobody publishes ImageNet weights of the paper's very GoogLeNet.
+        fresh_head: Whether a file leaves the last layer as it was made, for other classes.
         naive: GoogLeNet with its modules in the naive form, without the 1×1 convolutions that
             reduce the channels.
         auxiliary_weight: Weight of the loss of each of GoogLeNet's two auxiliary classifiers, which

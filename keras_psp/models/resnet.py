@@ -34,10 +34,10 @@ class Variant:
         stride_on: Which convolution of a bottleneck has the stride.
         use_bias: Whether convolutions have biases.
         epsilon: Epsilon of the batch normalizations.
-        normalization: What its weights want done to an image.
+        normalization: How its weights need images to be normalized.
         image_size: Side of the images that it is made for.
-        contracted: Whether dilation spreads late, as OpenMMLab has it: the first block of a dilated
-            stage has half of the stage's rate, and the second 3×3 of a basic block none.
+        contracted: Whether dilation begins late, as OpenMMLab has it: the first block of a dilated
+            stage has half of the stage's rate, and the second 3×3 of a basic block has none.
     """
 
     blocks: tuple[int, ...]
@@ -75,7 +75,7 @@ _APPLICATIONS: dict[str, Any] = {
 # resnet18 …      the paper's; 50, 101 and 152 in the very form of `keras.applications`
 # resnet18_deep … the PSPNet authors': three 3×3 convolutions in the stem
 # resnet50_v1b …  torchvision's: 7×7 stem, the stride on the 3×3
-# resnet18_v1c …  OpenMMLab's: three narrower 3×3 in the stem, and dilation that spreads late
+# resnet18_v1c …  OpenMMLab's: three narrower 3×3 in the stem, and dilation that begins late
 # plain18, 34     the paper's without shortcuts
 RESNETS: dict[str, Variant] = {}
 for _depth, _blocks in _BLOCKS.items():
@@ -135,11 +135,10 @@ def ResNet(
             and, for CIFAR-10, `"plain20"`, `32`, `44`, `56`, `110` are the nets without shortcuts.
         include_top: Whether the global average pooling and the fully connected layer are there.
         num_classes: Outputs of the fully connected layer; by default 1000, and 10 of a CIFAR net.
-        weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
-            values), `"auto"` (ImageNet's where the table knows some and they can be had,
-            otherwise random values and a warning that says why) or the path of a file that
-            `load_weights` takes.
-        fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
+        weights: `"auto"` (ImageNet weights where they can be had, otherwise random values and a
+            warning that says why), `"imagenet"` (those or an error), `None` (random values), or a
+            file that `load_weights` takes.
+        fresh_head: Whether a file leaves the last layer as it was made, for other classes.
         output_stride: 32, or 16 or 8: the last stages then keep their resolution and are dilated
             instead, in every block. A CIFAR net's is 4.
         residual: `False` leaves the shortcuts out of any other variant. By default the variant's.

@@ -1,35 +1,22 @@
 """What every segmentation model has in common: how it is built, trained, scored and saved."""
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-from keras_psp.data.info import info_of
-from keras_psp.keras_internals import add_layers, compiled_loss, layers_in, trained_variables
-from keras_psp.labels import check_same_classes
+from keras_psp.keras_internals import add_layers, compiled_loss, layers_in
 from keras_psp.layers.bilinear_upsample import BilinearUpsample, upsampled_argmax
 from keras_psp.layers.blocks import Block
 from keras_psp.layers.products import PREDICTING
-from keras_psp.losses import SparseCategoricalCrossentropy
-from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
 from keras_psp.models.backbones import build_backbone
-from keras_psp.models.fitting import (
-    BeginSchedule,
-    ClassWeights,
-    SetEpoch,
-    check_strategy,
-    inner_optimizer,
-    open_schedule,
-)
-from keras_psp.models.training import ModelWithOwnLoss, strategy_scope
-from keras_psp.optimizers import SGD
+from keras_psp.models.recipe import RecipeModel
 from keras_psp.weights.loading import load_weights
 
 
-class SegmentationModel(ModelWithOwnLoss):
+class SegmentationModel(RecipeModel):
     """The base of the segmentation networks: any image in, class scores for each pixel out.
 
         image → features → decode → upsampling → logits
@@ -98,10 +85,7 @@ class SegmentationModel(ModelWithOwnLoss):
 
     stages: Sequence[str] = ("P5",)
     auxiliary_weight: float = 0.0
-    _class_weights: ClassWeights
-    _compiled_step: tuple[Any, ...] | None = None
-    _made = _compiled_by_fit = _in_fit = False
-    _upsamples_in_loss = _scores_class_maps = _weighs_classes = False
+    _made = False
 
     def __init__(
         self,
@@ -154,15 +138,13 @@ class SegmentationModel(ModelWithOwnLoss):
             self.initial_weights = load_weights(self, weights, fresh_head=fresh_head)
 
     def __setattr__(self, name, value):
-        if isinstance(value, keras.Layer):
-            if not self._made:
-                # PyTorch takes no layers before the model itself is made, and that needs them.
-                self.__dict__[name] = value
-                return
-            super().__setattr__(name, value)
-            add_layers(self, [value])
+        if isinstance(value, keras.Layer) and not self._made:
+            # PyTorch takes no layers before the model itself is made, and that needs them.
+            self.__dict__[name] = value
             return
         super().__setattr__(name, value)
+        if isinstance(value, keras.Layer):
+            add_layers(self, [value])
 
     # What a network is ---------------------------------------------------------------------------
 
@@ -239,195 +221,7 @@ class SegmentationModel(ModelWithOwnLoss):
         logits = self.decode(self.features(inputs, training=training), training=training)
         return self.upsample(logits, like=inputs)
 
-    # Training and scoring ------------------------------------------------------------------------
-
-    def compile(
-        self,
-        optimizer="recipe",
-        loss="recipe",
-        *,
-        metrics="recipe",
-        **kwargs,
-    ):
-        """Configures the model for training; without arguments, by the paper's recipe.
-
-        Args:
-            optimizer: `"recipe"` is `keras_psp.optimizers.SGD()`: momentum 0.9, L2 1e-4, polynomial
-                decay from 0.01 over the run, ten times the rate on pyramid and heads. Otherwise
-                any Keras optimizer.
-            loss: `"recipe"` is `keras_psp.losses.SparseCategoricalCrossentropy()`, blind to void.
-                Otherwise any Keras loss of labels and logits. The auxiliary head gets the same.
-            metrics: `"recipe"` is `keras_psp.metrics.SegmentationScores`: mean IoU, mean accuracy
-                and pixel accuracy. Otherwise any Keras metrics of labels and logits.
-            **kwargs: What `keras.Model.compile` takes.
-
-        Raises:
-            ValueError: Under a strategy that Keras 3 cannot train with, or if `fit` is to fill in
-                the schedule of an optimizer that was built before it was compiled.
-        """
-        check_strategy(self)
-        self._compiled_by_fit = False
-        # What is made here has variables, which belong where the model's are.
-        with strategy_scope(self):
-            if optimizer == "recipe":
-                optimizer = SGD()
-            if loss == "recipe":
-                loss = SparseCategoricalCrossentropy()
-            if metrics == "recipe":
-                metrics = [SegmentationScores(self.num_classes)]
-            self._class_weights = ClassWeights(self.num_classes)
-            super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
-        open_schedule(self)
-        # Another loss may have no value for each pixel, and gets weights only where some are given.
-        self._weighs_classes = type(loss) is SparseCategoricalCrossentropy
-        # A loss or metrics that a subclass computes by itself get logits of the images' size.
-        self._upsamples_in_loss = (
-            type(self).compute_loss is keras.Model.compute_loss
-            and self._weighs_classes
-            and kwargs.get("loss_weights") is None
-        )
-        self._scores_class_maps = type(self).compute_metrics is keras.Model.compute_metrics and all(
-            isinstance(metric, ConfusionMatrixMetric)
-            and type(metric).update_state is ConfusionMatrixMetric.update_state
-            for metric in keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])
-            if metric is not None
-        )
-
-    def compile_from_config(self, config):
-        # What Keras does itself, but not for a model with a `compile` of its own.
-        config = keras.saving.deserialize_keras_object(config)
-        self.compile(**config)
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def fit(
-        self,
-        x=None,
-        y=None,
-        batch_size=None,
-        epochs=1,
-        verbose="auto",
-        callbacks=None,
-        *args,
-        class_weight: Mapping[int, float] | Sequence[float] | None = None,
-        **kwargs,
-    ):
-        """Trains the model: `keras.Model.fit`, and by the recipe where `compile` was not called.
-
-        Args:
-            x: A `tf.data.Dataset`, `keras.utils.PyDataset` or `DataLoader` of
-                `(images, labels)`, or an array of images.
-            y: Labels, where `x` holds images only.
-            batch_size: As in Keras.
-            epochs: As in Keras. The learning rate decays to 0 over all of them; each `fit` begins
-                anew with the base rate, which is also that of `train_on_batch`.
-            verbose: As in Keras.
-            callbacks: As in Keras.
-            *args: Further positional arguments of `keras.Model.fit`.
-            class_weight: Class → factor on the loss of its pixels in training (others 1), or a
-                sequence of all the factors, as `keras_psp.data.camvid.CAMVID_CLASS_WEIGHTS`.
-            **kwargs: What `keras.Model.fit` takes.
-
-        Returns:
-            Keras' `History`.
-
-        Raises:
-            ValueError: If the schedule needs the number of steps and the data does not tell it, if
-                the data has other classes than the model, if `class_weight` names no class, if
-                layers became trainable after `compile`, or under a strategy that Keras 3 cannot
-                train with.
-        """
-        check_strategy(self)
-        self._check_classes(x)
-        self._check_classes(kwargs.get("validation_data"))
-        self.data_info = info_of(x)  # For callbacks, which do not see the data.
-        if not self.compiled or self._must_compile_again():
-            self.compile()
-            self._compiled_by_fit = True
-        callbacks = keras.tree.flatten(callbacks or [])
-        schedule = open_schedule(self)
-        if schedule is not None:
-            callbacks.append(BeginSchedule(schedule))
-        # Of the data sets of this package.
-        if hasattr(x, "set_epoch"):
-            callbacks.insert(0, SetEpoch(x.set_epoch))
-        if len(args) < 3 and (hasattr(x, "set_epoch") or hasattr(x, "element_spec")):
-            # They shuffle by themselves; Keras would warn of its own default, or do it again.
-            kwargs.setdefault("shuffle", False)
-        self._class_weights.assign(class_weight)
-        self._weighs_classes = self._weighs_classes or class_weight is not None
-        # What is a constant of the step: a change needs another one.
-        trained = frozenset(id(variable) for variable in self.trainable_variables)
-        step = trained, schedule, self._weighs_classes
-        if step != self._compiled_step:
-            self.train_function, self._compiled_step = None, step
-        self._in_fit = True
-        try:
-            return super().fit(x, y, batch_size, epochs, verbose, callbacks, *args, **kwargs)
-        finally:
-            self._in_fit = False
-            self._class_weights.assign(None)
-            if schedule is not None:
-                schedule.end_run()
-
-    def train_on_batch(self, *args, **kwargs):
-        """Takes one step, at the base rate of the schedule: `keras.Model.train_on_batch`.
-
-        Args:
-            *args: Arguments of `keras.Model.train_on_batch`.
-            **kwargs: The same.
-
-        Returns:
-            Loss and metrics, as Keras returns them.
-        """
-        schedule = open_schedule(self)
-        if schedule is not None and not self._in_fit:
-            # A file that was written during a run brings the length of that run along.
-            schedule.end_run()
-        return super().train_on_batch(*args, **kwargs)
-
-    @property
-    def metrics_variables(self):
-        # On JAX a step sees what it is given: weights, the optimizer's variables, and these.
-        own = [self._class_weights.variable] if self.compiled else []
-        return super().metrics_variables + own
-
-    def _must_compile_again(self) -> bool:
-        """Whether more is trainable than the optimizer knows."""
-        optimizer = inner_optimizer(self)
-        if not optimizer.built:
-            return False
-        known = {id(variable) for variable in trained_variables(optimizer)}
-        more = {id(variable) for variable in self.trainable_variables} - known
-        if more and not self._compiled_by_fit:
-            raise ValueError(
-                "An optimizer trains the variables that were trainable when it was first used. "
-                f"Received: {len(more)} trainable variables more. Call compile again, with "
-                "a new optimizer."
-            )
-        return bool(more)
-
-    def evaluate(self, x=None, *args, **kwargs):
-        """Scores the model: `keras.Model.evaluate`.
-
-        Args:
-            x: As in `fit`.
-            *args: Further positional arguments of `keras.Model.evaluate`.
-            **kwargs: What `keras.Model.evaluate` takes.
-
-        Returns:
-            Loss and metrics, as Keras returns them.
-
-        Raises:
-            ValueError: If the data has other classes than the model.
-        """
-        self._check_classes(x)
-        return super().evaluate(x, *args, **kwargs)
-
-    def _check_classes(self, data) -> None:
-        # Where XLA compiles the step, a label that is no class can raise nothing.
-        if (info := info_of(data)) is not None:
-            check_same_classes(self.num_classes, info.classes)
+    # What its steps compute -----------------------------------------------------------------------
 
     def predict_step(self, *args):
         token = PREDICTING.set(True)
@@ -439,9 +233,9 @@ class SegmentationModel(ModelWithOwnLoss):
     def loss_and_outputs(self, x, y, sample_weight, training):
         features = self.features(x, training=training)
         logits = self.decode(features, training=training)
-        if training and self._weighs_classes:
-            sample_weight = self._class_weights.times(y, sample_weight)
-        if self._upsamples_in_loss:
+        if training and self.class_weights is not None:
+            sample_weight = self.class_weights.times(y, sample_weight)
+        if self.upsamples_in_loss:
             size = tuple(ops.shape(x)[1:3])
 
             def loss_of(logits):
@@ -466,11 +260,11 @@ class SegmentationModel(ModelWithOwnLoss):
         return loss, outputs
 
     def predictions(self, x, outputs):
-        if not self._upsamples_in_loss:
+        if not self.upsamples_in_loss:
             return outputs
         # The loss has seen the small map; our own scores, too, need no logits for each pixel, but
         # the best class.
-        if self._scores_class_maps:
+        if self.scores_class_maps:
             return upsampled_argmax(outputs, tuple(ops.shape(x)[1:3]), self.align_corners)
         return self.upsample(outputs, like=x)
 

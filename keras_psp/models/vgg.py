@@ -27,7 +27,7 @@ VGGS: dict[str, tuple[tuple[int, ...], ...]] = {
 # The paper's names of its configurations.
 CONFIGURATIONS = dict(zip(("A", "A-LRN", "B", "C", "D", "E"), VGGS, strict=True))
 
-# torchvision's differ in what they want done to an image.
+# torchvision's differ in how images are normalized.
 _TORCHVISION = {f"{name}_torchvision": VGGS[name] for name in ("vgg11", "vgg13", "vgg16", "vgg19")}
 VGGS |= _TORCHVISION
 
@@ -57,11 +57,10 @@ def VGG(
             torchvision's do.
         include_top: Whether the three fully connected layers are there.
         num_classes: Outputs of the last one.
-        weights: `"imagenet"` (weights that somebody publishes, or an error), `None` (random
-            values), `"auto"` (ImageNet's where the table knows some and they can be had,
-            otherwise random values and a warning that says why) or the path of a file that
-            `load_weights` takes.
-        fresh_head: Whether a file is to leave the last layer as it was made, for other classes.
+        weights: `"auto"` (ImageNet weights where they can be had, otherwise random values and a
+            warning that says why), `"imagenet"` (those or an error), `None` (random values), or a
+            file that `load_weights` takes.
+        fresh_head: Whether a file leaves the last layer as it was made, for other classes.
         pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         dropout: Share of values dropped behind each of the two hidden layers, 0–1.
         classifier_activation: Activation of the last layer; `None` for logits.

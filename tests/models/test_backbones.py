@@ -335,6 +335,72 @@ def test_inception_v3_dilated_computes_the_same_features_at_more_places(name, ra
         np.testing.assert_allclose(dense, sparse, rtol=0, atol=1e-5 * np.abs(sparse).max())
 
 
+# A network of each family and the layers that end its stages, those of its paper's figure or table.
+ENDS = {
+    "resnet18_deep": "stem_relu3 stage1_block2 stage2_block2 stage3_block2 stage4_block2",
+    "resnet50": "stem_relu1 stage1_block3 stage2_block4 stage3_block6 stage4_block3",
+    "vgg16": "block1_conv2 block2_conv2 block3_conv3 block4_conv3 block5_conv3",
+    "vgg11_lrn": "block1_lrn block2_conv1 block3_conv2 block4_conv2 block5_conv2",
+    "googlenet": "conv1 lrn2 inception_3b inception_4e inception_5b",
+    "googlenet_torchvision": "conv1_relu conv2_relu inception_3b inception_4e inception_5b",
+    "alexnet": "lrn1 lrn2 conv5",
+    "alexnet_torchvision": "conv1 conv2 conv5",
+    "inception_v3": "relu3 relu5 mixed2 mixed7 mixed10",
+}
+BUILDERS = {"r": models.ResNet, "v": models.VGG, "a": models.AlexNet}
+
+
+@pytest.mark.parametrize("name", ENDS)
+def test_backbones_give_every_stage(name, randomize, image):
+    build = BUILDERS.get(name[0], models.Inception)
+    source = build(name, include_top=False, weights=None)
+    randomize(source)
+    x = image(99, 131)
+    expected = source_features(source, ENDS[name], x)
+    backbone = build_backbone(name, weights=None, output_stride=32)
+    values = {variable.path: variable for variable in source.variables}
+    for variable in backbone.variables:
+        variable.assign(values[variable.path])
+    pyramid = backbone(x)
+    stages = [f"P{i}" for i in range(6 - len(expected), 6)]
+    assert sorted(pyramid) == stages
+    for stage, features in zip(stages, expected, strict=True):
+        np.testing.assert_allclose(numpy(pyramid[stage]), features, rtol=1e-5, atol=1e-5)
+    # From the output stride on they keep their size.
+    dense = build_backbone(name, weights=None, output_stride=8, input_shape=(160, 96, 3))
+    strides = [2, 4, 8, 8, 8]
+    if name.startswith("vgg"):
+        strides = [1, 2, 4, 8, 8]
+    if name.startswith("alexnet"):
+        strides = [4, 8, 8]
+    for stage, stride in zip(stages, strides, strict=True):
+        height, width = dense.output[stage].shape[1:3]
+        # Without padding, AlexNet and Inception v3 lose some places at the borders.
+        lost = 4 if name.startswith(("alexnet", "inception")) else 0
+        assert 160 // stride - lost <= height <= 160 // stride
+        assert 96 // stride - lost <= width <= 96 // stride
+    last = [dense.output[stage].shape[1:3] for stage in stages if strides[stages.index(stage)] == 8]
+    assert len(set(last)) == 1
+
+
+def test_stages_are_counted_from_the_deepest(tiny_backbone):
+    several = keras.Model(tiny_backbone.input, tiny_backbone.output)
+    maps = [tiny_backbone.get_layer(f"relu{i}").output for i in (2, 3, 4)]
+    several.pyramid_outputs = dict(zip(["P1", "P2", "P3"], maps, strict=True))
+    backbone = build_backbone(several, output_stride=32)
+    channels = {stage: features.shape[-1] for stage, features in backbone.output.items()}
+    assert channels == {"P3": 8, "P4": 12, "P5": 16}
+
+
+def test_a_network_takes_the_stages_that_it_needs(tiny_backbone):
+    assert list(build_backbone(tiny_backbone, stages=("P3", "P5")).output) == ["P3", "P5"]
+    assert list(PSPNet(tiny_backbone).backbone.output) == ["P4", "P5"]
+    assert list(models.SimpleSegmentationNet(tiny_backbone).backbone.output) == ["P5"]
+    message = "stages=('P1', 'P5') of backbone=tiny_backbone, which has P2, P3, P4, P5. Take a"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        build_backbone(tiny_backbone, stages=("P1", "P5"))
+
+
 def test_every_classifier_for_large_images_is_a_backbone_by_the_same_name():
     tables = (models.RESNETS, models.VGGS, models.INCEPTIONS, models.ALEXNETS)
     assert {*models.BACKBONES} == {name for table in tables for name in table}

@@ -10,6 +10,7 @@ import pytest
 import keras_psp
 from keras_psp.losses import SparseCategoricalCrossentropy
 from keras_psp.metrics import MeanIoU
+from keras_psp.models import SegmentationModel
 from keras_psp.optimizers import SGD, PolynomialDecay
 from tests.tiny import Tiny, data
 
@@ -99,6 +100,48 @@ def test_pspnet_adds_four_tenths(randomize, image):
     # Elsewhere there is none.
     expected = cross_entropy(labels, model.predict(images, verbose=0))
     assert model.evaluate(images, labels, verbose=0)[0] == pytest.approx(expected, rel=1e-4)
+
+
+@keras.saving.register_keras_serializable("keras_psp_tests")
+class Unpooling(SegmentationModel):
+    """A SegNet of two convolutions: an encoder of its own, which says where each maximum was."""
+
+    def build_encoder(self, backbone, weights, input_shape):
+        image = keras.Input(input_shape)
+        x = keras.layers.Conv2D(4, 3, padding="same", activation="relu", name="conv")(image / 255)
+        pooled = keras.layers.MaxPooling2D(2)(x)
+        largest = keras.ops.equal(x, keras.layers.UpSampling2D(2)(pooled))
+        encoder = keras.Model(image, {"pooled": pooled, "largest": largest})
+        encoder.initial_weights = "random values"
+        return encoder
+
+    def build_decoder(self, features):
+        self.unpool = keras.layers.UpSampling2D(2, name="unpool")
+        self.head = keras.layers.Conv2D(self.num_classes, 1, name="head")
+
+    def decode(self, features, training=None):
+        unpooled = self.unpool(features["pooled"])
+        return self.head(keras.ops.where(features["largest"], unpooled, 0.0))
+
+
+def test_a_network_may_have_an_encoder_of_its_own(randomize, tmp_path):
+    images, labels = data(4, (6, 8))
+    model = Unpooling("its own", num_classes=3)
+    randomize(model)
+    features = model.features(keras.ops.convert_to_tensor(images))
+    assert set(features) == {"pooled", "largest"}
+    logits = numpy(model.decode(features))
+    assert logits.shape == (4, 6, 8, 3)  # the image's size: there is nothing to upsample
+    np.testing.assert_allclose(numpy(model(images)), logits, atol=1e-5)
+    model.compile(SGD(0.1))
+    before = model.get_weights()
+    loss = model.evaluate(images, labels, verbose=0, return_dict=True)["loss"]
+    assert loss == pytest.approx(cross_entropy(labels, logits), rel=1e-5)
+    model.fit(images, labels, verbose=0)
+    assert not any(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(numpy(loaded(images)), numpy(model(images)), atol=1e-6)
 
 
 def test_regularisers_count_once():
@@ -309,6 +352,18 @@ def test_any_loss_optimizer_metric_and_callback(loss):
     logs, outputs = train_step(model, images, labels, callbacks=callback)
     assert set(logs) == {"loss", "mean_iou"} == set(seen[0])
     losses = [cross_entropy(labels, outputs[name]) for name in ("logits", "auxiliary")]
+    assert logs["loss"] == pytest.approx(losses[0] + 0.4 * losses[1], rel=1e-4)
+
+
+def test_class_weights_reach_both_heads_by_a_loss_of_keras():
+    # Which, on PyTorch, changes the weights that it is given.
+    images, labels = data(4)
+    model = Tiny()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=255)
+    model.compile(keras.optimizers.Adam(0.0), loss, metrics=None)
+    logs, outputs = train_step(model, images, labels, class_weight=[1.0, 5.0, 0.25])
+    weights = np.array([1.0, 5.0, 0.25])[np.where(labels == 255, 0, labels)]
+    losses = [cross_entropy(labels, outputs[n], weights) for n in ("logits", "auxiliary")]
     assert logs["loss"] == pytest.approx(losses[0] + 0.4 * losses[1], rel=1e-4)
 
 
