@@ -84,8 +84,8 @@ class Split:
 
     def read(self, number: int) -> Arrays:
         """Reads an image and its labels, both uint8."""
-        sample, resized_to = self.samples[number], self.options.image_size and self.size
-        image, label = sample.read(self.coding, resized_to, self.options.antialias)
+        sample, options = self.samples[number], self.options
+        image, label = sample.read(self.coding, options.image_size, options.antialias)
         if label.shape != self.size:
             raise ValueError(
                 f"Without image_size, all images must have one size. Received: {sample.name} of "
