@@ -7,7 +7,8 @@ import pytest
 import keras_psp
 from keras_psp import PSPNet
 from keras_psp.keras_internals import layers_in
-from keras_psp.models import SimpleSegmentationNet, load_weights
+from keras_psp.models import SimpleSegmentationNet
+from keras_psp.weights import load_weights
 
 numpy = keras.ops.convert_to_numpy
 
