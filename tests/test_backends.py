@@ -60,7 +60,7 @@ TESTS = [
     "tests/models/test_segmentation_model.py::test_fifty_fits_leave_nothing_behind",
     "tests/analysis/test_costs.py::test_blocks_of_a_resnet_add_up",
     "tests/inference/test_classifying.py::test_probabilities_of_crops_are_averaged[softmax]",
-    "tests/inference/test_classifying.py::test_scores_of_a_class_map_are_averaged_before_the_softmax[None]",
+    "tests/inference/test_classifying.py::test_scores_of_a_class_map_are_averaged_first[None]",
     "tests/test_optimizers.py::test_equals_keras_sgd_with_the_same_arguments[nesterov]",
     "tests/test_optimizers.py::test_compiled_step_uses_the_rate_of_the_run",
     "tests/test_optimizers.py::test_loaded_file_trains_at_the_base_rate",

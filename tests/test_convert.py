@@ -77,7 +77,7 @@ def test_a_classifier_is_found_too(tmp_path):
 @pytest.mark.parametrize(
     "file, out, message",
     [
-        ("pspnet.pth", "ours.h5", "What is written is a .weights.h5 or a .keras file"),
+        ("pspnet.pth", "ours.h5", "The new file must be a .weights.h5 or a .keras file"),
         ("none.pth", "ours.keras", "none.pth"),
     ],
 )

@@ -191,7 +191,7 @@ def _check_split(
     coding = coding_of(samples)
     pixels = np.zeros(len(report.classes) + 1, np.int64)
     present = np.zeros(len(report.classes), np.int64)
-    bar = keras.utils.Progbar(len(samples), unit_name="file") if progress else None
+    bar = keras.utils.Progbar(len(samples), verbose=int(progress), unit_name="file")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         for result in pool.map(lambda sample: _count(sample, coding), samples):
             if isinstance(result, DataError):
@@ -201,8 +201,7 @@ def _check_split(
                 counts = np.append(result[: len(report.classes)], result[VOID])
                 pixels += counts
                 present += (counts[:-1] > 0) * counts.sum()
-            if bar:
-                bar.add(1)
+            bar.add(1)
     report.images[split] = len(samples)
     report.pixels[split], report.present[split] = pixels, present
 

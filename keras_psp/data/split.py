@@ -57,7 +57,7 @@ class Split:
 
     @property
     def num_views(self) -> int:
-        """How many random views of an image are taken, one of the other."""
+        """How many random views of an image follow each other."""
         return self.augmentation.num_views if self.augmentation else 0
 
     def __len__(self) -> int:
@@ -84,8 +84,8 @@ class Split:
 
     def read(self, number: int) -> Arrays:
         """Reads an image and its labels, both uint8."""
-        sample, resized_to = self.samples[number], self.options.image_size and self.size
-        image, label = sample.read(self.coding, resized_to, self.options.antialias)
+        sample, options = self.samples[number], self.options
+        image, label = sample.read(self.coding, options.image_size, options.antialias)
         if label.shape != self.size:
             raise ValueError(
                 f"Without image_size, all images must have one size. Received: {sample.name} of "

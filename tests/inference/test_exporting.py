@@ -220,7 +220,7 @@ def test_a_saved_model_replaces_only_another(model, tmp_path):
         ("a.onnx", {"format": "onx"}, r"format='onx'. Did you mean 'onnx'"),
         ("a.onnx", {"quantize": "dynamic"}, r"Only LiteRT .* ends in \.onnx\. Let it end in \.tfl"),
         ("a.tflite", {"quantize": "int4"}, r"quantization='int4'"),
-        ("a.tflite", {"quantize": "int8"}, r"what int8 needs.*calibration_data=None. Pass both"),
+        ("a.tflite", {"quantize": "int8"}, r"Only int8 needs .*calibration_data=None. Pass both"),
         ("a.tflite", {"calibration_data": []}, r"quantize=None, calibration_data=given"),
         ("a.tflite", {"input_dtype": "int8"}, r"input_dtype='int8'"),
         (

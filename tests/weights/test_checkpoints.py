@@ -48,7 +48,7 @@ def check_both_heads(model, network, image):
         x = image(*size)
         logits, auxiliary = map(maps_last, expected(network, x))
         check_equal(model(x), logits)
-        early = model.backbone(x, training=False)[0]
+        early = model.backbone(x, training=False)["P4"]
         check_equal(model.upsample(model.auxiliary_head(early), like=x), auxiliary)
 
 
@@ -111,8 +111,8 @@ def test_resnets_as_classifiers_and_as_backbones(variant, shape, kind, image, tm
         *_, early, late = expected(
             lambda x, net=network: net.features((x - theirs.MEAN) / theirs.DEVIATION), x
         )
-        for ours, features in zip(backbone(x), (early, late), strict=True):
-            check_equal(ours, maps_last(features))
+        for stage, features in [("P4", early), ("P5", late)]:
+            check_equal(backbone(x)[stage], maps_last(features))
 
 
 @pytest.mark.parametrize(
@@ -175,8 +175,8 @@ def test_torchvisions_googlenet(image, tmp_path):
         x = image(*size)
         if size == (224, 224):
             check_equal(model(x), expected(network, x).numpy())
-        for ours, features in zip(backbone(x), expected(network.maps, x), strict=True):
-            check_equal(ours, maps_last(features))
+        for stage, features in zip(("P4", "P5"), expected(network.maps, x), strict=True):
+            check_equal(backbone(x)[stage], maps_last(features))
 
 
 def test_dilated_googlenet_computes_the_same_features(image, tmp_path):
@@ -189,7 +189,7 @@ def test_dilated_googlenet_computes_the_same_features(image, tmp_path):
             "googlenet_torchvision", weights=path, output_stride=stride
         )
         step = 32 // stride
-        check_equal(numpy(backbone(x)[1])[:, ::step, ::step], sparse)
+        check_equal(numpy(backbone(x)["P5"])[:, ::step, ::step], sparse)
 
 
 def test_torchvisions_inception_v3(image, tmp_path):

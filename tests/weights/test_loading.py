@@ -121,7 +121,7 @@ def test_imagenet_weights_give_the_applications_output(application, server, tmp_
     expected = keras.ops.convert_to_numpy(features(preprocessed))
     backbone = build_backbone("resnet50", weights="auto", output_stride=32)
     assert backbone.initial_weights == "ImageNet"
-    outputs = keras.ops.convert_to_numpy(backbone(x)[1])
+    outputs = keras.ops.convert_to_numpy(backbone(x)["P5"])
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * expected.max())
 
     # The second time they come from the cache.
