@@ -67,8 +67,8 @@ class SegmentationModel(RecipeModel):
     Example: (a network of one's own)
 
     ```python
-    import keras
     import keras_psp
+    import keras
 
     class Stride16(keras_psp.models.SegmentationModel):
         stages = ("P4",)

@@ -79,8 +79,8 @@ def dilate(
     Example:
 
     ```python
-    import keras
     from keras_psp.surgery.dilation import dilate
+    import keras
 
     network = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(64, 64, 3))
     assert network.output.shape[1:3] == (2, 2)

@@ -64,9 +64,9 @@ def make_batch(args, number):
 
 
 def batch_norms(model):
-    import keras
-
     from keras_psp import keras_internals
+
+    import keras
 
     layers = keras_internals.layers_in(model)
     return [layer for layer in layers if isinstance(layer, keras.layers.BatchNormalization)]
