@@ -138,7 +138,7 @@ SMALLER = {
 
 
 @pytest.mark.slow
-def test_the_program_of_the_site_on_two_processes_of_slurm(tmp_path):
+def test_the_sites_program_runs_under_slurm(tmp_path):
     pytest.importorskip("jax")
     page = (Path(__file__).parents[1] / "docs" / "distributed.md").read_text()
     (program,) = re.findall(r"^```py\n(import os\n.*?)^```", page, re.MULTILINE | re.DOTALL)

@@ -27,7 +27,7 @@ def benchmark(monkeypatch):
 # Time and memory --------------------------------------------------------------------------------
 
 
-def test_a_step_has_its_share_and_what_was_left_before(benchmark):
+def test_a_step_gets_its_share_plus_leftovers(benchmark):
     gpu = benchmark("gpu")
     found = gpu.deadlines(540)
     assert list(found) == ["checks", "tests", "speed", "training"]

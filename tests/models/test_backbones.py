@@ -256,7 +256,7 @@ def test_pools(pool, side, padding, randomize, image):
     assert_same_at_fewer_places(features[1:], expected[1:], 1e-5)
 
 
-def test_trains_saves_and_loads_with_one_of_keras_applications(randomize, image, rng, tmp_path):
+def test_trains_and_reloads_with_keras_applications(randomize, image, rng, tmp_path):
     source = application("MobileNet", alpha=0.25)()
     randomize(source)
     model = PSPNet(source, num_classes=3, dropout=0.0)
@@ -278,7 +278,7 @@ def test_trains_saves_and_loads_with_one_of_keras_applications(randomize, image,
 # The classifiers of this package -----------------------------------------------------------------
 
 
-def test_googlenet_dilated_computes_the_same_features_at_more_places(randomize, image):
+def test_dilated_googlenet_keeps_its_features(randomize, image):
     # Its poolings lie evenly around their places where a map has an odd side, as all have here.
     models = {
         stride: build_backbone("googlenet", weights=None, output_stride=stride)
@@ -296,7 +296,7 @@ def test_googlenet_dilated_computes_the_same_features_at_more_places(randomize, 
             np.testing.assert_allclose(dense, sparse, rtol=0, atol=1e-5 * np.abs(sparse).max())
 
 
-def test_alexnet_dilated_computes_the_same_features_at_more_places(randomize, image):
+def test_dilated_alexnet_keeps_its_features(randomize, image):
     # Its poolings are not padded: what the first one of the classifier sees lies one place further.
     model = keras_psp.AlexNet(include_top=False, weights=None)
     randomize(model)
@@ -318,7 +318,7 @@ def test_alexnet_dilated_computes_the_same_features_at_more_places(randomize, im
 
 
 @pytest.mark.parametrize("name", ["inception_v3", "inception_v3_torchvision"])
-def test_inception_v3_dilated_computes_the_same_features_at_more_places(name, randomize, image):
+def test_dilated_inception_v3_keeps_its_features(name, randomize, image):
     source = keras_psp.Inception(name, include_top=False, weights=None)
     randomize(source)
     x = image(139, 107)
@@ -401,7 +401,7 @@ def test_a_network_takes_the_stages_that_it_needs(tiny_backbone):
         build_backbone(tiny_backbone, stages=("P1", "P5"))
 
 
-def test_every_classifier_for_large_images_is_a_backbone_by_the_same_name():
+def test_classifiers_are_backbones_by_the_same_name():
     tables = (models.RESNETS, models.VGGS, models.INCEPTIONS, models.ALEXNETS)
     assert {*models.BACKBONES} == {name for table in tables for name in table}
     backbone = build_backbone("plain18", weights=None)

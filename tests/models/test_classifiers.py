@@ -66,7 +66,7 @@ def test_parameters_of_torchvisions_googlenet_are_those_it_tells():
     )
 
 
-def test_googlenets_maps_have_the_sizes_of_the_papers_table():
+def test_googlenet_has_the_papers_map_sizes():
     model = keras_psp.Inception("googlenet", weights=None)
     sizes = {
         "conv1": (112, 112, 64),
@@ -196,7 +196,7 @@ def test_googlenet_comes_back_from_a_file(small_googlenet, randomize, image, tmp
     np.testing.assert_allclose(again(x), small_googlenet(x), rtol=1e-6)
 
 
-def test_the_naive_module_keeps_all_channels_of_its_input(randomize, image):
+def test_the_naive_module_keeps_its_inputs_channels(randomize, image):
     model = keras_psp.Inception(weights=None, naive=True, include_top=False)
     assert model.get_layer("inception_3a").output.shape[-1] == 64 + 128 + 32 + 192
     assert "reduce_3x3" not in {layer.name for layer in layers_in(model)}

@@ -37,9 +37,7 @@ def same(layer, before):
 
 
 @pytest.mark.parametrize("name", ["five.weights.h5", "five.keras"])
-def test_a_file_with_other_classes_leaves_the_last_layers_fresh(
-    name, five, tiny_backbone, tmp_path
-):
+def test_other_classes_leave_the_last_layers_fresh(name, five, tiny_backbone, tmp_path):
     model, _ = five
     if name.endswith(".keras"):
         model.save(tmp_path / name)
@@ -88,9 +86,7 @@ def test_googlenets_three_classifiers_are_fresh(tmp_path):
     assert model.auxiliary_heads["inception_4a"].chain[-1].kernel.shape[-1] == 3
 
 
-def test_a_frozen_backbone_and_its_statistics_stand_still_until_it_is_unfrozen(
-    five, tiny_backbone, data
-):
+def test_frozen_backbones_keep_weights_and_statistics(five, tiny_backbone, data):
     x, y = data
     model = PSPNet(tiny_backbone, num_classes=2, weights=five[1], fresh_head=True)
     model.backbone.trainable = False
@@ -118,7 +114,7 @@ def test_frozen_after_it_was_trained(five, tiny_backbone, data):
     assert not any(same(model.head, head))
 
 
-def test_an_optimizer_of_ones_own_must_be_made_anew(five, tiny_backbone, data):
+def test_own_optimizers_must_be_compiled_anew(five, tiny_backbone, data):
     x, y = data
     model = PSPNet(tiny_backbone, num_classes=2, weights=five[1], fresh_head=True)
     model.backbone.trainable = False

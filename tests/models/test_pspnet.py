@@ -102,7 +102,7 @@ def test_the_auxiliary_head_is_seen_in_training_only(make, image):
     assert parameters(model) - parameters(alone) == parameters(model.auxiliary_head)
 
 
-def test_fit_adds_the_auxiliary_loss_and_evaluate_does_not(make, image, rng):
+def test_only_fit_adds_the_auxiliary_loss(make, image, rng):
     model = make(dropout=0.0, auxiliary_weight=0.3)
     x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
     y[0, :20] = 255
@@ -118,7 +118,7 @@ def test_fit_adds_the_auxiliary_loss_and_evaluate_does_not(make, image, rng):
     assert set(evaluated) == set(history)
 
 
-def test_scores_of_ours_are_the_same_beside_one_of_keras(make, image, rng):
+def test_scores_stay_the_same_beside_keras_metrics(make, image, rng):
     # One of Keras' needs logits at the image's size; ours alone do not.
     model = make(dropout=0.0)
     x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
@@ -131,7 +131,7 @@ def test_scores_of_ours_are_the_same_beside_one_of_keras(make, image, rng):
     assert accuracy == pytest.approx(results[0]["pixel_accuracy"], rel=1e-6)
 
 
-def test_who_computes_a_loss_of_his_own_gets_logits_of_the_images_size(tiny_backbone, image):
+def test_custom_losses_get_full_size_logits(tiny_backbone, image):
     shapes = []
 
     class Own(PSPNet):
@@ -178,7 +178,7 @@ def test_only_blocks_can_be_computed_again(tiny_backbone):
 
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="a graph of TensorFlow")
-def test_a_step_has_no_logits_at_the_images_size(make, monkeypatch):
+def test_a_step_holds_no_full_size_logits(make, monkeypatch):
     import tensorflow as tf
 
     monkeypatch.setattr(Strips, "NUMBERS", 2 * 41 * 5 * 8)  # eight rows
@@ -200,7 +200,7 @@ def test_a_step_has_no_logits_at_the_images_size(make, monkeypatch):
         assert not [shape for shape in found if np.prod(shape) == 2 * 33 * 41 * 5], step
 
 
-def test_trains_by_itself_and_goes_on_from_a_file(make, image, rng, tmp_path):
+def test_trains_by_itself_and_resumes_from_a_file(make, image, rng, tmp_path):
     model = make()
     x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
     before = model.get_weights()
@@ -240,7 +240,7 @@ def test_saved_and_loaded(make, image, tmp_path, options):
     np.testing.assert_allclose(numpy(loaded(x)), numpy(model(x)), atol=1e-6)
 
 
-def test_saved_and_loaded_by_the_name_of_its_backbone(image, tmp_path, randomize):
+def test_reloads_by_the_name_of_its_backbone(image, tmp_path, randomize):
     model = PSPNet("resnet18_deep", num_classes=5, backbone_weights=None, input_shape=(64, 64, 3))
     randomize(model)
     model.save(tmp_path / "model.keras")
@@ -301,7 +301,7 @@ def test_weights_of_the_whole_model(make, tiny_backbone, tmp_path):
         PSPNet(tiny_backbone, num_classes=6, weights=path)
 
 
-def test_weights_of_the_whole_model_need_none_of_the_backbone(tmp_path):
+def test_whole_weights_need_no_backbone_weights(tmp_path):
     path = str(tmp_path / "five.weights.h5")
     PSPNet("resnet18", 5, backbone_weights=None).save_weights(path)
     # A warning, here an error, says where weights were looked for in vain.

@@ -50,7 +50,7 @@ def test_parameters_are_those_of_the_paper(variant, parameters):
         (110, 1_727_962, 1_736_058),
     ],
 )
-def test_parameters_of_the_cifar_nets_are_those_of_the_paper(depth, trainable, statistics):
+def test_cifar_nets_have_the_papers_parameters(depth, trainable, statistics):
     options = {"weights": None, "input_shape": (32, 32, 3)}
     with keras.StatelessScope(initialize_variables=False):
         model = ResNet(f"resnet{depth}", **options)
@@ -61,7 +61,7 @@ def test_parameters_of_the_cifar_nets_are_those_of_the_paper(depth, trainable, s
     assert trainable_parameters(f"plain{depth}") == trainable
 
 
-def test_the_deep_stem_adds_what_its_three_convolutions_have():
+def test_the_deep_stem_adds_its_convolutions_parameters():
     stem = 9 * (3 * 64 + 64 * 64 + 64 * 128) + 2 * (64 + 64 + 128)
     seven = 49 * 3 * 64 + 2 * 64
     # Behind it stand 128 channels in place of 64, at the two 1×1 of the first bottleneck.

@@ -124,7 +124,7 @@ class Unpooling(SegmentationModel):
         return self.head(keras.ops.where(features["largest"], unpooled, 0.0))
 
 
-def test_a_network_may_have_an_encoder_of_its_own(randomize, tmp_path):
+def test_networks_may_have_their_own_encoder(randomize, tmp_path):
     images, labels = data(4, (6, 8))
     model = Unpooling("its own", num_classes=3)
     randomize(model)
@@ -264,7 +264,7 @@ def test_every_fit_uses_the_same_step(first):
         assert len(set(calls)) == 1, calls
 
 
-def test_another_loss_gets_class_weights_once_some_are_given():
+def test_another_loss_gets_given_class_weights():
     # One that has a value for each image, and none for each pixel.
     images, labels = data(2)
     labels = np.minimum(labels, 2)
@@ -355,7 +355,7 @@ def test_any_loss_optimizer_metric_and_callback(loss):
     assert logs["loss"] == pytest.approx(losses[0] + 0.4 * losses[1], rel=1e-4)
 
 
-def test_class_weights_reach_both_heads_by_a_loss_of_keras():
+def test_keras_losses_weigh_both_heads():
     # Which, on PyTorch, changes the weights that it is given.
     images, labels = data(4)
     model = Tiny()
@@ -541,7 +541,7 @@ def test_the_strategy_that_keras_cannot_train_with(monkeypatch):
     assert not model.compiled
 
 
-def test_made_under_a_strategy_it_trains_outside_of_it():
+def test_made_under_a_strategy_trains_outside():
     tf = pytest.importorskip("tensorflow")
     if keras.backend.backend() != "tensorflow":
         pytest.skip("a strategy of TensorFlow's")
