@@ -166,7 +166,8 @@ def test_import_needs_the_backend_only(backend):
 
 # On JAX it would show if TensorFlow came with us.
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_import_takes_no_longer_than_keras(backend):
+def test_import_takes_no_longer_than_keras(backend, monkeypatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     code = """
 import time
 start = time.process_time()
