@@ -97,9 +97,9 @@ def run(backend, code, without=(), folder=ROOT):
 def test_layers_losses_scores_and_pspnet(backend):
     if keras.backend.backend() == backend:
         pytest.skip(f"is what the other tests just did on {backend}")
-    # In no other processes, which would find TensorFlow.
-    # With weights it is in the list, and XLA compiles every case anew.
+    # XLA compiles every case anew; those with weights stay.
     unweighted = "tests/test_losses.py::test_of_upsampled_equals_loss_of_upsampled_logits[False"
+    # In no other processes, which would find TensorFlow.
     options = ["-q", "-p", "no:cacheprovider", "--numprocesses=0", f"--deselect={unweighted}"]
     arguments = [*options, *TESTS]
     code = f"import pytest; sys.exit(pytest.main({arguments!r}))"
