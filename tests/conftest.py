@@ -15,6 +15,9 @@ from PIL import Image
 
 from tests import random_weights
 
+# What imports made stays: so the garbage collector looks at what tests made only.
+gc.freeze()
+
 UNPACK = Path(__file__).parents[2] / "shared" / "camvid" / "unpack.py"
 
 
@@ -57,15 +60,37 @@ def forget_models():
 
 
 @pytest.fixture(scope="session", autouse=True)
-def jax_compiles_once(tmp_path_factory):
-    """Lets the processes that tests start on JAX share what XLA has compiled."""
+def xla_compiles_quickly(tmp_path_factory):
+    """Leaves out XLA's optimizations, which take longer than what tests compute, on every backend;
+    and the processes that tests start on JAX share what XLA has compiled."""
     folder = tmp_path_factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent  # of all workers
+    flags = (
+        "--xla_backend_optimization_level=0",
+        "--xla_llvm_disable_expensive_passes=true",
+        "--xla_cpu_use_fusion_emitters=false",
+        "--xla_cpu_parallel_codegen_split_count=1",
+    )
     with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XLA_FLAGS", " ".join([os.environ.get("XLA_FLAGS", ""), *flags]))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield
+
+
+@pytest.fixture
+def eagerly():
+    """Lets TensorFlow compute at once instead of tracing graphs, which takes a test much longer: for
+    what surrounds a training. What happens within a step is tested as users run it, compiled."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")

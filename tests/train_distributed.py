@@ -26,14 +26,12 @@ def images_and_labels():
     return images, labels
 
 
-def make_model():
+def make_backbone():
+    """As small a backbone as there can be."""
     import keras
 
-    from keras_psp import PSPNet
     from keras_psp.layers import BatchNormalization
-    from keras_psp.optimizers import SGD, PolynomialDecay
 
-    # As small a backbone as there can be; the rest is the real thing.
     image = keras.Input((None, None, 3))
     features, stages = keras.layers.Rescaling(1 / 255)(image), []
     for filters, strides in [(8, 4), (16, 2)]:
@@ -42,7 +40,14 @@ def make_model():
         norm = BatchNormalization(name=f"norm{filters}")
         features = keras.layers.ReLU()(norm(conv(features)))
         stages.append(features)
-    model = PSPNet(keras.Model(image, stages), CLASSES, bins=(1, 2), dropout=0.0)
+    return keras.Model(image, stages)
+
+
+def make_model():
+    from keras_psp import PSPNet
+    from keras_psp.optimizers import SGD, PolynomialDecay
+
+    model = PSPNet(make_backbone(), CLASSES, bins=(1, 2), dropout=0.0)
     # The same on every backend.
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
