@@ -304,6 +304,7 @@ def test_calls_are_counted():
     assert (first["images"].numpy() != second["images"].numpy()).any()
     np.testing.assert_array_equal(first["images"], two(batch)["images"])
     assert first["segmentation_masks"].shape == (4, 64, 64, 1)
+    assert one.on_tensors.experimental_get_tracing_count() == 1  # Not a graph for every call.
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "int64"])
