@@ -14,6 +14,8 @@ from keras_psp.data.pipeline import make_dataset
 from keras_psp.data.reading import DataError, LabeledImage
 from keras_psp.labels import ClassList, LabelValues
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+
 NAMES = ClassList(["one", "two"])
 
 

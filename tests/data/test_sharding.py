@@ -7,6 +7,8 @@ import tensorflow as tf
 import keras_psp
 from keras_psp.data import shard_batches
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+
 
 def load():
     """What every process loads: two augmented batches of 4, and batches of 4, 4 and 2."""
