@@ -243,9 +243,9 @@ def get(
     cropped_to = output_size if crop else None
     if isinstance(augment, str):
         return Augmentation(preset_layers(augment, *output_size), seed, cropped_to)
-    layers = (
-        list(augment) if isinstance(augment, Sequence) else [] if augment is None else [augment]
-    )
+    if augment is None:
+        augment = []
+    layers = augment if isinstance(augment, Sequence) else [augment]
     for layer in layers:
         if flaw := find_flaw(layer, num_classes, input_size):
             raise ValueError(
