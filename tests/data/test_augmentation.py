@@ -267,8 +267,9 @@ def pairs():
     return tf.data.Dataset.from_tensors((images, labels)).repeat(2)
 
 
+# "authors" in test_pipeline.py.
 @pytest.mark.parametrize(
-    "augment", ["authors", "scratch", pytest.param("own layers", marks=own_layers_of_keras)]
+    "augment", ["scratch", pytest.param("own layers", marks=own_layers_of_keras)]
 )
 def test_batches_depend_on_seed_and_epoch(augment):
     def layers():
