@@ -59,7 +59,7 @@ class Batches(keras.utils.PyDataset):
             attach(self, info)
         self._threads = min(os.cpu_count() or 1, 16)
         self._lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
+        self._pool = ThreadPoolExecutor(self._threads)
         self._last: tuple[int, int] | None = None
         self._ahead: dict[tuple[int, int], Future] = {}
 
@@ -77,17 +77,11 @@ class Batches(keras.utils.PyDataset):
         with self._lock:
             # After the first and the second batch, the third will be wanted.
             in_turn, self._last = self._last == (epoch, index - 1), (epoch, index)
-            wanted = range(index, index + self._threads + 2 if in_turn else index)
-            known, self._ahead = self._ahead, {}
-            for key in ((epoch, i) for i in wanted if i < self._length):
-                self._ahead[key] = known[key] if key in known else self._submit(*key)
+            end = min(index + self._threads + 2, self._length) if in_turn else index
+            keys = [(epoch, i) for i in range(index, end)]
+            self._ahead = {k: self._ahead.get(k) or self._pool.submit(self.make, *k) for k in keys}
             ready = self._ahead.pop((epoch, index), None)
         return self.make(epoch, index) if ready is None else ready.result()
-
-    def _submit(self, epoch: int, index: int) -> Future:
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self._threads)
-        return self._pool.submit(self.make, epoch, index)
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[index] for index in range(self._length))

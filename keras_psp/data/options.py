@@ -55,18 +55,23 @@ class LoadingOptions:
         _check_positive("batch_size", self.batch_size)
         for name in ("image_size", "crop_size"):
             if (size := getattr(self, name)) is not None:
-                _check_size(name, size)
-                object.__setattr__(self, name, (int(size[0]), int(size[1])))
+                if not isinstance(size, Sequence) or len(size) != 2:
+                    raise ValueError(
+                        f"{name} must be (height, width) in pixels. Received: {name}={size!r}. "
+                        f"Pass two positive integers, such as (240, 320)."
+                    )
+                for length in size:
+                    _check_positive(name, length)
+                object.__setattr__(self, name, tuple(map(int, size)))
 
     def for_split(self, split: str | None) -> "LoadingOptions":
         """Returns the options with what `"auto"` means for a split, but for `cache`."""
         train = split == "train"
-        return dataclasses.replace(
-            self,
-            augment=_choose(self.augment, "authors" if train else None),
-            shuffle=_choose(self.shuffle, train),
-            drop_remainder=_choose(self.drop_remainder, train),
-        )
+        meant = {"augment": "authors" if train else None, "shuffle": train, "drop_remainder": train}
+        automatic: dict[str, Any] = {
+            name: meant[name] for name in meant if getattr(self, name) == "auto"
+        }
+        return dataclasses.replace(self, **automatic)
 
 
 def with_options(loader: Loader) -> Loader:
@@ -88,22 +93,8 @@ def with_options(loader: Loader) -> Loader:
     return loader
 
 
-def _choose(value: Any, automatic: Any) -> Any:
-    return automatic if isinstance(value, str) and value == "auto" else value
-
-
 def _check_positive(name: str, value: Any) -> None:
     if not isinstance(value, int | np.integer) or value < 1:
         raise ValueError(
             f"{name} must be a positive integer. Received: {name}={value!r}. Pass 1 or more."
         )
-
-
-def _check_size(name: str, size: Any) -> None:
-    if not isinstance(size, Sequence) or len(size) != 2:
-        raise ValueError(
-            f"{name} must be (height, width) in pixels. Received: {name}={size!r}. Pass two "
-            f"positive integers, such as (240, 320)."
-        )
-    for value in size:
-        _check_positive(name, value)

@@ -56,15 +56,15 @@ def load_splits(
     known = [field.name for field in dataclasses.fields(LoadingOptions)]
     for name in options:
         check_name("loading option", name, known)
-    all_options = LoadingOptions(**options)
-    datasets = []
-    for name in [split] if isinstance(split, str) else split:
-        own_options = all_options
-        if name != "train" and not isinstance(split, str):
-            own_options = dataclasses.replace(all_options, augment=None)
-        info = DatasetInfo(classes, split=name, merging=merging)
-        datasets.append(make_dataset(*find(name), info, own_options))
-    return datasets[0] if isinstance(split, str) else datasets
+    own_options = LoadingOptions(**options)  # Checked before anything is read.
+    if isinstance(split, str):
+        info = DatasetInfo(classes, split=split, merging=merging)
+        return make_dataset(*find(split), info, own_options)
+    unchanged = {**options, "augment": None}
+    return [
+        load_splits(name, find, classes, options if name == "train" else unchanged, merging=merging)
+        for name in split
+    ]
 
 
 def make_dataset(

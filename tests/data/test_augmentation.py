@@ -11,6 +11,9 @@ import tensorflow as tf
 from keras_psp.data import augmentation
 from keras_psp.labels import VOID
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+BUILT_WITH_XLA = tf.test.is_built_with_xla
+
 own_layers_of_keras = pytest.mark.skipif(
     tuple(map(int, keras.__version__.split(".")[:2])) < (3, 14),
     reason="Keras' own geometric layers interpolate masks before Keras 3.14, and are refused",
@@ -81,7 +84,7 @@ EXACT = ("view", "small view", "large view", "flip", "crop")
 )
 def test_the_image_that_is_its_label(name):
     images, labels = blocks()
-    augment = augmentation.get(GEOMETRY[name])
+    augment = augmentation.get(GEOMETRY[name], input_size=(96, 128))
     changed = False
     for seed in range(3):
         new_images, new_labels = run(augment, images, labels, seed)
@@ -126,7 +129,8 @@ def test_a_view_at_scale_one_copies_pixels():
     images = rng.integers(0, 256, (6, 40, 50, 3)).astype("float32")
     labels = rng.integers(0, 11, (6, 40, 50)).astype("int32")
     view = augmentation.RandomView(24, 30)
-    new_images, new_labels = run(augmentation.get(view), images, labels)
+    augment = augmentation.get(view, input_size=(40, 50))
+    new_images, new_labels = run(augment, images, labels)
     windows = np.lib.stride_tricks.sliding_window_view(labels, (24, 30), axis=(1, 2))
     places = []
     for i in range(6):
@@ -151,7 +155,7 @@ def test_scale_two_is_the_half_pixel_resize():
     image = rng.uniform(0, 255, (1, 12, 16, 3)).astype("float32")
     label = rng.integers(0, 11, (1, 12, 16)).astype("int32")
     view = augmentation.RandomView(24, 32, scale=(2.0, 2.0), flip_probability=0.0)
-    new_image, new_label = run(augmentation.get(view), image, label)
+    new_image, new_label = run(augmentation.get(view, input_size=(12, 16)), image, label)
     expected = tf.image.resize(image, (24, 32)).numpy()
     np.testing.assert_allclose(new_image[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1], atol=1e-2)
     np.testing.assert_array_equal(new_label, label.repeat(2, 1).repeat(2, 2))
@@ -184,12 +188,11 @@ def test_a_view_alone_fills_masks_with_void(dtype):
     assert masks.dtype == dtype
 
 
-@pytest.mark.parametrize("preset", ["authors", "course"])
-def test_views_do_not_depend_on_xla(preset, monkeypatch):
+def test_views_do_not_depend_on_xla(monkeypatch):
     images, labels = blocks()
-    with_xla = run(augmentation.get(preset, (80, 112)), images, labels)
-    monkeypatch.setattr(tf.test, "is_built_with_xla", lambda: False)
-    without = run(augmentation.get(preset, (80, 112)), images, labels)
+    without = run(augmentation.get("authors", (80, 112)), images, labels)
+    monkeypatch.setattr(tf.test, "is_built_with_xla", BUILT_WITH_XLA)
+    with_xla = run(augmentation.get("authors", (80, 112)), images, labels)
     np.testing.assert_allclose(with_xla[0], without[0], atol=0.05)
     assert (with_xla[1] == without[1]).mean() > 0.9999  # Half-way between two pixels may differ.
 
@@ -243,7 +246,8 @@ def test_the_presets_blur_as_opencv_does():
     expected[2:7] = np.array([1, 4, 6, 4, 1]) / 16
     expected = np.outer(expected, expected)
     for place, name in [(1, "authors"), (0, "course")]:
-        augment = augmentation.get([augmentation.PRESETS[name](9, 9)[place]])
+        layer = augmentation.PRESETS[name](9, 9)[place]
+        augment = augmentation.get(layer, input_size=(9, 9))
         blurred, _ = run(augment, images, np.zeros((32, 9, 9)))
         blurred = blurred[blurred[:, 4, 4, 0] < 254, :, :, 0] / 255
         assert len(blurred) > 5
@@ -252,20 +256,20 @@ def test_the_presets_blur_as_opencv_does():
 
 def test_half_of_the_images_are_blurred():
     images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
-    new_images, _ = run(
-        augmentation.get([augmentation.PRESETS["course"](8, 8)[0]]), images, np.zeros((64, 8, 8))
-    )
+    augment = augmentation.get(augmentation.PRESETS["course"](8, 8)[0], input_size=(8, 8))
+    new_images, _ = run(augment, images, np.zeros((64, 8, 8)))
     sharp = [np.allclose(new, old, atol=1e-3) for new, old in zip(new_images, images, strict=True)]
     assert 0.3 < np.mean(sharp) < 0.7
 
 
-def pairs(count=6, **kwargs):
-    images, labels = blocks(**kwargs)
-    return tf.data.Dataset.from_tensors((images, labels)).repeat(count)
+def pairs():
+    images, labels = blocks(height=24, width=32, side=8)
+    return tf.data.Dataset.from_tensors((images, labels)).repeat(2)
 
 
+# "authors" in test_pipeline.py.
 @pytest.mark.parametrize(
-    "augment", ["authors", "scratch", pytest.param("own layers", marks=own_layers_of_keras)]
+    "augment", ["scratch", pytest.param("own layers", marks=own_layers_of_keras)]
 )
 def test_batches_depend_on_seed_and_epoch(augment):
     def layers():
@@ -274,7 +278,8 @@ def test_batches_depend_on_seed_and_epoch(augment):
         return augment
 
     def epochs(seed):
-        dataset = augmentation.get(layers(), (96, 128), seed=seed).map(pairs())
+        augment = augmentation.get(layers(), (24, 32), seed=seed, input_size=(24, 32))
+        dataset = augment.map(pairs())
         return [[(x.numpy(), y.numpy()) for x, y in dataset] for _ in range(2)]
 
     first, second = epochs(1)
@@ -292,7 +297,8 @@ def test_layers_of_one_seed_draw_different_numbers():
     layers = [keras.layers.RandomFlip("horizontal", seed=5) for _ in range(2)]
     labels = np.zeros((64, 4, 4), "int32")
     labels[:, :, :2] = 1
-    _, new_labels = run(augmentation.get(layers), np.zeros((64, 4, 4, 3)), labels)
+    augment = augmentation.get(layers, input_size=(4, 4))
+    _, new_labels = run(augment, np.zeros((64, 4, 4, 3)), labels)
     assert 0.3 < (new_labels[:, 0, 0] == 0).mean() < 0.7
 
 
@@ -304,6 +310,7 @@ def test_calls_are_counted():
     assert (first["images"].numpy() != second["images"].numpy()).any()
     np.testing.assert_array_equal(first["images"], two(batch)["images"])
     assert first["segmentation_masks"].shape == (4, 64, 64, 1)
+    assert one.on_tensors.experimental_get_tracing_count() == 1  # Not a graph for every call.
 
 
 @pytest.mark.parametrize("dtype", ["int32", "uint8", "int64"])
@@ -320,7 +327,7 @@ def test_types_and_ranges(dtype):
     assert {254, VOID} <= set(np.unique(new_labels))
 
 
-@pytest.mark.parametrize("preset", augmentation.PRESETS)
+@pytest.mark.parametrize("preset", ["authors", "scratch"])  # All layers of the four.
 def test_networks_in_half_precision_get_the_same_views(preset):
     batch = {
         "images": np.random.default_rng(0).uniform(0, 255, (2, 20, 30, 3)).astype("float32"),
@@ -331,7 +338,7 @@ def test_networks_in_half_precision_get_the_same_views(preset):
         before = keras.config.dtype_policy()
         keras.config.set_dtype_policy(policy)
         try:
-            augment = augmentation.get(preset, (16, 24), seed=1, input_size=(20, 30))
+            augment = augmentation.get(preset, (16, 24), seed=1)
             views.append(augment(batch, seed=5)["images"])
         finally:
             keras.config.set_dtype_policy(before)
@@ -347,7 +354,8 @@ def test_none_changes_nothing():
 
 def test_cutmix_cuts_labels_too():
     images, labels = blocks()
-    new_images, new_labels = run(augmentation.get(keras.layers.CutMix()), images, labels)
+    augment = augmentation.get(keras.layers.CutMix(), input_size=(96, 128))
+    new_images, new_labels = run(augment, images, labels)
     np.testing.assert_allclose(new_images, COLORS[new_labels], atol=1e-3)
 
 
@@ -363,7 +371,7 @@ def test_config_round_trip(layer):
 @own_layers_of_keras
 def test_a_pipeline_moves_in_void_too():
     turn = keras.layers.RandomRotation((0.1, 0.1), fill_mode="constant", fill_value=4.0)
-    augment = augmentation.get(keras.layers.Pipeline([turn]))
+    augment = augmentation.get(keras.layers.Pipeline([turn]), input_size=(40, 40))
     _, labels = run(augment, np.zeros((2, 40, 40, 3)), np.full((2, 40, 40), 7))
     assert set(np.unique(labels)) == {7, VOID}
     assert (labels[:, [0, 0, -1, -1], [0, -1, 0, -1]] == VOID).all()
@@ -375,7 +383,8 @@ def test_erasing_leaves_labels_alone(fill):
     erase = keras.layers.RandomErasing(factor=1.0, fill_value=fill)
     turn = keras.layers.RandomRotation(0.0, fill_mode="constant")
     for layer in (erase, keras.layers.Pipeline([turn, erase])):
-        new_images, new_labels = run(augmentation.get(layer), images, labels)
+        augment = augmentation.get(layer, input_size=(96, 128))
+        new_images, new_labels = run(augment, images, labels)
         np.testing.assert_array_equal(new_labels, labels)
         assert (np.abs(new_images - images) > 1).any()
 
@@ -417,9 +426,10 @@ def test_layers_that_do_not_keep_labels(layer, flaw):
 @own_layers_of_keras
 @pytest.mark.parametrize("count", [1, 2, 3, 254])
 def test_any_number_of_classes(count):
-    augmentation.get(keras.layers.RandomRotation(0.5), num_classes=count)
+    small = {"num_classes": count, "input_size": (48, 64)}
+    augmentation.get(keras.layers.RandomRotation(0.5), **small)
     with pytest.raises(ValueError, match=rf"turns the labels \(0, {count - 1}, 255\)"):
-        augmentation.get(keep(segmentation_masks=mean_of_neighbors), num_classes=count)
+        augmentation.get(keep(segmentation_masks=mean_of_neighbors), **small)
 
 
 def test_unknown_preset():
@@ -428,7 +438,7 @@ def test_unknown_preset():
 
 
 def test_a_graph_needs_seeds():
-    augment = augmentation.get("flip", (96, 128))
+    augment = augmentation.get("flip", (24, 32))
     names = ("images", "segmentation_masks")
     with pytest.raises(ValueError, match=r"augment\.map"):
         pairs().map(lambda *pair: augment(dict(zip(names, pair, strict=True))))
@@ -441,7 +451,7 @@ def test_keras_cv_keeps_the_last_class(segmentation_classes):
     layer = keras_cv.layers.RandomRotation(
         0.0, fill_mode="constant", segmentation_classes=segmentation_classes
     )
-    augment = augmentation.get(layer)
+    augment = augmentation.get(layer, input_size=(48, 48))
     _, new_labels = run(augment, np.zeros((1, 48, 48, 3)), labels)
     np.testing.assert_array_equal(new_labels, labels)
     assert layer.segmentation_classes == segmentation_classes
@@ -452,7 +462,7 @@ def test_keras_cv_needs_all_classes():
     layer = keras_cv.layers.RandomRotation(0.1, fill_mode="constant", segmentation_classes=10)
     with pytest.raises(ValueError, match=r"but it has segmentation_classes=10, not 11\. Use"):
         augmentation.get(layer)
-    augmentation.get(layer, num_classes=10)
+    augmentation.get(layer, num_classes=10, input_size=(48, 64))
 
 
 def test_keras_cv():
@@ -466,7 +476,8 @@ def test_keras_cv():
         ),
     ]
     for layer in layers:
-        new_images, new_labels = run(augmentation.get(layer), COLORS[labels], labels)
+        augment = augmentation.get(layer, input_size=(96, 128))
+        new_images, new_labels = run(augment, COLORS[labels], labels)
         sure = inside(new_labels) & (new_labels != VOID)
         assert sure.mean() > 0.1
         assert 0 not in new_labels

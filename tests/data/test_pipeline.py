@@ -16,6 +16,8 @@ from keras_psp.data.reading import LabeledImage
 from keras_psp.labels import ClassList, LabelValues
 from keras_psp.layers import ImageNormalization
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+
 ROOT = Path(__file__).parents[2]
 NAMES = ClassList([f"class {number}" for number in range(11)])
 VALUES = LabelValues(range(11))
@@ -102,12 +104,11 @@ def test_the_global_seed_changes_nothing(frames, cache):
         return [images for _ in range(2) for images, _ in batches(dataset)]
 
     try:
-        results = [epochs(global_seed) for global_seed in (None, 1, 2)]
+        unset, seeded = epochs(None), epochs(1)
     finally:
         tf.random.set_seed(None)
-    for result in results[1:]:
-        for one, other in zip(results[0], result, strict=True):
-            np.testing.assert_array_equal(one, other)
+    for one, other in zip(unset, seeded, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_every_order_is_as_likely(frames):
@@ -303,21 +304,28 @@ def test_no_thread_tunes_what_is_read(frames, derive):
 NO_GENERATOR = """
 import sys
 import keras_psp
+import keras
 import numpy as np
-from keras_psp.experiments.degradation import run_degradation
-from tests.train_distributed import make_model
+from keras_psp.experiments import degradation
+from tests.tiny import Tiny
 
-train, val = keras_psp.load_street_scenes(["train", "val"], (33, 41), 4, num_images=8)
+train, val = keras_psp.load_street_scenes(["train", "val"], (12, 16), 4, num_images=8)
 train, val = keras_psp.merge_classes([train, val], {"road": ["Road"], "sky": ["Sky"]}, "other")
 train, val = keras_psp.data.shard_batches([train, val], 4)
-uncached = keras_psp.load_street_scenes("val", (24, 32), 4, num_images=8, cache=False)
-model = make_model()
+uncached = keras_psp.load_street_scenes("val", (12, 16), 4, num_images=8, cache=False)
+model = Tiny()
 model.fit(train, validation_data=val, epochs=2, verbose=0)
 keras_psp.evaluate(model, val)
 list(uncached)
+
+def small_network(variant, num_classes, input_shape, **options):
+    layers = keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(num_classes)
+    return keras.Sequential(layers)
+
+degradation.ResNet = small_network
 images, classes = np.zeros((8, 8, 8, 3), "uint8"), np.arange(8) % 2
 options = {"networks": ["plain-20"], "seeds": [1], "steps": 2, "evaluations": 1, "batch_size": 2}
-run_degradation("run", (images, classes), (images, classes), **options)
+degradation.run_degradation("run", (images, classes), (images, classes), **options)
 print("And with one:", file=sys.stderr, flush=True)
 import tensorflow as tf
 list(tf.data.Dataset.from_generator(lambda: [1], output_signature=tf.TensorSpec((), tf.int64)))

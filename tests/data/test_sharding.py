@@ -7,10 +7,13 @@ import tensorflow as tf
 import keras_psp
 from keras_psp.data import shard_batches
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+
 
 def load():
     """What every process loads: two augmented batches of 4, and batches of 4, 4 and 2."""
-    return keras_psp.load_street_scenes(["train", "val"], (24, 32), 4, num_images=10, seed=3)
+    options = {"num_images": 10, "seed": 3, "augment": "flip"}
+    return keras_psp.load_street_scenes(["train", "val"], (24, 32), 4, **options)
 
 
 def arrays(data):

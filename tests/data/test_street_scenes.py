@@ -11,6 +11,8 @@ from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.street_scenes import drawing, load_street_scenes, loading, street_scene
 from keras_psp.labels import VOID
 
+pytestmark = pytest.mark.usefixtures("without_xla")
+
 SKY, CAR, ROAD = (CAMVID.names.index(name) for name in ("Sky", "Car", "Road"))
 
 

@@ -1,6 +1,7 @@
 """Applying a mask-aware layer so that labels stay exact; and finding out whether they do."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.data.augmentation.random_numbers import BatchNumbers, GraphNumbers
+from keras_psp.data.augmentation.random_numbers import BatchNumbers
 from keras_psp.keras_internals import drawing_from, layers_in
 from keras_psp.labels import VOID
 
@@ -93,7 +94,13 @@ def find_flaw(layer: keras.Layer, num_classes: int, size: tuple[int, int]) -> st
             return "it warps images and masks differently (a fault of Keras, 3.15 at least)"
         if len(fills := _fill_values(layer)) > 1:
             return f"its layers have several fill_value: {', '.join(map(str, sorted(fills)))}"
-        images, masks = map(ops.convert_to_numpy, _try_out(layer, images, masks))
+        with on_the_processor():
+            run: Any = functools.partial(apply_layer, layer, numbers=BatchNumbers(1, []))
+            if keras.backend.backend() == "tensorflow":  # In a graph, as training will.
+                import tensorflow as tf
+
+                run = tf.function(run, autograph=False)
+            images, masks = map(ops.convert_to_numpy, run(images, masks))
     except Exception as error:
         return f"it fails on them: {type(error).__name__}: {str(error).strip().splitlines()[0]}"
     if images.shape[:3] != masks.shape[:3]:
@@ -102,20 +109,6 @@ def find_flaw(layer: keras.Layer, num_classes: int, size: tuple[int, int]) -> st
         found = ", ".join(f"{label:g}" for label in sorted(other)[:5])
         return f"it turns the labels {given} into {found}{', …' if len(other) > 5 else ''} as well"
     return ""
-
-
-def _try_out(layer: keras.Layer, images: np.ndarray, masks: np.ndarray) -> tuple[Any, Any]:
-    """Applies a layer as training will: on TensorFlow in a graph."""
-    if keras.backend.backend() != "tensorflow":
-        with on_the_processor():
-            return apply_layer(layer, images, masks, BatchNumbers(1, []))
-    import tensorflow as tf
-
-    @tf.function(autograph=False)
-    def run(images: Any, masks: Any) -> Any:  # Constants would be computed with the graph.
-        return apply_layer(layer, images, masks, GraphNumbers([1, 2], []))
-
-    return run(images, masks)
 
 
 def _fill_values(layer: keras.Layer) -> set[float]:

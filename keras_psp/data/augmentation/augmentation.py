@@ -22,16 +22,12 @@ class Augmentation:
     """Mask-aware layers, one after the other, with exact labels and reproducible random numbers.
 
     Args:
-        layers: Layers of Keras or KerasCV that take and return `{"images", "segmentation_masks"}`.
+        layers: Layers of Keras or KerasCV that take and return `{"images", "segmentation_masks"}`;
+            `get` tries them out.
         seed: Same seed, same random numbers. It replaces the seeds of Keras' layers; KerasCV's
             layers draw from their own.
         output_size: `(height, width)` in pixels that comes out: where the layers return another
             size, a random crop follows them. `None`: what the layers return.
-        num_classes: Number of classes, which the layers must not mix.
-        input_size: `(height, width)` in pixels at which the layers are tried out.
-
-    Raises:
-        ValueError: If a layer does not change masks along with images.
     """
 
     def __init__(
@@ -39,28 +35,19 @@ class Augmentation:
         layers: Sequence[keras.Layer],
         seed: int = 0,
         output_size: tuple[int, int] | None = None,
-        num_classes: int = 11,
-        input_size: tuple[int, int] = (360, 480),
     ):
-        self.layers = list(layers)
         self.seed = seed
         self.output_size = output_size
         self._calls = itertools.count()
         # Layers of Keras are not made for several threads.
         self._lock = threading.Lock()
-        for layer in self.layers:
-            if flaw := find_flaw(layer, num_classes, input_size):
-                raise ValueError(
-                    "An augmentation layer must change `segmentation_masks` along with `images` "
-                    f"and must not mix labels. Received: augment={layer!r}, but {flaw}. Use a "
-                    "layer that handles masks, such as keras.layers.RandomFlip, or a preset: "
-                    f"{', '.join(PRESETS)}."
-                )
-        self._steps = list(self.layers)
+        self._layers = list(layers)
+        self._crop: RandomView | None = None
         if output_size:
-            self._steps.append(RandomView(*output_size, flip_probability=0.0, dtype="float32"))
+            self._crop = RandomView(*output_size, flip_probability=0.0, dtype="float32")
+            self._layers.append(self._crop)
         self.num_views = sum(
-            isinstance(part, RandomView) for layer in self._steps for part in layers_of(layer)
+            isinstance(part, RandomView) for layer in self._layers for part in layers_of(layer)
         )
 
     def __call__(self, batch: dict[str, Any], seed: Any = None) -> dict[str, Any]:
@@ -82,7 +69,7 @@ class Augmentation:
         """
         on_tensorflow = keras.backend.backend() == "tensorflow"
         if seed is None:
-            if on_tensorflow and not _executing_eagerly():
+            if on_tensorflow and _in_graph():
                 raise ValueError(
                     "In a graph every call of an augmentation needs its own seed. "
                     "Received: seed=None. Write `augment.map(dataset)` instead of "
@@ -91,39 +78,40 @@ class Augmentation:
             seed = next(self._calls)
         convert = ops.convert_to_tensor if on_tensorflow else ops.convert_to_numpy
         images, masks = map(convert, (batch["images"], batch["segmentation_masks"]))
-        labels = masks[..., 0] if len(masks.shape) == 4 else masks
+        has_channel = len(masks.shape) == 4
+        labels = masks[..., 0] if has_channel else masks
         if on_tensorflow:
-            images, labels = self.on_tensors(images, labels, seed)
+            # As a tensor: a graph would be built anew for every number.
+            images, labels = self.on_tensors(images, labels, ops.cast(seed, "int64"))
             labels = ops.cast(labels, masks.dtype)
         else:
             images, labels = self.on_arrays(images, labels, (seed,))
             labels = labels.astype(masks.dtype)
-        labels = labels[..., None] if len(masks.shape) == 4 else labels
-        return {"images": images, "segmentation_masks": labels}
+        return {
+            "images": images,
+            "segmentation_masks": labels[..., None] if has_channel else labels,
+        }
 
-    def on_tensors(self, images: Any, labels: Any, seed: Any, view_numbers: Any = None) -> Any:
-        """Augments a batch of tensors, on TensorFlow.
+    @functools.cached_property
+    def on_tensors(self) -> Callable[..., tuple[Any, Any]]:
+        """A function that augments a batch of tensors, on TensorFlow.
 
         Args:
             images: `(batch, height, width, 3)`, 0–255.
             labels: Integers `(batch, height, width)`.
-            seed: The batch's own number.
+            seed: The batch's own number, int64.
             view_numbers: Random numbers 0–1 for the `RandomView`s in it, float32
                 `(batch, num_views, NUMBERS_PER_VIEW)`. By default they are drawn for the batch.
 
         Returns:
-            The images, float32, and the labels.
+            The images and the labels, float32.
         """
-        return self._graph(images, labels, seed, view_numbers)
-
-    @functools.cached_property
-    def _graph(self) -> Any:
         import tensorflow as tf
 
         fold_in = tf.random.experimental.stateless_fold_in
 
-        def run(images: Any, labels: Any, seed: Any, view_numbers: Any) -> Any:
-            key = fold_in([self.seed, 0], tf.cast(seed, tf.int64))
+        def run(images: Any, labels: Any, seed: Any, view_numbers: Any = None) -> Any:
+            key = fold_in([self.seed, 0], seed)
             for_views = [] if view_numbers is None else tf.unstack(view_numbers, axis=1)
 
             def apply(place: int, layer: keras.Layer, images: Any, masks: Any) -> Any:
@@ -168,9 +156,8 @@ class Augmentation:
         return np.clip(images, 0, 255, dtype=np.float32), labels
 
     def _run(self, images: Any, labels: Any, apply: Callable) -> Any:
-        for place, layer in enumerate(self._steps):
-            is_crop = place == len(self.layers)
-            if not is_crop or tuple(images.shape[1:3]) != self.output_size:
+        for place, layer in enumerate(self._layers):
+            if layer is not self._crop or tuple(images.shape[1:3]) != self.output_size:
                 images, labels = apply(place, layer, images, labels)
         return images, labels
 
@@ -189,13 +176,10 @@ class Augmentation:
         """
         import tensorflow as tf
 
-        def seeds_of(epoch: Any) -> Any:
-            return tf.data.Dataset.counter().map(lambda place: 2**32 * epoch + place)
-
-        seeds = Epochs().numbers().flat_map(seeds_of)
+        seeds = Epochs().numbers().flat_map(lambda epoch: tf.data.Dataset.counter(2**32 * epoch))
         seeds = seeds.apply(tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY))
         augmented = tf.data.Dataset.zip(dataset, seeds).map(
-            lambda batch, seed: self.on_tensors(batch[0], batch[1], seed),
+            lambda batch, seed: self.on_tensors(*batch, seed),
             num_parallel_calls=tf.data.AUTOTUNE,
             deterministic=True,
         )
@@ -256,16 +240,24 @@ def get(
     assert batch["segmentation_masks"].shape == (2, 64, 96, 1)
     ```
     """
+    cropped_to = output_size if crop else None
+    if isinstance(augment, str):
+        return Augmentation(preset_layers(augment, *output_size), seed, cropped_to)
     if augment is None:
-        layers = []
-    elif isinstance(augment, str):
-        layers = preset_layers(augment, *output_size)
-    else:
-        layers = list(augment) if isinstance(augment, Sequence) else [augment]
-    return Augmentation(layers, seed, output_size if crop else None, num_classes, input_size)
+        augment = []
+    layers = augment if isinstance(augment, Sequence) else [augment]
+    for layer in layers:
+        if flaw := find_flaw(layer, num_classes, input_size):
+            raise ValueError(
+                "An augmentation layer must change `segmentation_masks` along with `images` and "
+                f"must not mix labels. Received: augment={layer!r}, but {flaw}. Use a layer that "
+                "handles masks, such as keras.layers.RandomFlip, or a preset: "
+                f"{', '.join(PRESETS)}."
+            )
+    return Augmentation(layers, seed, cropped_to)
 
 
-def _executing_eagerly() -> bool:
+def _in_graph() -> bool:
     import tensorflow as tf
 
-    return tf.executing_eagerly()
+    return not tf.executing_eagerly()

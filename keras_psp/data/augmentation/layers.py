@@ -1,6 +1,5 @@
 """Two layers of the presets: a random view of an image and its label, and a random blur."""
 
-import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -90,8 +89,10 @@ class RandomView(keras.layers.RandomRotation):
             self.backend.numpy, numbers, [self.backend.cast(n, "float32") for n in size]
         )
 
-    def _affine(self, np_: Any, numbers: Any, size: Sequence[Any]) -> dict[str, Any]:
-        """Returns the row and the column of the image at (x, y) of the view: a·x + b·y + c.
+    def _affine(self, np_: Any, numbers: Any, size: Sequence[Any]) -> tuple[Any, Any]:
+        """Returns (a, b, c) of the rows and of the columns.
+
+        Pixel (x, y) of the view is the one in row a·x + b·y + c of the image; likewise its column.
 
         Args:
             np_: NumPy, or a backend's functions of these names.
@@ -114,10 +115,9 @@ class RandomView(keras.layers.RandomRotation):
             starts.append((corner + 0.5) / scale - length / 2)
             middles.append((length - 1) / 2)
         y, x = starts[0], side * starts[1]
-        return {
-            "rows": (side * sin / scale, cos / scale, sin * x + cos * y + middles[0]),
-            "columns": (side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]),
-        }
+        rows = side * sin / scale, cos / scale, sin * x + cos * y + middles[0]
+        columns = side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]
+        return rows, columns
 
     def on_arrays(
         self, images: np.ndarray, masks: np.ndarray, numbers: BatchNumbers
@@ -145,9 +145,8 @@ class RandomView(keras.layers.RandomRotation):
         image[:] = np.rint(imagenet.MEAN)
         mask = np.full(image.shape[:2], VOID, np.uint8)
         for i in range(batch):
-            image[1:-1, 1:-1] = images[i]
-            mask[1:-1, 1:-1] = masks[i]
-            rows, columns = ([part[i] for part in affine[axis]] for axis in ("rows", "columns"))
+            image[1:-1, 1:-1], mask[1:-1, 1:-1] = images[i], masks[i]
+            rows, columns = ([part[i] for part in line] for line in affine)
             row, column = (
                 np.clip(a * x + b * y[:, None] + (c + 1.5), 0, length + 1).astype(np.int32)
                 for (a, b, c), length in zip((rows, columns), (height, width), strict=True)
@@ -163,7 +162,7 @@ class RandomView(keras.layers.RandomRotation):
             view = Image.fromarray(whole.astype(np.uint8, copy=False)).transform(
                 (self.width, self.height),
                 Image.Transform.AFFINE,
-                [float(value) for line in data for value in line],
+                np.ravel(data).tolist(),
                 Image.Resampling.BILINEAR,
                 fillcolor=tuple(int(value) for value in imagenet.MEAN),
             )
@@ -171,12 +170,10 @@ class RandomView(keras.layers.RandomRotation):
         return views, new_masks
 
     def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        images = self.backend.cast(images, self.compute_dtype)
         if not training:
-            return self.backend.cast(images, self.compute_dtype)
-        view = functools.partial(
-            self._view, outside=imagenet.MEAN, dtype=self.compute_dtype, interpolation="bilinear"
-        )
-        return _compiled(view, self.backend)(images, transformation)
+            return images
+        return _compiled(self._view, self.backend)(images, transformation, imagenet.MEAN, False)
 
     # Up to 3.13, Keras' own interpolates masks as it does images.
     def transform_segmentation_masks(
@@ -184,14 +181,12 @@ class RandomView(keras.layers.RandomRotation):
     ) -> Any:
         if not training:
             return segmentation_masks
-        view = functools.partial(
-            self._view, outside=[VOID], dtype="float32", interpolation="nearest"
-        )
-        masks = _compiled(view, self.backend)(segmentation_masks, transformation)
+        masks = self.backend.cast(segmentation_masks, "float32")
+        masks = _compiled(self._view, self.backend)(masks, transformation, [VOID], True)
         return self.backend.cast(masks, keras.backend.standardize_dtype(segmentation_masks.dtype))
 
     def _view(
-        self, images: Any, transformation: Any, outside: Any, dtype: str, interpolation: str
+        self, images: Any, transformation: Any, outside: Sequence[float], nearest: bool
     ) -> Any:
         # Keras' affine map computes as many pixels as come in; a view may be much smaller.
         np_, cast = self.backend.numpy, self.backend.cast
@@ -199,28 +194,27 @@ class RandomView(keras.layers.RandomRotation):
         x = np_.arange(self.width, dtype="float32")
         y = np_.arange(self.height, dtype="float32")[:, None]
 
-        def neighbors(axis: str, length: Any) -> list[tuple[Any, Any]]:
+        def neighbors(affine: Sequence[Any], length: Any) -> list[tuple[Any, Any]]:
             """Returns the numbers of the rows or columns next to each place, and their shares."""
-            along_x, along_y, start = (part[:, None, None] for part in transformation[axis])
+            along_x, along_y, start = (part[:, None, None] for part in affine)
             place = along_x * x + along_y * y + start
-            low = np_.floor(place + (0.5 if interpolation == "nearest" else 0.0))
+            if nearest:
+                place = np_.floor(place + 0.5)
+            low, last = np_.floor(place), cast(length, "float32") - 1.0
             parts = [(low, 1.0 + low - place), (low + 1.0, place - low)]
-            if interpolation == "nearest":
-                parts = [(low, np_.ones_like(place))]
-            last = cast(length, "float32") - 1.0
             return [
                 (cast(np_.clip(n, 0.0, last), "int32"), np_.where((n < 0) | (n > last), 0.0, share))
-                for n, share in parts
+                for n, share in (parts[:1] if nearest else parts)
             ]
 
         # Pixels outside count as 0 below, so shift the colors until that is what is outside.
-        outside = self.backend.convert_to_tensor(outside, dtype=dtype)
-        pixels = cast(np_.reshape(images, (batch * height * width, channels)), dtype) - outside
+        view = self.backend.convert_to_tensor(outside, dtype=images.dtype)
+        pixels = np_.reshape(images, (batch * height * width, channels)) - view
         image_start = (np_.arange(batch, dtype="int32") * (height * width))[:, None, None]
-        columns, view = neighbors("columns", width), outside
-        for row, of_row in neighbors("rows", height):
+        rows, columns = map(neighbors, transformation, (height, width))
+        for row, of_row in rows:
             for column, of_column in columns:
-                share = cast(of_row * of_column, dtype)[..., None]
+                share = cast(of_row * of_column, images.dtype)[..., None]
                 places = image_start + row * width + column
                 view = view + share * np_.take(pixels, places, axis=0)
         return view
@@ -259,21 +253,16 @@ class RandomBlur(keras.layers.RandomGaussianBlur):
         blurred = keras.ops.convert_to_numpy(drawn["should_apply_blur"])
         images = images.astype(np.float32)
         for axis, size in enumerate(self.kernel_size):
-            sigma = float(drawn["blur_factor"][axis])
-            kernel = np.exp(-0.5 * (np.arange(size // 2 + 1) / sigma) ** 2).astype(np.float32)
+            reach, sigma = size // 2, float(drawn["blur_factor"][axis])
+            kernel = np.exp(-0.5 * (np.arange(reach + 1) / sigma) ** 2).astype(np.float32)
             kernel /= 2 * kernel.sum() - 1
-            rim = [(size // 2, size // 2) if a == axis else (0, 0) for a in range(3)]
+            rim = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
             for i in np.flatnonzero(blurred):
-                padded = np.moveaxis(np.pad(images[i], rim, mode="reflect"), axis, 0)
-                length = images.shape[axis + 1]
-                view = np.moveaxis(images[i], axis, 0)
-                view *= kernel[0]
-                for shift in range(1, size // 2 + 1):
-                    before, after = (
-                        padded[start : start + length]
-                        for start in (size // 2 - shift, size // 2 + shift)
-                    )
-                    view += kernel[shift] * (before + after)
+                padded = np.pad(images[i], rim, mode="reflect")
+                windows = np.lib.stride_tricks.sliding_window_view(padded, size, axis)
+                images[i] *= kernel[0]
+                for n in range(1, reach + 1):
+                    images[i] += kernel[n] * (windows[..., reach - n] + windows[..., reach + n])
         return images, masks
 
     def _blur(self, images: Any, transformation: Any) -> Any:

@@ -8,26 +8,24 @@ from keras_psp.choices import check_name
 from keras_psp.data.augmentation.layers import RandomBlur, RandomView
 
 
-def _authors_view(height: int, width: int) -> keras.Layer:
-    return RandomView(height, width, scale=(0.5, 2.0), degrees=10.0)
-
-
-def _authors_blur() -> keras.Layer:
+def _authors(height: int, width: int) -> list[keras.Layer]:
+    view = RandomView(height, width, scale=(0.5, 2.0), degrees=10.0)
     # OpenCV, which the authors use, takes 1.1 for a 5x5 kernel; Keras allows no fixed one above 1.
-    return RandomBlur(factor=(0.5, 0.5), kernel_size=5, sigma=(1.0, 1.2))
+    return [view, RandomBlur(factor=(0.5, 0.5), kernel_size=5, sigma=(1.0, 1.2))]
 
 
-def _color_jitter() -> keras.Layer:
-    return keras.layers.RandomColorJitter(
+def _scratch(height: int, width: int) -> list[keras.Layer]:
+    colors = keras.layers.RandomColorJitter(
         brightness_factor=0.15, contrast_factor=0.3, saturation_factor=(0.35, 0.65)
     )
+    return [RandomView(height, width, scale=(0.6, 1.5)), colors]
 
 
 PRESETS: dict[str, Callable[[int, int], list[keras.Layer]]] = {
-    "authors": lambda height, width: [_authors_view(height, width), _authors_blur()],
-    "course": lambda height, width: [_authors_blur(), _authors_view(height, width)],
+    "authors": _authors,
+    "course": lambda height, width: _authors(height, width)[::-1],
     "flip": lambda height, width: [RandomView(height, width)],
-    "scratch": lambda height, width: [RandomView(height, width, scale=(0.6, 1.5)), _color_jitter()],
+    "scratch": _scratch,
 }
 """Name → what makes the layers for the height and the width that shall come out."""
 

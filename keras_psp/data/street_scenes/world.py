@@ -3,7 +3,7 @@
 import functools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from keras_psp.labels import VOID
@@ -94,6 +94,13 @@ _CARS: dict[str, tuple[Point, list[Point], list[Point]]] = {
     ),
 }  # fmt: skip
 
+# A bicycle from the side: the tubes of its frame, each from one (ahead, up) to another.
+_REAR, _FRONT, _CRANK = (-0.52, 0.34), (0.52, 0.34), (-0.05, 0.3)
+_SEAT, _BAR = (-0.2, 0.92), (0.4, 1.0)
+_TUBES = [
+    (_REAR, _CRANK), (_REAR, _SEAT), (_SEAT, _CRANK), (_CRANK, _BAR), (_SEAT, _BAR), (_BAR, _FRONT),
+]  # fmt: skip
+
 # How a side of the street is built: chances of a house, a garden, a gap; setback of the houses from
 # the pavement in meters; least and largest number of floors.
 _STYLES = {
@@ -111,6 +118,13 @@ def _mix(a: Color, b: Color, share: float) -> Color:
 
 def _tone(color: Color, factor: float) -> Color:
     return min(255, color[0] * factor), min(255, color[1] * factor), min(255, color[2] * factor)
+
+
+def _spaced(start: float, end: float, step: float, growth: float = 0.0) -> Iterator[float]:
+    """Yields distances from start to end; the steps between them may grow with the distance."""
+    while start < end:
+        yield start
+        start += step + growth * start
 
 
 class World:
@@ -179,6 +193,7 @@ class World:
         points: Sequence[Place],
         color: Color,
         label: int | None = None,
+        *,
         shape: str = "polygon",
         alpha: float = 1.0,
     ) -> None:
@@ -209,12 +224,15 @@ class World:
         """Adds an upright rectangle that faces the camera."""
         self.upright(s, z, [(x0, y0), (x0, y1), (x1, y1), (x1, y0)], *args)
 
-    def disc(
-        self, s: float, z: float, y: float, radius: float, color: Color, label: int | None = None
+    def oval(
+        self, s: float, z: float, x0: float, x1: float, y0: float, y1: float, *args: Any
     ) -> None:
+        """Adds an upright ellipse that faces the camera."""
+        self.add([(s + x0, y0, z), (s + x1, y1, z)], *args, shape="ellipse")
+
+    def disc(self, s: float, z: float, y: float, radius: float, *args: Any) -> None:
         """Adds an upright disc."""
-        corners = [(s - radius, y - radius, z), (s + radius, y + radius, z)]
-        self.add(corners, color, label, shape="ellipse")
+        self.oval(s, z, -radius, radius, y - radius, y + radius, *args)
 
     def wall(
         self, s: float, z0: float, z1: float, y0: float, y1: float, color: Color, *args: Any
@@ -256,10 +274,8 @@ def _ground(world: World) -> None:
     for side in (-1, 1):
         inner, outer = side * half, side * (half + world.pavements[side])
         world.add(world.strip(inner, outer, _NEAR, far, world.curb), paving, _SIDEWALK)
-        z = 1.0
-        while z < 20:
+        for z in _spaced(1.0, 20, 1.2, 0.08):
             world.add(world.strip(inner, outer, z, z + 0.03 + 0.004 * z, world.curb), seam)
-            z += 1.2 + 0.08 * z
         upper = world.strip(inner, inner, _NEAR, far, world.curb)
         lower = world.strip(inner, inner, _NEAR, far)
         face = [*upper[: len(upper) // 2], *lower[len(lower) // 2 :]]
@@ -294,10 +310,8 @@ def _markings(world: World) -> None:
             world.add(world.strip(s - wide / 2, s + wide / 2, max(z0, _NEAR), z1), color)
 
     for lane in range(1, lanes):
-        z = start
-        while z < 120:
+        for z in _spaced(start, 120, dash + gap):
             line(half * (2 * lane / lanes - 1), z, z + dash, wide, paint)
-            z += dash + gap
     if world.chance(0.5):  # Double lines at the curb.
         color = rng.choice([(214, 178, 60), paint])
         for s in (half - 0.25, half - 0.5):
@@ -317,14 +331,12 @@ def _skyline(world: World) -> None:
         z, wide = rng.uniform(150, 230), rng.uniform(8, 30)
         if world.chance(0.5):
             high = rng.uniform(7, 22)
-            outline = [(0, 0), (0, high), (wide, high), (wide, 0)]
-            world.upright(s, z, outline, _tone(rng.choice(_WALLS), 0.9), _BUILDING)
+            world.panel(s, z, 0, wide, 0, high, _tone(rng.choice(_WALLS), 0.9), _BUILDING)
         else:
             leaves = _tone(rng.choice(_LEAVES), 0.9)
             for _ in range(3):
                 radius, middle = rng.uniform(4, 8), s + rng.uniform(0, wide)
-                corners = [(middle - radius, -1, z), (middle + radius, 2 * radius, z)]
-                world.add(corners, leaves, _TREE, "ellipse")
+                world.oval(middle, z, -radius, radius, -1, 2 * radius, leaves, _TREE)
         s += wide * rng.uniform(0.5, 1.1)
 
 
@@ -448,20 +460,16 @@ def _fence(world: World, s: float, z0: float, z1: float) -> None:
     world.wall(s, z0, z1, 0, high, color, _FENCE)
     for y in (0.25 * high, 0.8 * high):
         world.wall(s, z0, z1, y, y + 0.07, gap)
-    z = z0
-    while z < min(z1, 30):
+    for z in _spaced(z0, min(z1, 30), board, 0.02):
         world.wall(s, z, z + 0.02 + 0.12 * board + 0.002 * z, 0.08, high, gap)
-        z += board + 0.02 * z
 
 
 def _rail(world: World, s: float, z0: float, z1: float) -> None:
     color = world.rng.choice([(120, 124, 124), (66, 70, 72), (188, 190, 186)])
     world.wall(s, z0, z1, 0, 1.05, _mix(color, world.asphalt, 0.5), _FENCE)
     world.wall(s, z0, z1, 0.97, 1.1, color, _FENCE)
-    z = z0
-    while z < z1:
+    for z in _spaced(z0, z1, 0.3, 0.01):
         world.wall(s, z, z + 0.06, 0, 1.05, color)
-        z += 0.3 + 0.01 * z
 
 
 def _tree(world: World, s: float, z: float, size: float) -> None:
@@ -475,8 +483,8 @@ def _tree(world: World, s: float, z: float, size: float) -> None:
     world.upright(s, z, stem, bark, _TREE)
 
     def blob(x: float, y: float, rx: float, ry: float, light: float) -> None:
-        corners = [(s + x - rx, middle + y - ry, z), (s + x + rx, middle + y + ry, z)]
-        world.add(corners, _tone(leaves, light), _TREE, shape="ellipse")
+        y += middle
+        world.oval(s + x, z, -rx, rx, y - ry, y + ry, _tone(leaves, light), _TREE)
 
     blob(0, 0, 0.75 * radius, 0.75 * tall, 0.65)
     count = 6 + int(16 * min(1.0, 8 / z))
@@ -492,17 +500,15 @@ def _roadside(world: World, side: int) -> None:
     """What stands, walks and parks along one side of the road."""
     rng, half, wide = world.rng, world.half_road, world.pavements[side]
     pole, high, color = rng.choice((_lamp, _lamp, _wire_pole)), rng.uniform(5, 9), _post_color(rng)
-    spacing, z = rng.uniform(14, 30), rng.uniform(4, 16)
-    while z < 110:
+    spacing, first = rng.uniform(14, 30), rng.uniform(4, 16)
+    for z in _spaced(first, 110, spacing):
         world.later(z, pole, side, side * (half + 0.45), z, high, color)
-        z += spacing
     if world.chance(0.55):
-        spacing, z, size = rng.uniform(7, 14), rng.uniform(5, 14), rng.uniform(0.6, 1.2)
-        while z < 90:
+        spacing, first, size = rng.uniform(7, 14), rng.uniform(5, 14), rng.uniform(0.6, 1.2)
+        for z in _spaced(first, 90, spacing):
             if world.chance(0.8):
                 s = side * (half + min(1.0, wide * 0.4))
                 world.later(z, _tree, s, z, size * rng.uniform(0.85, 1.15))
-            z += spacing
     for _ in range(rng.randrange(1, 5)):
         z = rng.uniform(4, 40)
         world.later(z, _sign, side * (half + rng.uniform(0.3, 0.8)), z)
@@ -665,9 +671,8 @@ def _head(
     world: World, s: float, z: float, y: float, r: float, skin: Color, hair: Color, label: int
 ) -> None:
     look = world.rng.choice((-0.35, 0.0, 0.35)) * r
-    world.add([(s - r, y - 1.2 * r, z), (s + r, y + 1.2 * r, z)], hair, label, shape="ellipse")
-    face = [(s + look - 0.75 * r, y - 1.15 * r, z), (s + look + 0.75 * r, y + 0.6 * r, z)]
-    world.add(face, skin, label, shape="ellipse")
+    world.oval(s, z, -r, r, y - 1.2 * r, y + 1.2 * r, hair, label)
+    world.oval(s + look, z, -0.75 * r, 0.75 * r, y - 1.15 * r, y + 0.6 * r, skin, label)
 
 
 def _bicyclist(world: World, s: float, z: float, sideways: bool) -> None:
@@ -676,11 +681,8 @@ def _bicyclist(world: World, s: float, z: float, sideways: bool) -> None:
     facing = rng.choice((-1, 1))
     shirt, trousers = (_tone(rng.choice(_CLOTHES), rng.uniform(0.8, 1.25)) for _ in range(2))
     frame, skin, helmet = rng.choice(_PAINTS), rng.choice(_SKINS), rng.choice(_HELMETS)
-    tire, spokes, sleeve = (
-        (26, 26, 28),
-        _mix(world.asphalt, (150, 152, 154), 0.4),
-        _tone(shirt, 0.85),
-    )
+    tire, spokes = (26, 26, 28), _mix(world.asphalt, (150, 152, 154), 0.4)
+    sleeve = _tone(shirt, 0.85)
 
     def limb(start: Point, end: Point, thick: float, color: Color) -> None:
         ends = [(facing * x, y) for x, y in (start, end)]
@@ -691,22 +693,7 @@ def _bicyclist(world: World, s: float, z: float, sideways: bool) -> None:
         for hub in (-0.52, 0.52):
             world.disc(s + hub, z, r, r, tire, _BICYCLIST)
             world.disc(s + hub, z, r, r - 0.06, spokes, _BICYCLIST)
-        rear, front, seat, crank, bar = (
-            (-0.52, r),
-            (0.52, r),
-            (-0.2, 0.92),
-            (-0.05, 0.3),
-            (0.4, 1.0),
-        )
-        tubes = (
-            (rear, crank),
-            (rear, seat),
-            (seat, crank),
-            (crank, bar),
-            (seat, bar),
-            (bar, front),
-        )
-        for start, end in tubes:
+        for start, end in _TUBES:
             limb(start, end, 0.06, frame)
         hip, shoulder = (-0.2, 1.0), (0.18, 1.45)
         for knee, foot in (((0.2, 0.66), (0.05, 0.16)), ((0.24, 0.8), (-0.12, 0.42))):
@@ -715,8 +702,7 @@ def _bicyclist(world: World, s: float, z: float, sideways: bool) -> None:
         limb(hip, shoulder, 0.3, shirt)
         limb(shoulder, (0.42, 1.05), 0.1, sleeve)
     else:
-        wheel = [(s - 0.045, 0.0, z), (s + 0.045, 2 * r, z)]
-        world.add(wheel, tire, _BICYCLIST, shape="ellipse")
+        world.oval(s, z, -0.045, 0.045, 0.0, 2 * r, tire, _BICYCLIST)
         limb((-0.28, 1.02), (0.28, 1.02), 0.06, frame)
         limb((0, 0.5), (0, 1.0), 0.08, frame)
         for x, sole in ((-1, 0.15), (1, 0.42)):
