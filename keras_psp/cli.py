@@ -93,8 +93,8 @@ def train(args: argparse.Namespace) -> int:
         gradient_checkpointing=args.recompute,
     )
     start = "random" if model.initial_weights.startswith("random") else "trained"
-    for name, default in zip(("learning_rate", "head_multiplier"), RATES[start], strict=True):
-        settings[name] = default if settings[name] is None else settings[name]
+    rates = RATES[f"a {start} backbone"]
+    settings |= {name: rate for name, rate in rates.items() if settings[name] is None}
     run = RunFolder(folder, validation_data=val, settings=settings)
     weights = None
     if settings["class_weights"]:
@@ -125,6 +125,7 @@ def train(args: argparse.Namespace) -> int:
 
 def evaluate_run(args: argparse.Namespace) -> int:
     run = load_run(args.run, args.weights)
+    other = load_run(args.compare, args.weights) if args.compare else None
     changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
     settings = _data_settings(run, "--data", {k: v for k, v in changes.items() if v})
     as_published = bool(_views(args) or args.short_side)
@@ -134,8 +135,7 @@ def evaluate_run(args: argparse.Namespace) -> int:
     result = _evaluate(run, data, **_view_options(run, args) if as_published else {})
     print(result)
     comparison = None
-    if args.compare:
-        other = load_run(args.compare, args.weights)
+    if other:
         baseline = _evaluate(other, data, **_view_options(other, args) if as_published else {})
         comparison = compare(result, baseline, (str(run.folder), str(other.folder)))
         print(comparison)
@@ -186,9 +186,7 @@ def convert(args: argparse.Namespace) -> int:
         raise ValueError(
             f"The new file must be a {' or a '.join(endings)} file. Received: OUT={out}. Rename it."
         )
-    options = {}
-    if args.align_corners is not None:
-        options["align_corners"] = args.align_corners == "yes"
+    options = {"align_corners": args.align_corners == "yes"} if args.align_corners else {}
     if Path(args.file).suffix == ".keras":
         model = keras.saving.load_model(args.file, compile=False)
     elif args.backbone:
@@ -244,7 +242,7 @@ def degradation(args: argparse.Namespace) -> int:
     if args.data == "cifar10":
         train, test = load_cifar10()
     else:
-        settings = {"data": args.data, "data_dir": args.data_dir, "seed": 0, "scenes": None}
+        settings = {"data": args.data, "data_dir": args.data_dir}
         settings |= {"image_size": (360, 480), "batch_size": 1}
         train, test = (
             cut_patches(_load(settings, split, cache=False), count)
@@ -297,26 +295,26 @@ def _data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[st
             "A run that keras-psp train did not make does not know its data. "
             f"Received: {run.folder} without settings. Pass {otherwise}."
         )
-    return {"data_dir": None, "seed": 0, **_defaults(settings["data"]), **settings}
+    return _defaults(settings["data"]) | settings
 
 
 def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
     """Loads a split of a run's data; without options, as it is scored."""
     options = {
-        "image_size": settings["image_size"] and tuple(settings["image_size"]),
+        "image_size": settings["image_size"],
         "batch_size": settings["batch_size"],
-        "seed": settings["seed"],
+        "seed": settings.get("seed", 0),
         "augment": None,
         "shuffle": False,
         "drop_remainder": False,
     } | options
     if settings["data"] == "street-scenes":
-        scenes = settings["scenes"] or DEFAULTS["street-scenes"]["scenes"]
+        scenes = settings.get("scenes") or DEFAULTS["street-scenes"]["scenes"]
         if split != "train":
             scenes = -(-scenes // 4)
         return load_street_scenes(split, num_images=scenes, **options)
     if settings["data"] == "camvid":
-        return load_camvid(split, data_dir=settings["data_dir"], **options)
+        return load_camvid(split, data_dir=settings.get("data_dir"), **options)
     return load_folder(settings["data"], split, **options)
 
 

@@ -108,7 +108,7 @@ def test_names_are_those_of_the_tables(capsys):
     names = list(VIEWS)[: list(VIEWS).index("center_crop")]  # the rest is for classifiers
     assert f"--policy POLICY {', '.join(names)}; changed" in help_of("evaluate")
     assert f"--format {{{','.join(FORMATS)}}}" in help_of("export")
-    assert f"default: {' '.join(NETWORKS)} --seeds" in help_of("degradation")
+    assert f"(default: {' '.join(NETWORKS)}) --seeds" in help_of("degradation")
 
 
 def test_every_command_does_something():

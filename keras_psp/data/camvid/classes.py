@@ -95,7 +95,7 @@ SEGNET_CLASS_WEIGHTS: tuple[float, ...] = (
 gives `CAMVID_CLASS_WEIGHTS`: ten within 17 % of these, but 3.85 instead of 9.64 for SignSymbol."""
 
 
-def camvid_label_colors(merging: str = "segnet") -> dict[Color, int]:
+def camvid_label_colors(merging: str) -> dict[Color, int]:
     """Returns the label (0–10, or 255) of each of CamVid's 32 colors.
 
     Args:
