@@ -13,7 +13,7 @@ import numpy as np
 from keras_psp.data import folder as own
 from keras_psp.data.camvid import layouts as camvid
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS_32
-from keras_psp.data.layouts import DataFolder, find_data, same_name
+from keras_psp.data.layouts import DataFolder, find_data, pair, same_name
 from keras_psp.data.reading import DataError, LabeledImage
 from keras_psp.labels import VOID, ClassList, LabelCoding, median_frequency_weights
 
@@ -151,8 +151,7 @@ def _describe(
         found = camvid.find_camvid(folder)
         coding = camvid.camvid_coding(found)
         return found, CAMVID, lambda files: coding
-    names, numbers, colors = own.read_classes(found.root, classes)
-    return found, names, lambda files: own.choose_coding(files, numbers, colors)
+    return found, *own.read_classes(found.root, classes)
 
 
 def _is_camvid(found: DataFolder) -> bool:
@@ -162,7 +161,7 @@ def _is_camvid(found: DataFolder) -> bool:
     if not own.has_classes(found.root):
         return True
     # Kaggle's CamVid has a class list.
-    listed, *_ = own.read_classes(found.root)
+    listed, _ = own.read_classes(found.root)
     colors = {name: color for name, color in CAMVID_COLORS_32.items() if name != "Void"}
     return dict(zip(listed.names, listed.colors, strict=True)) == colors
 
@@ -190,12 +189,7 @@ def _check_split(
         file = images.get(name) or labels[name]
         add("missing partner", f"{file} has no {lacking}. Add it, or remove the file.")
 
-    coding = coding_of(labels.values())
-    samples = [
-        LabeledImage(name, file, labels[name], coding)
-        for name, file in images.items()
-        if name in labels
-    ]
+    samples = pair(images, labels, coding_of(labels.values()))
     pixels, present = np.zeros((2, len(report.classes) + 1), np.int64)
     bar = keras.utils.Progbar(len(samples), verbose=int(progress), unit_name="file")
     with ThreadPoolExecutor(os.cpu_count()) as pool:

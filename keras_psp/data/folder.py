@@ -3,7 +3,7 @@
 import contextlib
 import csv
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,11 +91,11 @@ def load_folder(
     ```
     """
     found = find_data(folder, LAYOUTS)
-    names, numbers, colors = read_classes(found.root, classes)
+    names, coding_of = read_classes(found.root, classes)
 
     def find(name: str) -> list[LabeledImage]:
         _, labels, _ = found.files(name)
-        return found.samples(name, choose_coding(labels.values(), numbers, colors))
+        return found.samples(name, coding_of(labels.values()))
 
     options |= {"image_size": image_size, "batch_size": batch_size}
     return load_splits(split, find, names, options)
@@ -108,10 +108,10 @@ def has_classes(root: Path) -> bool:
 
 def read_classes(
     root: Path, classes: ClassList | Sequence[str] | None = None
-) -> tuple[ClassList, LabelCoding, LabelColors]:
-    """Returns the class list of a folder, without void, and what the numbers and colors mean.
+) -> tuple[ClassList, Callable[[Iterable[Path]], LabelCoding]]:
+    """Returns the class list of a folder, without void, and what finds the coding of label files.
 
-    Where the classes have colors of their own, the translation of numbers respects the colors of
+    Where the classes have colors of their own, the coding of numbers respects the colors of
     palettes, too.
 
     Args:
@@ -125,14 +125,13 @@ def read_classes(
         classes = classes.names  # Colors that nobody chose say nothing about the files.
     elif classes is None:
         classes = _read_list(root)
-    has_own_colors = isinstance(classes, ClassList)
     whole = classes if isinstance(classes, ClassList) else ClassList(classes)
     kept = [name for name in whole.names if name.lower() not in VOID_NAMES]
     labels = [kept.index(name) if name in kept else VOID for name in whole.names]
-    meaning = dict(zip(whole.colors, labels, strict=True))
+    colors = LabelColors(dict(zip(whole.colors, labels, strict=True)))
+    numbers = LabelValues(labels, colors if whole is classes else None)
     known = ClassList(kept, [whole.colors[whole.names.index(name)] for name in kept])
-    colors = LabelColors(meaning)
-    return known, LabelValues(labels, colors if has_own_colors else None), colors
+    return known, lambda files: _choose_coding(files, numbers, colors)
 
 
 def _read_list(root: Path) -> ClassList | list[str]:
@@ -168,7 +167,7 @@ def _read_table(file: Path) -> ClassList:
         ) from None
 
 
-def choose_coding(files: Iterable[Path], numbers: LabelCoding, colors: LabelColors) -> LabelCoding:
+def _choose_coding(files: Iterable[Path], numbers: LabelCoding, colors: LabelColors) -> LabelCoding:
     """Returns the coding of a data set: that of its first label file that can be read."""
     for file in files:
         with contextlib.suppress(DataError):  # Reported when the file is read for its labels.

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from keras_psp.choices import check_name
@@ -78,7 +78,7 @@ class DataFolder:
         endings = ("", self.layout.ending)
         for folder, ending in zip(self.layout.folders(self.root, split), endings, strict=True):
             groups: dict[str, list[Path]] = {}
-            for file in filter(_is_image, sorted(folder.iterdir())):
+            for file in image_files(folder):
                 name = file.stem.removesuffix(ending)
                 if split_of is None or split_of(name) == split:
                     groups.setdefault(name, []).append(file)
@@ -113,7 +113,7 @@ class DataFolder:
                 f"Received: {len(alone)} without partner in {folders}, such as {files}. Add what "
                 f"is missing or remove these (keras_psp.check_data lists all)."
             )
-        return [LabeledImage(name, file, labels[name], coding) for name, file in images.items()]
+        return pair(images, labels, coding)
 
 
 def find_data(root: str | os.PathLike, layouts: Sequence[Layout]) -> DataFolder:
@@ -152,5 +152,14 @@ def same_name(files: Sequence[Path]) -> str:
     )
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+def image_files(folder: Path) -> list[Path]:
+    """Lists the images of a folder, in the order of their names."""
+    files = sorted(folder.iterdir())
+    return [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."]
+
+
+def pair(
+    images: Mapping[str, Path], labels: Mapping[str, Path], coding: LabelCoding
+) -> list[LabeledImage]:
+    """Joins images and label maps of the same name."""
+    return [LabeledImage(n, images[n], labels[n], coding) for n in images if n in labels]
