@@ -3,6 +3,7 @@
 # As users do: before Keras, which imports TensorFlow.
 import keras_psp  # noqa: F401  # isort: skip
 
+import fcntl
 import gc
 import os
 import runpy
@@ -18,13 +19,22 @@ from tests import random_weights
 UNPACK = Path(__file__).parents[2] / "shared" / "camvid" / "unpack.py"
 
 
+def shared_folder(tmp_path_factory):
+    """The folder of a whole run, for all its workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session")
 def camvid(tmp_path_factory):
     """The folder of the real CamVid, train and val splits in the layout of the SegNet release."""
     if not UNPACK.is_file():
         pytest.skip(f"real CamVid is not at hand: no {UNPACK}")
-    folder = tmp_path_factory.mktemp("camvid")
-    runpy.run_path(str(UNPACK))["unpack"](folder)
+    folder = shared_folder(tmp_path_factory) / "camvid"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:  # The workers unpack it once, between them.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        runpy.run_path(str(UNPACK))["unpack"](folder)
     return folder / "CamVid"
 
 
@@ -59,11 +69,9 @@ def forget_models():
 @pytest.fixture(scope="session", autouse=True)
 def jax_compiles_once(tmp_path_factory):
     """Lets the processes that tests start on JAX share what XLA has compiled."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers
+    folder = shared_folder(tmp_path_factory) / "jax"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield
 
