@@ -146,9 +146,8 @@ def _describe(
     folder: str | os.PathLike, classes: ClassList | Sequence[str] | None
 ) -> tuple[DataFolder, ClassList, Callable[[Iterable[Path]], LabelCoding]]:
     """Returns the folder, its classes, and a function that finds the coding of label files."""
-    found = find_data(folder, (*own.LAYOUTS, *camvid.LAYOUTS))
+    found = find_data(folder, (own.FOLDERS, *camvid.LAYOUTS))
     if classes is None and _is_camvid(found):
-        found = camvid.find_camvid(folder)
         coding = camvid.camvid_coding(found)
         return found, CAMVID, lambda files: coding
     return found, *own.read_classes(found.root, classes)
@@ -156,7 +155,7 @@ def _describe(
 
 def _is_camvid(found: DataFolder) -> bool:
     """Tells whether a folder in CamVid's layout has no class list, or that of the 32 classes."""
-    if found.layout == own.LAYOUTS[0]:
+    if found.layout == own.FOLDERS:
         return False
     if not own.has_classes(found.root):
         return True

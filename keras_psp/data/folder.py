@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_psp.choices import repeated
+from keras_psp.data.camvid.layouts import KAGGLE, SEGNET_RELEASE
 from keras_psp.data.layouts import Layout, find_data
 from keras_psp.data.options import with_options
 from keras_psp.data.pipeline import load_splits
@@ -22,11 +23,8 @@ from keras_psp.labels import (
     distinct_colors,
 )
 
-LAYOUTS = (
-    Layout("folders", "{split}/images", "{split}/labels"),
-    Layout("as in CamVid's SegNet release", "{split}", "{split}annot"),
-    Layout("as in CamVid on Kaggle", "{split}", "{split}_labels", ending="_L"),  # Or without.
-)
+FOLDERS = Layout("folders", "{split}/images", "{split}/labels")
+LAYOUTS = (FOLDERS, SEGNET_RELEASE, KAGGLE)
 
 COLORS_FILE, NAMES_FILE = "class_dict.csv", "classes.txt"
 COLUMNS = ("name", "r", "g", "b")

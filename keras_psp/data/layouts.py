@@ -20,7 +20,7 @@ class Layout:
         name: What messages call it.
         images: Folder of the images; `{split}` stands for the split.
         labels: Folder of the label maps.
-        ending: What follows the image's name in the label map's, before the suffix.
+        ending: What may follow the image's name in the label map's, before the suffix.
         splits: All splits, for layouts that keep them in one folder.
         split_of: For the same layouts, the split of the image of this name.
     """

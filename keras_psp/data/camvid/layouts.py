@@ -44,6 +44,7 @@ def _split_of(frame: str) -> str:
 
 
 SEGNET_RELEASE = Layout("SegNet release", "{split}", "{split}annot")
+KAGGLE = Layout("Kaggle", "{split}", "{split}_labels", ending="_L")
 ORIGINAL_RELEASE = Layout(
     "original release",
     "701_StillsRaw_full",
@@ -52,11 +53,7 @@ ORIGINAL_RELEASE = Layout(
     splits=SPLITS,
     split_of=_split_of,
 )
-LAYOUTS = (
-    SEGNET_RELEASE,
-    Layout("Kaggle", "{split}", "{split}_labels", ending="_L"),
-    ORIGINAL_RELEASE,
-)
+LAYOUTS = (SEGNET_RELEASE, KAGGLE, ORIGINAL_RELEASE)
 
 # Hand-drawn label maps contain stray pixels with a color of no class. Up to this share of a map,
 # they become void.
