@@ -69,9 +69,11 @@ def forget_models():
 @pytest.fixture(scope="session", autouse=True)
 def jax_compiles_once(tmp_path_factory):
     """Lets the processes that tests start on JAX share what XLA has compiled."""
-    folder = shared_folder(tmp_path_factory) / "jax"
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent  # of all workers
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder))
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         yield
 
