@@ -121,21 +121,31 @@ def test_a_count_of_nothing_is_an_error(option, capsys):
 
 @pytest.fixture(scope="module")
 def unweighted(tmp_path_factory):
-    """The run folder of three epochs with plain loss, every second of them validated."""
+    """The folder of three epochs with plain loss, every second validated; then interrupted."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
     folder = tmp_path_factory.mktemp("runs") / "unweighted"
     options = ["--epochs", "3", "--validation-freq", "2", "--class-weights", "0"]
-    options += ["--backbone-weights", "none"]
-    assert run_command("train", *SMALL, *options, "--run", folder)[0] == 0
-    return folder
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "evaluate", interrupt)
+        return folder, run_command("train", *SMALL, *options, "--run", folder)
+
+
+def test_an_interrupt_has_its_own_exit_code(unweighted):
+    _, (code, _, err) = unweighted
+    assert code == 130
+    assert err.endswith("\nkeras-psp: interrupted\n")
 
 
 def test_validation_may_be_rarer_than_epochs(unweighted):
-    validated = [bool(epoch["val_mean_iou"]) for epoch in history_of(unweighted)]
+    validated = [bool(epoch["val_mean_iou"]) for epoch in history_of(unweighted[0])]
     assert validated == [False, True, False]
 
 
 def test_class_weights_change_the_loss(trained, unweighted):
-    weighted, plain = (float(history_of(folder)[0]["loss"]) for folder in (trained[0], unweighted))
+    weighted, plain = (float(history_of(folder)[0]["loss"]) for folder, _ in (trained, unweighted))
     # The seed is the same, and so is all else in the first two steps.
     assert abs(weighted - plain) > 0.01
 
