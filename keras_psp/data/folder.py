@@ -157,7 +157,7 @@ def _read_table(file: Path) -> ClassList:
         if double := repeated(colors):
             raise ValueError(f"{double[0]} more than once")
         return ClassList([row["name"].strip() for row in rows], colors)
-    except (TypeError, ValueError) as error:  # A line too short has None in its last columns.
+    except (AttributeError, TypeError, ValueError) as error:  # A short line ends in None.
         raise ValueError(
             f"A class_dict.csv must have the columns {','.join(COLUMNS)}, and a color of its own "
             f"for every class, 0 to 255. Received: {file} ({error}). Correct the heading or the "

