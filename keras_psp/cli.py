@@ -21,10 +21,9 @@ from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
 from keras_psp.choices import check_name
-from keras_psp.data import check_data, load_camvid, load_folder
+from keras_psp.data import check_data, load_camvid, load_folder, load_street_scenes
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.data.reading import read_image
-from keras_psp.data.street_scenes.loading import load_street_scenes
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
