@@ -9,7 +9,7 @@ import dataclasses
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
-            return FUNCTIONS[args.command](args)
+            return FUNCTIONS[args.command](args) or 0
         except KeyboardInterrupt:
             print("\nkeras-psp: interrupted", file=sys.stderr)
             return 130
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
 
 
-def train(args: argparse.Namespace) -> int:
+def train(args: argparse.Namespace) -> None:
     settings = _settings(args)
     folder = Path(args.run or f"runs/{Path(args.data).name}-{args.backbone}")
     check_writable(folder)
@@ -119,10 +119,9 @@ def train(args: argparse.Namespace) -> int:
     print(result)
     result.write(folder / "evaluation-val")
     print(_WHERE.format(folder=folder, mean_iou=result.mean_iou))
-    return 0
 
 
-def evaluate_run(args: argparse.Namespace) -> int:
+def evaluate_run(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.weights)
     other = load_run(args.compare, args.weights) if args.compare else None
     changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
@@ -141,7 +140,6 @@ def evaluate_run(args: argparse.Namespace) -> int:
     name = f"evaluation-{args.split}{'-own-size' * as_published}"
     out = result.write(args.out or run.folder / name, comparison)
     print(f"Scores and pictures lie in {out}; all on one page: {out / 'report.html'}")
-    return 0
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -178,7 +176,7 @@ def predict(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def convert(args: argparse.Namespace) -> int:
+def convert(args: argparse.Namespace) -> None:
     out = Path(args.out)
     endings = (".weights.h5", ".keras")
     if not out.name.endswith(endings):
@@ -194,10 +192,9 @@ def convert(args: argparse.Namespace) -> int:
         model = model_from_checkpoint(args.file, **options)
     write_whole(out, model.save if out.suffix == ".keras" else model.save_weights)
     print(f"{model.name} ({variant_of(model)}) from {model.initial_weights} lies in {out}")
-    return 0
 
 
-def export_run(args: argparse.Namespace) -> int:
+def export_run(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.weights)
     size, batch_size, calibration_data = args.image_size, args.batch_size, None
     if args.quantize == "int8":
@@ -220,7 +217,6 @@ def export_run(args: argparse.Namespace) -> int:
     output = f"{len(run.classes)} logits" if not args.classes else "the class"
     high, wide = size or ("any height", "any width")
     print(f"{path}: RGB 0–255 of {high} × {wide} in, {output} of each pixel out")
-    return 0
 
 
 def check(args: argparse.Namespace) -> int:
@@ -229,13 +225,12 @@ def check(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def tables(args: argparse.Namespace) -> int:
+def tables(args: argparse.Namespace) -> None:
     for table in (googlenet_table, vgg_table, resnet_table):
         print(f"{table()}\n")
-    return 0
 
 
-def degradation(args: argparse.Namespace) -> int:
+def degradation(args: argparse.Namespace) -> None:
     folder = Path(args.run)
     check_writable(folder)
     if args.data == "cifar10":
@@ -251,10 +246,9 @@ def degradation(args: argparse.Namespace) -> int:
     rows = run_degradation(folder, train, test, **options)
     print(format_table(list(rows[0]), [list(row.values()) for row in rows]))
     print(f"Histories, table.csv and curves.png lie in {folder}")
-    return 0
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": train,
     "evaluate": evaluate_run,
     "predict": predict,
@@ -264,6 +258,7 @@ FUNCTIONS = {
     "convert": convert,
     "data check": check,
 }
+"""What each command calls; it returns the exit code where that may not be 0."""
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
