@@ -55,6 +55,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     if not files:
         raise ValueError(
             f"A folder to segment must hold images ({', '.join(layouts.IMAGE_SUFFIXES)}). "
-            f"Received: {folder}, which holds none. Pass another folder."
+            f"Received: {folder} with {len(os.listdir(folder))} entries, none of them an image. "
+            "Pass another folder."
         )
     return files
