@@ -5,7 +5,7 @@ Nothing here needs Keras. It takes seconds to import, and `--help` and usage err
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,10 @@ COMMANDS = {
 }
 """What each command does; in the list of all commands only the first line is shown."""
 
-RATES = {"random": (0.02, 1.0), "trained": (0.01, 10.0)}
+RATES = {
+    "a random backbone": {"learning_rate": 0.02, "head_multiplier": 1.0},
+    "a trained backbone": {"learning_rate": 0.01, "head_multiplier": 10.0},
+}
 """The learning rate and its multiplier on pyramid and heads, for a backbone that starts from random
 values and for a trained one, as in the paper."""
 
@@ -93,114 +96,123 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     add = _add_command(commands, "train")
-    add("--data", default="street-scenes", help=f"{', '.join(DEFAULTS)} (default: %(default)s)")
-    add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
-    add("--scenes", type=_count, help="street scenes to train on, and 1/4 to score (default: 200)")
-    add("--run", help="run folder (default: runs/DATA-BACKBONE); an old run in it is continued")
-    help = "resnet18 … resnet269, vgg16, googlenet, … (default: %(default)s)"
-    add("--backbone", default="resnet18", help=help)
-    help = "auto (ImageNet where it can be had), imagenet, none, or a file (default: auto)"
-    add("--backbone-weights", default="auto", help=help)
-    help = "start from the weights of a whole PSPNet, such as those of another run"
-    add("--weights", metavar="FILE", help=help)
-    help = "stride of the features: 8 (the paper's), 16 or 32 (default: %(default)s)"
-    add("--output-stride", type=int, default=16, help=help)
+    add("--data", ", ".join(DEFAULTS), default="street-scenes")
+    add("--data-dir", _CAMVID_FOLDER)
+    add("--scenes", "street scenes to train on, and 1/4 to score (default: 200)", type=_count)
+    add("--run", "run folder (default: runs/DATA-BACKBONE); an old run in it is continued")
+    add("--backbone", "resnet18 … resnet269, vgg16, googlenet, …", default="resnet18")
+    weights = "auto (ImageNet where it can be had), imagenet, none, or a file"
+    add("--backbone-weights", weights, default="auto")
+    add("--weights", "start from a whole PSPNet's weights, such as another run's", metavar="FILE")
+    add("--output-stride", "stride of the features: 8 (the paper's), 16, 32", type=int, default=16)
     help = "save memory: compute a ResNet's blocks again on the way back (gradient checkpointing)"
-    add("--recompute", action="store_true", help=help)
-    add("--image-size", **_SIZE, help=f"pixels of the images ({_default('image_size')})")
-    add("--crop-size", **_SIZE, help="pixels of the crops to train on (default: whole images)")
-    add("--augment", help=f"authors, course, flip, scratch, none ({_default('augment')})")
-    add("--batch-size", type=_count, help=f"images per step ({_default('batch_size')})")
-    add("--epochs", type=_count, help=f"epochs to train ({_default('epochs')})")
-    help = "epochs from one validation to the next (default: %(default)s)"
-    add("--validation-freq", type=_count, default=1, help=help)
-    rates, heads = zip(*RATES.values(), strict=True)
-    default = "(default: {} for a backbone from random values, {} for a trained one)"
-    help = f"at the beginning; it decays to 0 over the run {default.format(*rates)}"
-    add("--learning-rate", type=float, help=help)
-    help = f"multiplies that rate on pyramid and heads {default.format(*heads)}"
-    add("--head-multiplier", type=float, help=help)
+    add("--recompute", help, action="store_true")
+    add("--image-size", f"pixels of the images ({_default('image_size')})", **_SIZE)
+    add("--crop-size", "pixels of the crops to train on (default: whole images)", **_SIZE)
+    add("--augment", f"authors, course, flip, scratch, none ({_default('augment')})")
+    add("--batch-size", f"images per step ({_default('batch_size')})", type=_count)
+    add("--epochs", f"epochs to train ({_default('epochs')})", type=_count)
+    add("--validation-freq", "epochs from one validation to the next", type=_count, default=1)
+    default = _default("learning_rate", RATES)
+    add("--learning-rate", f"at first; it decays to 0 over the run ({default})", type=float)
+    default = _default("head_multiplier", RATES)
+    add("--head-multiplier", f"multiplies that rate on pyramid and heads ({default})", type=float)
     help = "exponent of the median-frequency weights in the loss: 0 for none, 0.5 for their roots "
-    add("--class-weights", type=float, metavar="POWER", help=f"{help}({_default('class_weights')})")
-    add("--seed", type=int, default=1, help="of all random numbers (default: %(default)s)")
+    add("--class-weights", f"{help}({_default('class_weights')})", type=float, metavar="POWER")
+    add("--seed", "of all random numbers", type=int, default=1)
 
-    add = _add_command(commands, "evaluate")
-    add("run", metavar="RUN", help="run folder")
-    add("--data", help="other data than the run's")
-    add("--data-dir", help="folder of camvid")
-    add("--split", default="val", help="default: %(default)s")
-    add("--image-size", **_SIZE, help="pixels of the images (default: the run's)")
-    add("--weights", default="best", help="best or last (default: %(default)s)")
-    add("--compare", metavar="OTHER_RUN", help="a run to score on the same images, side by side")
-    add("--out", help="folder of scores and pictures (default: RUN/evaluation-SPLIT[-own-size])")
+    add = _add_run_command(commands, "evaluate")
+    add("--data", "other data than the run's")
+    add("--data-dir", "folder of camvid")
+    add("--split", "of these data", default="val")
+    add("--image-size", "pixels of the images (default: the run's)", **_SIZE)
+    add("--compare", "a run to score on the same images, side by side", metavar="OTHER_RUN")
+    add("--out", "folder of scores and pictures (default: RUN/evaluation-SPLIT[-own-size])")
     _add_views(add)
 
-    add = _add_command(commands, "predict")
-    add("run", metavar="RUN", help="run folder")
-    add("images", metavar="IMAGE", help="what to segment: an image, a folder of images, or a video")
-    add("--image-size", **_SIZE, help="pixels that the network sees (default: the run's)")
-    add("--weights", default="best", help="best or last (default: %(default)s)")
-    add("--out", help="folder of label maps and overlays (default: RUN/predictions)")
+    add = _add_run_command(commands, "predict")
+    add("images", "what to segment: an image, a folder of images, or a video", metavar="IMAGE")
+    add("--image-size", "pixels that the network sees (default: the run's)", **_SIZE)
+    add("--out", "folder of label maps and overlays (default: RUN/predictions)")
     _add_views(add)
 
-    add = _add_command(commands, "export")
-    add("run", metavar="RUN", help="run folder")
-    add("path", metavar="PATH", help="*.onnx, *.tflite, *.xml (OpenVINO), *.keras, or a folder")
+    add = _add_run_command(commands, "export")
+    add("path", "*.onnx, *.tflite, *.xml (OpenVINO), *.keras, or a folder", metavar="PATH")
     formats = ["keras", "saved_model", "onnx", "litert", "openvino"]
-    add("--format", choices=formats, help="default: that of PATH's ending")
-    add("--image-size", **_SIZE, help="pixels of the images (default: any)")
-    add("--batch-size", type=_count, help="images at once (default: any)")
-    help = "type of the images (default: %(default)s)"
-    add("--input-dtype", default="float32", choices=["float32", "uint8"], help=help)
-    add("--classes", action="store_true", help="give the class of each pixel, not its logits")
-    help = "8 bits, for LiteRT only: dynamic, or int8, calibrated on 32 training images"
-    add("--quantize", choices=["dynamic", "int8"], help=help)
-    add("--weights", default="best", help="best or last (default: %(default)s)")
+    add("--format", "default: that of PATH's ending", choices=formats)
+    add("--image-size", "pixels of the images (default: any)", **_SIZE)
+    add("--batch-size", "images at once (default: any)", type=_count)
+    add("--input-dtype", "type of the images", default="float32", choices=["float32", "uint8"])
+    add("--classes", "give the class of each pixel, not its logits", action="store_true")
+    help = "8 bits, for LiteRT only; int8 is calibrated on 32 training images"
+    add("--quantize", help, choices=["dynamic", "int8"])
 
     _add_command(commands, "tables")
 
     add = _add_command(commands, "degradation")
-    help = "cifar10, or patches of camvid or street-scenes (default: %(default)s)"
-    add("--data", default="camvid", choices=["cifar10", "camvid", "street-scenes"], help=help)
-    add("--data-dir", help="folder of camvid (default: $KERAS_PSP_DATA, or a download)")
-    add("--patches", type=_count, default=2000, help="of each class (default: %(default)s)")
-    help = "training steps of each net, of 128 images; the default is the paper's"
-    add("--steps", type=_count, default=64_000, help=help)
+    names = ["cifar10", "camvid", "street-scenes"]
+    add("--data", "cifar10, or patches of camvid or street-scenes", default="camvid", choices=names)
+    add("--data-dir", _CAMVID_FOLDER)
+    add("--patches", "of each class", type=_count, default=2000)
+    add("--steps", "training steps of 128 images, as in the paper", type=_count, default=64_000)
     names = ["plain-20", "plain-56", "ResNet-20", "ResNet-56"]
-    help = f"default: {' '.join(names)}"
-    add("--networks", nargs="+", choices=names, default=names, metavar="NETWORK", help=help)
-    add("--seeds", type=int, nargs="+", default=[1, 2], help="default: 1 2")
-    help = "folder (default: %(default)s); old runs in it are continued"
-    add("--run", default="runs/degradation", help=help)
+    add("--networks", "to train", nargs="+", choices=names, default=names, metavar="NETWORK")
+    add("--seeds", "one run for each", type=int, nargs="+", default=[1, 2])
+    add("--run", "folder; old runs in it are continued", default="runs/degradation")
 
     add = _add_command(commands, "convert")
-    add("file", metavar="FILE", help="a checkpoint of PyTorch's, or weights or a model of ours")
-    add("out", metavar="OUT", help="what to write: a .weights.h5 or a .keras file")
-    help = "of the PSPNet, if the file is weights of ours, which do not tell their backbone"
-    add("--backbone", help=help)
-    add("--num-classes", type=_count, default=11, help="of that PSPNet (default: %(default)s)")
+    add("file", "a checkpoint of PyTorch's, or weights or a model of ours", metavar="FILE")
+    add("out", "what to write: a .weights.h5 or a .keras file", metavar="OUT")
+    add("--backbone", "of the PSPNet, where the file is weights of ours, which do not tell it")
+    add("--num-classes", "of that PSPNet", type=_count, default=11)
     help = "how the PSPNet upsamples: no for most of mmsegmentation's (default: yes)"
-    add("--align-corners", choices=["yes", "no"], help=help)
+    add("--align-corners", help, choices=["yes", "no"])
 
     data = commands.add_parser("data", help="commands about data", allow_abbrev=False)
     add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "data check")
-    add("folder", metavar="FOLDER", help="images and label maps of your own, or CamVid")
-    add("--split", help="one split (default: all)")
-    add("--classes", nargs="+", metavar="NAME", help="class names (default: the folder's)")
+    add("folder", "images and label maps of your own, or CamVid", metavar="FOLDER")
+    add("--split", "one split (default: all)")
+    add("--classes", "class names (default: the folder's)", nargs="+", metavar="NAME")
     return parser
 
 
-def _add_views(add: Any) -> None:
+def _add_command(commands: Any, name: str) -> Callable[..., None]:
+    """Adds a command; returns the function that adds arguments to it."""
+    summary = COMMANDS[name]
+    line = summary.partition("\n")[0].rstrip(".")
+    command = commands.add_parser(
+        name.split()[-1], description=summary, help=line, allow_abbrev=False
+    )
+    command.set_defaults(command=name)
+
+    def add(name: str, help: str, **options: Any) -> None:
+        if "default" in options:
+            default = options["default"]
+            shown = " ".join(map(str, default)) if isinstance(default, list) else default
+            help = f"{help} (default: {shown})"
+        command.add_argument(name, help=help, **options)
+
+    return add
+
+
+def _add_run_command(commands: Any, name: str) -> Callable[..., None]:
+    """Adds a command about a run."""
+    add = _add_command(commands, name)
+    add("run", "run folder", metavar="RUN")
+    add("--weights", "best or last", default="best")
+    return add
+
+
+def _add_views(add: Callable[..., None]) -> None:
     """Adds the options about views: what the model sees of each image."""
-    add("--short-side", type=_count, metavar="PIXELS", help="shorter side, instead of --image-size")
-    help = "single, multi_scale, course, course_multi_scale; changed by the next four"
-    add("--policy", help=help)
+    add("--short-side", "shorter side, instead of --image-size", type=_count, metavar="PIXELS")
+    add("--policy", "single, multi_scale, course, course_multi_scale; changed by the next four")
     help = "segment square windows of this side; smaller images are padded"
-    add("--windows", type=_count, metavar="PIXELS", help=help)
+    add("--windows", help, type=_count, metavar="PIXELS")
     help = "step from one window to the next, as a share of its side (default: 2/3)"
-    add("--stride", type=float, metavar="SHARE", help=help)
-    add("--scales", type=float, nargs="+", metavar="SCALE", help="times that size (default: 1)")
-    add("--mirror", action="store_true", help="average with the mirrored image")
+    add("--stride", help, type=float, metavar="SHARE")
+    add("--scales", "times that size (default: 1)", type=float, nargs="+", metavar="SCALE")
+    add("--mirror", "average with the mirrored image", action="store_true")
 
 
 def _count(text: str) -> int:
@@ -211,19 +223,9 @@ def _count(text: str) -> int:
 
 
 _SIZE: dict[str, Any] = {"nargs": 2, "type": _count, "metavar": ("HEIGHT", "WIDTH")}
+_CAMVID_FOLDER = "folder of camvid (default: $KERAS_PSP_DATA, or a download)"
 
 
-def _add_command(commands: Any, name: str) -> Any:
-    """Adds a command; returns the function that adds arguments to it."""
-    summary = COMMANDS[name]
-    line = summary.partition("\n")[0].rstrip(".")
-    command = commands.add_parser(
-        name.split()[-1], description=summary, help=line, allow_abbrev=False
-    )
-    command.set_defaults(command=name)
-    return command.add_argument
-
-
-def _default(name: str) -> str:
-    values = [f"{row[name]} for {data}" for data, row in DEFAULTS.items()]
+def _default(name: str, table: dict[str, dict[str, Any]] = DEFAULTS) -> str:
+    values = [f"{row[name]} for {case}" for case, row in table.items()]
     return f"default: {', '.join(values)}"

@@ -1,6 +1,8 @@
 """Files and folders that are written whole or not at all."""
 
 import csv
+import io
+import itertools
 import os
 import tempfile
 from collections.abc import Callable
@@ -80,18 +82,14 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Path:
     """Writes rows as CSV; a value that a row lacks stays empty."""
-
-    def write(path):
-        with open(path, "w", newline="") as table:
-            names = list(dict.fromkeys(name for row in rows for name in row))
-            writer = csv.DictWriter(table, names)
-            writer.writeheader()
-            writer.writerows(rows)
-
-    return write_whole(file, write)
+    table = io.StringIO()
+    writer = csv.DictWriter(table, list(dict.fromkeys(itertools.chain(*rows))))
+    writer.writeheader()
+    writer.writerows(rows)
+    return write_whole(file, table.getvalue().encode())
 
 
 def read_table(file: str | os.PathLike[str]) -> list[dict[str, str]]:
     """Reads the rows of a CSV file with a header."""
-    with open(file, newline="") as table:
+    with open(file, newline="", encoding="utf-8") as table:
         return list(csv.DictReader(table))

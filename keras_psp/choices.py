@@ -1,8 +1,10 @@
-"""Names that users choose from a table."""
+"""Names that users choose from a table, or give."""
 
 import difflib
 import re
+from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 
 def check_name(kind: str, name: object, known: Iterable[str]) -> str:
@@ -25,3 +27,8 @@ def check_name(kind: str, name: object, known: Iterable[str]) -> str:
 
 def _plain(name: object) -> str:
     return re.sub(r"[\W_]", "", str(name)).lower()
+
+
+def repeated(values: Iterable[Any]) -> list[Any]:
+    """Returns the values that occur more than once."""
+    return [value for value, count in Counter(values).items() if count > 1]

@@ -9,7 +9,7 @@ import dataclasses
 import re
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +21,9 @@ from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
 from keras_psp.choices import check_name
-from keras_psp.data import check_data, load_camvid, load_folder
+from keras_psp.data import check_data, load_camvid, load_folder, load_street_scenes
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.data.reading import read_image
-from keras_psp.data.street_scenes.loading import load_street_scenes
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with warnings.catch_warnings():
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
-            return FUNCTIONS[args.command](args)
+            return FUNCTIONS[args.command](args) or 0
         except KeyboardInterrupt:
             print("\nkeras-psp: interrupted", file=sys.stderr)
             return 130
@@ -74,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return 2
 
 
-def train(args: argparse.Namespace) -> int:
+def train(args: argparse.Namespace) -> None:
     settings = _settings(args)
     folder = Path(args.run or f"runs/{Path(args.data).name}-{args.backbone}")
     check_writable(folder)
@@ -93,8 +92,8 @@ def train(args: argparse.Namespace) -> int:
         gradient_checkpointing=args.recompute,
     )
     start = "random" if model.initial_weights.startswith("random") else "trained"
-    for name, default in zip(("learning_rate", "head_multiplier"), RATES[start], strict=True):
-        settings[name] = default if settings[name] is None else settings[name]
+    rates = RATES[f"a {start} backbone"]
+    settings |= {name: rate for name, rate in rates.items() if settings[name] is None}
     run = RunFolder(folder, validation_data=val, settings=settings)
     weights = None
     if settings["class_weights"]:
@@ -120,11 +119,11 @@ def train(args: argparse.Namespace) -> int:
     print(result)
     result.write(folder / "evaluation-val")
     print(_WHERE.format(folder=folder, mean_iou=result.mean_iou))
-    return 0
 
 
-def evaluate_run(args: argparse.Namespace) -> int:
+def evaluate_run(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.weights)
+    other = load_run(args.compare, args.weights) if args.compare else None
     changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
     settings = _data_settings(run, "--data", {k: v for k, v in changes.items() if v})
     as_published = bool(_views(args) or args.short_side)
@@ -134,15 +133,13 @@ def evaluate_run(args: argparse.Namespace) -> int:
     result = _evaluate(run, data, **_view_options(run, args) if as_published else {})
     print(result)
     comparison = None
-    if args.compare:
-        other = load_run(args.compare, args.weights)
+    if other:
         baseline = _evaluate(other, data, **_view_options(other, args) if as_published else {})
         comparison = compare(result, baseline, (str(run.folder), str(other.folder)))
         print(comparison)
     name = f"evaluation-{args.split}{'-own-size' * as_published}"
     out = result.write(args.out or run.folder / name, comparison)
     print(f"Scores and pictures lie in {out}; all on one page: {out / 'report.html'}")
-    return 0
 
 
 def predict(args: argparse.Namespace) -> int:
@@ -179,16 +176,14 @@ def predict(args: argparse.Namespace) -> int:
     return 1 if failures else 0
 
 
-def convert(args: argparse.Namespace) -> int:
+def convert(args: argparse.Namespace) -> None:
     out = Path(args.out)
     endings = (".weights.h5", ".keras")
     if not out.name.endswith(endings):
         raise ValueError(
             f"The new file must be a {' or a '.join(endings)} file. Received: OUT={out}. Rename it."
         )
-    options = {}
-    if args.align_corners is not None:
-        options["align_corners"] = args.align_corners == "yes"
+    options = {"align_corners": args.align_corners == "yes"} if args.align_corners else {}
     if Path(args.file).suffix == ".keras":
         model = keras.saving.load_model(args.file, compile=False)
     elif args.backbone:
@@ -197,10 +192,9 @@ def convert(args: argparse.Namespace) -> int:
         model = model_from_checkpoint(args.file, **options)
     write_whole(out, model.save if out.suffix == ".keras" else model.save_weights)
     print(f"{model.name} ({variant_of(model)}) from {model.initial_weights} lies in {out}")
-    return 0
 
 
-def export_run(args: argparse.Namespace) -> int:
+def export_run(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.weights)
     size, batch_size, calibration_data = args.image_size, args.batch_size, None
     if args.quantize == "int8":
@@ -223,7 +217,6 @@ def export_run(args: argparse.Namespace) -> int:
     output = f"{len(run.classes)} logits" if not args.classes else "the class"
     high, wide = size or ("any height", "any width")
     print(f"{path}: RGB 0–255 of {high} × {wide} in, {output} of each pixel out")
-    return 0
 
 
 def check(args: argparse.Namespace) -> int:
@@ -232,19 +225,18 @@ def check(args: argparse.Namespace) -> int:
     return 0 if report.ok else 1
 
 
-def tables(args: argparse.Namespace) -> int:
+def tables(args: argparse.Namespace) -> None:
     for table in (googlenet_table, vgg_table, resnet_table):
         print(f"{table()}\n")
-    return 0
 
 
-def degradation(args: argparse.Namespace) -> int:
+def degradation(args: argparse.Namespace) -> None:
     folder = Path(args.run)
     check_writable(folder)
     if args.data == "cifar10":
         train, test = load_cifar10()
     else:
-        settings = {"data": args.data, "data_dir": args.data_dir, "seed": 0, "scenes": None}
+        settings = {"data": args.data, "data_dir": args.data_dir}
         settings |= {"image_size": (360, 480), "batch_size": 1}
         train, test = (
             cut_patches(_load(settings, split, cache=False), count)
@@ -254,10 +246,9 @@ def degradation(args: argparse.Namespace) -> int:
     rows = run_degradation(folder, train, test, **options)
     print(format_table(list(rows[0]), [list(row.values()) for row in rows]))
     print(f"Histories, table.csv and curves.png lie in {folder}")
-    return 0
 
 
-FUNCTIONS = {
+FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": train,
     "evaluate": evaluate_run,
     "predict": predict,
@@ -267,6 +258,7 @@ FUNCTIONS = {
     "convert": convert,
     "data check": check,
 }
+"""What each command calls; it returns the exit code where that may not be 0."""
 
 
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
@@ -297,26 +289,26 @@ def _data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[st
             "A run that keras-psp train did not make does not know its data. "
             f"Received: {run.folder} without settings. Pass {otherwise}."
         )
-    return {"data_dir": None, "seed": 0, **_defaults(settings["data"]), **settings}
+    return _defaults(settings["data"]) | settings
 
 
 def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
     """Loads a split of a run's data; without options, as it is scored."""
     options = {
-        "image_size": settings["image_size"] and tuple(settings["image_size"]),
+        "image_size": settings["image_size"],
         "batch_size": settings["batch_size"],
-        "seed": settings["seed"],
+        "seed": settings.get("seed", 0),
         "augment": None,
         "shuffle": False,
         "drop_remainder": False,
     } | options
     if settings["data"] == "street-scenes":
-        scenes = settings["scenes"] or DEFAULTS["street-scenes"]["scenes"]
+        scenes = settings.get("scenes") or DEFAULTS["street-scenes"]["scenes"]
         if split != "train":
             scenes = -(-scenes // 4)
         return load_street_scenes(split, num_images=scenes, **options)
     if settings["data"] == "camvid":
-        return load_camvid(split, data_dir=settings["data_dir"], **options)
+        return load_camvid(split, data_dir=settings.get("data_dir"), **options)
     return load_folder(settings["data"], split, **options)
 
 

@@ -5,11 +5,13 @@ classes, and `VOID` where nothing is known.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
+
+from keras_psp.choices import repeated
 
 Color = tuple[int, int, int]
 
@@ -50,8 +52,7 @@ class ClassList:
                 f"A class list needs 1 to {MAX_CLASSES} names. Received: names={names!r}. "
                 f"Pass a sequence of strings, the name of class 0 first."
             )
-        if len(set(names)) != len(names):
-            double = sorted({name for name in names if list(names).count(name) > 1})
+        if double := repeated(names):
             raise ValueError(
                 f"Class names must differ. Received: {', '.join(map(repr, double))} more than "
                 f"once. Remove or rename the doubles."
@@ -62,6 +63,11 @@ class ClassList:
             raise ValueError(
                 f"Every class needs one color. Received: {len(names)} names, {len(triples)} "
                 f"colors. Pass as many colors as names, or none."
+            )
+        if wrong := [c for c in triples if not 0 <= min(c) <= max(c) <= 255]:
+            raise ValueError(
+                f"A color is (red, green, blue), each 0 to 255. Received: color={wrong[0]}. "
+                f"Correct it."
             )
         object.__setattr__(self, "names", tuple(names))
         object.__setattr__(self, "colors", triples)
@@ -196,53 +202,6 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
     return [weight**power for weight in median_frequency_weights(pixels, present)]
 
 
-class LabelValues:
-    """Translates label maps whose pixels are numbers.
-
-    Args:
-        labels: The label (or `VOID`) of the numbers 0, 1, 2, … in turn. 255 is void in any case.
-
-    Example:
-
-    ```python
-    import numpy as np
-    from keras_psp.labels import LabelValues
-
-    one_based = LabelValues([255, 0, 1])
-    assert one_based(np.array([[0, 1, 2]], "uint8")).tolist() == [[255, 0, 1]]
-    ```
-    """
-
-    def __init__(self, labels: Sequence[int]):
-        self.count = len(labels)
-        self.table = np.full(256, _UNKNOWN, np.uint8)
-        self.table[: len(labels)] = labels
-        self.table[VOID] = VOID
-
-    def __call__(self, mask: np.ndarray) -> np.ndarray:
-        """Translates one map.
-
-        Args:
-            mask: uint8, `(height, width)`.
-
-        Returns:
-            Labels, uint8, `(height, width)`.
-
-        Raises:
-            ValueError: If a pixel has a number without a meaning.
-        """
-        labels = self.table[mask]
-        if (labels == _UNKNOWN).any():
-            values, counts = np.unique(mask[labels == _UNKNOWN], return_counts=True)
-            found = ", ".join(f"{v} ({n} pixels)" for v, n in zip(values[:5], counts, strict=False))
-            raise ValueError(
-                f"A label must be 0 to {self.count - 1}, or {VOID} for unlabelled. "
-                f"Received: labels {found}{', …' if len(values) > 5 else ''}. Repair the label "
-                f"map, or give the class list all classes."
-            )
-        return labels
-
-
 class LabelColors:
     """Translates label maps whose pixels are colors.
 
@@ -266,8 +225,8 @@ class LabelColors:
         self.stray = stray
         self.table = np.full(1 << 24, _UNKNOWN, np.uint8)
         self.table[0] = VOID
-        for (red, green, blue), label in colors.items():
-            self.table[red << 16 | green << 8 | blue] = label
+        for color, label in colors.items():
+            self.table[_codes(color)] = label
 
     def __call__(self, mask: np.ndarray) -> np.ndarray:
         """Translates one map.
@@ -281,64 +240,82 @@ class LabelColors:
         Raises:
             ValueError: If more than the share `stray` of the pixels have unknown colors.
         """
-        red, green, blue = np.moveaxis(mask.astype(np.int32), -1, 0)
-        codes = red << 16 | green << 8 | blue
-        labels = self.table[codes]
+        labels = self.table[_codes(mask)]
         unknown = labels == _UNKNOWN
-        if unknown.any():
-            if unknown.mean() > self.stray:
-                values, counts = np.unique(codes[unknown], return_counts=True)
-                found = ", ".join(
-                    f"{(int(v) >> 16, int(v) >> 8 & 255, int(v) & 255)} ({n} pixels)"
-                    for v, n in zip(values[:5], counts, strict=False)
-                )
-                raise ValueError(
-                    f"Every color of a label map must be in the class list. Received: (red, "
-                    f"green, blue) {found}{', …' if len(values) > 5 else ''}. Add these colors to "
-                    f"the class list, or save the label map without compression losses and "
-                    f"antialiasing (as PNG)."
-                )
-            labels[unknown] = VOID
+        if unknown.mean() > self.stray:
+            raise ValueError(
+                f"Every color of a label map must be in the class list. Received: (red, green, "
+                f"blue) {_listing(mask[unknown])}. Add these colors to the class list, or save the "
+                f"label map without compression losses and antialiasing (as PNG)."
+            )
+        labels[unknown] = VOID
         return labels
 
 
-@dataclasses.dataclass(frozen=True)
-class LabelValuesOrColors:
-    """Translates label maps with one channel where the classes have numbers and known colors.
-
-    Grayscale files hold numbers. A palette file has both a number and a color at each pixel. Where
-    they disagree, the color decides: reducing an image to a palette numbers the colors anew.
+class LabelValues:
+    """Translates label maps whose pixels are numbers.
 
     Args:
-        values: What the numbers mean.
-        colors: What the colors mean.
+        labels: The label (or `VOID`) of the numbers 0, 1, 2, … in turn. 255 is void in any case.
+        colors: What colors mean, if the classes have any. A palette file has both a number and a
+            color at each pixel. Where they disagree, the color decides: reducing an image to a
+            palette numbers the colors anew.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.labels import LabelValues
+
+    one_based = LabelValues([255, 0, 1])
+    assert one_based(np.array([[0, 1, 2]], "uint8")).tolist() == [[255, 0, 1]]
+    ```
     """
 
-    values: LabelValues
-    colors: LabelColors
+    def __init__(self, labels: Sequence[int], colors: LabelColors | None = None):
+        self.count = len(labels)
+        self.colors = colors
+        self.table = np.full(256, _UNKNOWN, np.uint8)
+        self.table[: len(labels)] = labels
+        self.table[VOID] = VOID
 
-    def __call__(self, numbers: np.ndarray, palette: Sequence[int] = ()) -> np.ndarray:
+    def __call__(self, mask: np.ndarray, palette: Sequence[int] = ()) -> np.ndarray:
         """Translates one map.
 
         Args:
-            numbers: uint8, `(height, width)`.
+            mask: uint8, `(height, width)`.
             palette: Red, green and blue of the numbers in turn, or nothing.
 
         Returns:
             Labels, uint8, `(height, width)`.
 
         Raises:
-            ValueError: If a pixel has no meaning, or if two meanings are left.
+            ValueError: If a pixel has no meaning, or if a palette leaves two meanings.
         """
-        table = np.array(palette, np.uint8).reshape(-1, 3)
-        used = np.unique(numbers).tolist()
-        by_color = {n: self._label(self.colors, table[n : n + 1]) for n in used}
-        known = [n for n in used if by_color[n] is not None]
-        if all(self._label(self.values, np.array([n])) == by_color[n] for n in known):
-            return self.values(numbers)
-        if len(known) == len(used):
-            return self.colors(table[numbers])
-        shown = ", ".join(f"{n} in {tuple(table[n].tolist())}" for n in used[:5] if n < len(table))
+        if self.colors and len(palette):
+            by_number = np.array(palette, np.uint8).reshape(-1, 3)
+            if self._colors_decide(self.colors, by_number, np.unique(mask)):
+                return self.colors(by_number[mask])
+        labels = self.table[mask]
+        if (labels == _UNKNOWN).any():
+            raise ValueError(
+                f"A label must be 0 to {self.count - 1}, or {VOID} for void. "
+                f"Received: labels {_listing(mask[labels == _UNKNOWN])}. Repair the label map, or "
+                f"give the class list all classes."
+            )
+        return labels
+
+    def _colors_decide(self, colors: LabelColors, palette: np.ndarray, used: np.ndarray) -> bool:
+        """Tells whether the colors of the numbers that are used count, or else the numbers."""
+        by_color = np.full(256, _UNKNOWN, np.uint8)
+        by_color[: len(palette)] = colors.table[_codes(palette)]
+        known = by_color[used] != _UNKNOWN
+        if (by_color == self.table)[used[known]].all():
+            return False
+        if known.all():
+            return True
+        listed = [n for n in used[:5] if n < len(palette)]
+        shown = ", ".join(f"{n} in {tuple(palette[n].tolist())}" for n in listed)
         raise ValueError(
             "A palette's colors must all be classes' colors, or its numbers the classes. "
             f"Received: {shown}{', …' if len(used) > 5 else ''}: only some are classes' colors, "
@@ -346,14 +323,20 @@ class LabelValuesOrColors:
             "meant, as grayscale if the numbers are."
         )
 
-    @staticmethod
-    def _label(coding: LabelValues | LabelColors, pixel: np.ndarray) -> int | None:
-        """Returns the label of one number or color; `None` where there is none."""
-        try:
-            return int(coding(pixel).item())
-        except ValueError:  # No meaning, or no such entry in the palette.
-            return None
+
+LabelCoding = LabelValues | LabelColors
+"""What turns the pixels of a label file into labels."""
 
 
-LabelCoding = Callable[[np.ndarray], np.ndarray]
-"""Turns the pixels of a label file into labels: one of the three above."""
+def _codes(colors: ArrayLike) -> np.ndarray:
+    """Returns one number for each color `(…, 3)`."""
+    red, green, blue = np.moveaxis(np.asarray(colors, np.int32), -1, 0)
+    return red << 16 | green << 8 | blue
+
+
+def _listing(pixels: np.ndarray) -> str:
+    """Lists different numbers or colors, at most five, and how many pixels have them."""
+    different, counts = np.unique(pixels, axis=0, return_counts=True)
+    names = [str(p) if pixels.ndim == 1 else str(tuple(p)) for p in different[:5].tolist()]
+    found = [f"{name} ({count} pixels)" for name, count in zip(names, counts, strict=False)]
+    return ", ".join(found) + (", …" if len(different) > 5 else "")

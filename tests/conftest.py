@@ -3,6 +3,7 @@
 # As users do: before Keras, which imports TensorFlow.
 import keras_psp  # noqa: F401  # isort: skip
 
+import fcntl
 import gc
 import os
 import runpy
@@ -21,13 +22,22 @@ gc.freeze()
 UNPACK = Path(__file__).parents[2] / "shared" / "camvid" / "unpack.py"
 
 
+def shared_folder(tmp_path_factory):
+    """The folder of a whole run, for all its workers."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
 @pytest.fixture(scope="session")
 def camvid(tmp_path_factory):
     """The folder of the real CamVid, train and val splits in the layout of the SegNet release."""
     if not UNPACK.is_file():
         pytest.skip(f"real CamVid is not at hand: no {UNPACK}")
-    folder = tmp_path_factory.mktemp("camvid")
-    runpy.run_path(str(UNPACK))["unpack"](folder)
+    folder = shared_folder(tmp_path_factory) / "camvid"
+    folder.mkdir(exist_ok=True)
+    with open(folder / "lock", "w") as lock:  # The workers unpack it once, between them.
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        runpy.run_path(str(UNPACK))["unpack"](folder)
     return folder / "CamVid"
 
 
@@ -81,8 +91,10 @@ def xla_compiles_quickly(tmp_path_factory):
 
 @pytest.fixture
 def eagerly():
-    """Lets TensorFlow compute at once instead of tracing graphs, which takes a test much longer: for
-    what surrounds a training. What happens within a step is tested as users run it, compiled."""
+    """Lets TensorFlow compute at once instead of tracing graphs, which takes a test much longer.
+
+    For what surrounds a training. A step itself is tested as users run it, compiled.
+    """
     if keras.backend.backend() != "tensorflow":
         yield
         return

@@ -18,10 +18,37 @@ from keras_psp import cli, visualization
 from keras_psp.atomic import write_table
 from keras_psp.cli import main
 from keras_psp.data.street_scenes import street_scene
-from keras_psp.experiments import degradation
+from keras_psp.experiments import degradation, papers
 from keras_psp.inference.views import Views
+from keras_psp.models import BACKBONES
 
-SMALL = ["--scenes", "4", "--image-size", "33", "48", "--batch-size", "2", "--epochs", "1"]
+SMALL = [
+    *("--backbone", "tiny", "--scenes", "4", "--image-size", "33", "48"),
+    *("--batch-size", "2", "--epochs", "1"),
+]
+
+
+def tiny(name, weights, output_stride, input_shape):
+    """A network of four convolutions, as a row of the table of backbones."""
+    image = keras.Input(input_shape)
+    maps = [keras.layers.Rescaling(1 / 255)(image)]
+    for filters in (4, 8, 12, 16):
+        maps.append(keras.layers.Conv2D(filters, 3, 2, "same", activation="relu")(maps[-1]))
+    network = keras.Model(image, maps[1:])
+    network.initial_weights = "random values"
+    return network, maps[1:]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tiny_is_a_backbone():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(BACKBONES, "tiny", tiny)
+        yield
+
+
+def history_of(folder):
+    with open(folder / "history.csv", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def run_command(*arguments):
@@ -52,18 +79,36 @@ def test_train_leaves_everything_in_one_named_folder(trained):
         assert (folder / name).is_file()
     scores = json.loads((folder / "evaluation-val" / "scores.json").read_text())
     assert f"Mean IoU reached: {scores['mean_iou']:.3f}" in out
-    with open(folder / "history.csv", newline="") as file:
-        (epoch,) = csv.DictReader(file)
+    (epoch,) = history_of(folder)
     # The same weights on the same split, once by fit and once from their file.
     assert float(epoch["val_mean_iou"]) == pytest.approx(scores["mean_iou"], abs=1e-3)
 
 
-def test_the_rates_suit_what_the_backbone_starts_from(trained, tmp_path):
-    random, again = trained[0], tmp_path / "again"
-    weights = random / "best.weights.h5"
-    assert run_command("train", *SMALL, "--weights", weights, "--run", again)[0] == 0
-    for folder, expected in [(random, (0.02, 1.0)), (again, (0.01, 10.0))]:
-        settings = json.loads((folder / "config.json").read_text())["settings"]
+@pytest.fixture
+def prepared(tmp_path, monkeypatch):
+    """Returns a function that prepares a run but does not train: settings and complaints."""
+
+    def prepare(*options):
+        def stop(folder, validation_data, settings):
+            made.update(settings)
+            raise ValueError("prepared")
+
+        made = {}
+        monkeypatch.setattr(cli, "RunFolder", stop)
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            _, _, said = run_command("train", *SMALL, *options, "--run", tmp_path / "run")
+        assert said.endswith("keras-psp: prepared\n")
+        return made, said
+
+    return prepare
+
+
+def test_the_rates_suit_what_the_backbone_starts_from(trained, prepared):
+    random = json.loads((trained[0] / "config.json").read_text())["settings"]
+    again, _ = prepared("--weights", trained[0] / "best.weights.h5")
+    given, _ = prepared("--learning-rate", 0.5)
+    for settings, expected in [(random, (0.02, 1.0)), (again, (0.01, 10.0)), (given, (0.5, 1.0))]:
         assert (settings["learning_rate"], settings["head_multiplier"]) == expected
 
 
@@ -74,30 +119,43 @@ def test_a_count_of_nothing_is_an_error(option, capsys):
     assert f"argument {option}: A count must be 1, 2, … Received: 0." in capsys.readouterr().err
 
 
-def test_validation_may_be_rarer_than_epochs(tmp_path):
-    options = ["--epochs", "3", "--validation-freq", "2", "--run", tmp_path / "run"]
-    assert run_command("train", *SMALL, "--backbone-weights", "none", *options)[0] == 0
-    with open(tmp_path / "run" / "history.csv", newline="") as file:
-        validated = [bool(epoch["val_mean_iou"]) for epoch in csv.DictReader(file)]
+@pytest.fixture(scope="module")
+def unweighted(tmp_path_factory):
+    """The folder of three epochs with plain loss, every second validated; then interrupted."""
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    folder = tmp_path_factory.mktemp("runs") / "unweighted"
+    options = ["--epochs", "3", "--validation-freq", "2", "--class-weights", "0"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cli, "evaluate", interrupt)
+        return folder, run_command("train", *SMALL, *options, "--run", folder)
+
+
+def test_an_interrupt_has_its_own_exit_code(unweighted):
+    _, (code, _, err) = unweighted
+    assert code == 130
+    assert err.endswith("\nkeras-psp: interrupted\n")
+
+
+def test_validation_may_be_rarer_than_epochs(unweighted):
+    validated = [bool(epoch["val_mean_iou"]) for epoch in history_of(unweighted[0])]
     assert validated == [False, True, False]
 
 
-def test_class_weights_change_the_loss(trained, tmp_path):
-    plain = tmp_path / "run"
-    options = ["--backbone-weights", "none", "--class-weights", "0", "--run", plain]
-    assert run_command("train", *SMALL, *options)[0] == 0
-    losses = []
-    for folder in (plain, trained[0]):
-        with open(folder / "history.csv", newline="") as file:
-            losses.append([float(epoch["loss"]) for epoch in csv.DictReader(file)])
-    # The seed is the same, and so is all else.
-    assert abs(losses[0][0] - losses[1][0]) > 0.01
+def test_class_weights_change_the_loss(trained, unweighted):
+    weighted, plain = (float(history_of(folder)[0]["loss"]) for folder, _ in (trained, unweighted))
+    # The seed is the same, and so is all else in the first two steps.
+    assert abs(weighted - plain) > 0.01
 
 
-def test_train_says_what_the_network_started_from(trained):
+def test_train_says_what_the_network_started_from(trained, prepared):
     _, (_, out, err) = trained
-    assert "Note: resnet18 starts from random values: resnet18-f37072fd.pth could not be" in err
     assert "It had started from random values" in out
+    assert "Warning" not in err
+    _, err = prepared("--backbone", "resnet18")
+    assert "Note: resnet18 starts from random values: resnet18-f37072fd.pth could not be" in err
     assert "Warning" not in err
 
 
@@ -321,11 +379,12 @@ def test_data_check_reports_and_sets_the_exit_code(tmp_path, write_image):
     assert "needs a class list" in err
 
 
-def test_tables_prints_those_of_three_papers():
-    code, out, _ = run_command("tables")
-    assert code == 0
-    titles = [line.partition(":")[0] for line in out.splitlines() if ": table " in line]
-    assert titles == ["GoogLeNet", "VGG", "ResNet"]
+def test_tables_prints_those_of_three_papers(monkeypatch):
+    names = ["googlenet_table", "vgg_table", "resnet_table"]
+    for name in names:  # whose text tests/experiments/test_papers.py sees
+        assert getattr(cli, name) is getattr(papers, name)
+        monkeypatch.setattr(cli, name, lambda name=name: name)
+    assert run_command("tables") == (0, "".join(f"{name}\n\n" for name in names), "")
 
 
 def test_degradation_trains_on_patches_of_scenes(tmp_path, monkeypatch):

@@ -57,7 +57,8 @@ def test_the_network_is_found_from_the_tensors(checkpoint, network, image, tmp_p
     again = tmp_path / "again.keras"
     options = ["--backbone", "resnet18_v1c", "--num-classes", "3", "--align-corners", "no"]
     assert run(weights, again, *options) == 0
-    check_equal(keras.saving.load_model(again), network, image)
+    for one, other in zip(keras.saving.load_model(again).weights, model.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def test_a_classifier_is_found_too(tmp_path):

@@ -3,8 +3,9 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from keras_psp.data import folder as own
 from keras_psp.data.camvid import layouts as camvid
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS_32
-from keras_psp.data.layouts import DataFolder, find_data, same_name
+from keras_psp.data.layouts import DataFolder, find_data, pair, same_name
 from keras_psp.data.reading import DataError, LabeledImage
 from keras_psp.labels import VOID, ClassList, LabelCoding, median_frequency_weights
 
@@ -69,30 +70,27 @@ class DataReport:
         return median_frequency_weights(self.pixels[split][:-1], self.present[split])
 
     def __str__(self) -> str:
-        splits = list(self.images)
-        width = max(len(name) for name in (*self.classes.names, "images"))
-
-        def line(name: str, cells: Sequence[str]) -> str:
-            return f"{name:<{width}}" + "".join(f"  {cell:>9}" for cell in cells)
-
-        lines = [line("", splits), line("images", [str(self.images[split]) for split in splits])]
-        shares = {split: self._shares(self.pixels[split]) for split in splits}
-        for place, name in enumerate((*self.classes.names, "void")):
-            lines.append(line(name, [shares[split][place] for split in splits]))
-        for split, names in self.absent.items():
-            if names:
-                lines.append(f"{split} never shows: {', '.join(names)}")
+        names = ["", "images", *self.classes.names, "void"]
+        columns = [[s, str(self.images[s]), *_shares(pixels)] for s, pixels in self.pixels.items()]
+        width = max(map(len, names))
+        lines = [
+            f"{name:<{width}}" + "".join(f"  {cell:>9}" for cell in cells)
+            for name, *cells in zip(names, *columns, strict=True)
+        ]
+        for split, absent in self.absent.items():
+            if absent:
+                lines.append(f"{split} never shows: {', '.join(absent)}")
         lines += [f"{item.split}, {item.kind}: {item.message}" for item in self.problems]
         kinds = Counter(item.kind for item in self.problems)
         summary = ", ".join(f"{count} × {kind}" for kind, count in kinds.items())
         return "\n".join([*lines, f"Problems: {summary or 'none'}."])
 
-    @staticmethod
-    def _shares(pixels: np.ndarray) -> list[str]:
-        """Share of the labeled pixels per class; of all pixels for void, which comes last."""
-        labeled, total = max(pixels[:-1].sum(), 1), max(pixels.sum(), 1)
-        parts = [*(pixels[:-1] / labeled), pixels[-1] / total]
-        return [f"{part:.3%}" if part else "0" for part in parts]
+
+def _shares(pixels: np.ndarray) -> list[str]:
+    """Share of the labeled pixels per class; of all pixels for void, which comes last."""
+    labeled, total = max(pixels[:-1].sum(), 1), max(pixels.sum(), 1)
+    parts = [*(pixels[:-1] / labeled), pixels[-1] / total]
+    return [f"{part:.3%}" if part else "0" for part in parts]
 
 
 def check_data(
@@ -146,69 +144,70 @@ def check_data(
 
 def _describe(
     folder: str | os.PathLike, classes: ClassList | Sequence[str] | None
-) -> tuple[DataFolder, ClassList, Callable[[Sequence[LabeledImage]], LabelCoding]]:
+) -> tuple[DataFolder, ClassList, Callable[[Iterable[Path]], LabelCoding]]:
     """Returns the folder, its classes, and a function that finds the coding of label files."""
-    found = find_data(folder, (*own.LAYOUTS, *camvid.LAYOUTS))
-    is_own = classes is not None or own.has_classes(found.root) or found.layout == own.LAYOUTS[0]
-    if is_own:
-        names, numbers, colors = own.read_classes(found.root, classes)
-        # Kaggle's CamVid has a class list, though it is CamVid.
-        if classes is not None or found.layout == own.LAYOUTS[0] or not _is_camvid(names):
-            return found, names, lambda samples: own.choose_coding(samples, numbers, colors)
-    found = camvid.find_camvid(folder)
-    coding = camvid.camvid_coding(found)
-    return found, CAMVID, lambda samples: coding
+    found = find_data(folder, (own.FOLDERS, *camvid.LAYOUTS))
+    if classes is None and _is_camvid(found):
+        coding = camvid.camvid_coding(found)
+        return found, CAMVID, lambda files: coding
+    return found, *own.read_classes(found.root, classes)
 
 
-def _is_camvid(classes: ClassList) -> bool:
-    """Tells whether these are the 31 classes of the original release, without void."""
+def _is_camvid(found: DataFolder) -> bool:
+    """Tells whether a folder in CamVid's layout has no class list, or that of the 32 classes."""
+    if found.layout == own.FOLDERS:
+        return False
+    if not own.has_classes(found.root):
+        return True
+    # Kaggle's CamVid has a class list.
+    listed, _ = own.read_classes(found.root)
     colors = {name: color for name, color in CAMVID_COLORS_32.items() if name != "Void"}
-    return dict(zip(classes.names, classes.colors, strict=True)) == colors
+    return dict(zip(listed.names, listed.colors, strict=True)) == colors
 
 
 def _check_split(
     found: DataFolder,
     split: str,
-    coding_of: Callable[[Sequence[LabeledImage]], LabelCoding],
+    coding_of: Callable[[Iterable[Path]], LabelCoding],
     report: DataReport,
     progress: bool,
 ) -> None:
     """Adds what is found in one split to the report."""
+
+    def add(kind: str, message: str) -> None:
+        report.problems.append(Problem(split, kind, message))
+
     images, labels, doubles = found.files(split)
     if not images and not labels:
         folders = " and ".join(map(str, found.layout.folders(found.root, split)))
-        message = f"{folders} hold no images. Add {found.layout}, or remove them."
-        report.problems.append(Problem(split, "empty split", message))
+        add("empty split", f"{folders} hold no images. Add {found.layout}, or remove them.")
     for files in doubles:
-        report.problems.append(Problem(split, "same name", same_name(files)))
+        add("same name", same_name(files))
     for name in sorted(images.keys() ^ labels.keys()):
         lacking = "label map" if name in images else "image"
         file = images.get(name) or labels[name]
-        message = f"{file} has no {lacking}. Add it, or remove the file."
-        report.problems.append(Problem(split, "missing partner", message))
+        add("missing partner", f"{file} has no {lacking}. Add it, or remove the file.")
 
-    samples = [LabeledImage(name, images[name], labels[name]) for name in images if name in labels]
-    coding = coding_of(samples)
-    pixels = np.zeros(len(report.classes) + 1, np.int64)
-    present = np.zeros(len(report.classes), np.int64)
+    samples = pair(images, labels, coding_of(labels.values()))
+    pixels, present = np.zeros((2, len(report.classes) + 1), np.int64)
     bar = keras.utils.Progbar(len(samples), verbose=int(progress), unit_name="file")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for result in pool.map(lambda sample: _count(sample, coding), samples):
+        for result in pool.map(_count, samples):
             if isinstance(result, DataError):
-                report.problems.append(Problem(split, result.kind, str(result)))
+                add(result.kind, str(result))
             else:
                 # Void (255) comes last, after the classes.
                 counts = np.append(result[: len(report.classes)], result[VOID])
                 pixels += counts
-                present += (counts[:-1] > 0) * counts.sum()
+                present += (counts > 0) * counts.sum()
             bar.add(1)
     report.images[split] = len(samples)
-    report.pixels[split], report.present[split] = pixels, present
+    report.pixels[split], report.present[split] = pixels, present[:-1]
 
 
-def _count(sample: LabeledImage, coding: LabelCoding) -> np.ndarray | DataError:
+def _count(sample: LabeledImage) -> np.ndarray | DataError:
     """Counts each label, or returns what is wrong with the files."""
     try:
-        return np.bincount(sample.read(coding)[1].ravel(), minlength=256)
+        return np.bincount(sample.read()[1].ravel(), minlength=256)
     except DataError as error:
         return error

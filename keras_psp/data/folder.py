@@ -3,10 +3,12 @@
 import contextlib
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from keras_psp.choices import repeated
+from keras_psp.data.camvid.layouts import KAGGLE, SEGNET_RELEASE
 from keras_psp.data.layouts import Layout, find_data
 from keras_psp.data.options import with_options
 from keras_psp.data.pipeline import load_splits
@@ -18,15 +20,11 @@ from keras_psp.labels import (
     LabelCoding,
     LabelColors,
     LabelValues,
-    LabelValuesOrColors,
     distinct_colors,
 )
 
-LAYOUTS = (
-    Layout("folders", "{split}/images", "{split}/labels"),
-    Layout("as in CamVid's SegNet release", "{split}", "{split}annot"),
-    Layout("as in CamVid on Kaggle", "{split}", "{split}_labels", ending="_L"),  # Or without.
-)
+FOLDERS = Layout("folders", "{split}/images", "{split}/labels")
+LAYOUTS = (FOLDERS, SEGNET_RELEASE, KAGGLE)
 
 COLORS_FILE, NAMES_FILE = "class_dict.csv", "classes.txt"
 COLUMNS = ("name", "r", "g", "b")
@@ -91,11 +89,11 @@ def load_folder(
     ```
     """
     found = find_data(folder, LAYOUTS)
-    names, numbers, colors = read_classes(found.root, classes)
+    names, coding_of = read_classes(found.root, classes)
 
-    def find(name: str) -> tuple[list[LabeledImage], LabelCoding]:
-        samples = found.samples(name)
-        return samples, choose_coding(samples, numbers, colors)
+    def find(name: str) -> list[LabeledImage]:
+        _, labels, _ = found.files(name)
+        return found.samples(name, coding_of(labels.values()))
 
     options |= {"image_size": image_size, "batch_size": batch_size}
     return load_splits(split, find, names, options)
@@ -108,10 +106,10 @@ def has_classes(root: Path) -> bool:
 
 def read_classes(
     root: Path, classes: ClassList | Sequence[str] | None = None
-) -> tuple[ClassList, LabelCoding, LabelColors]:
-    """Returns the class list of a folder, without void, and what the numbers and colors mean.
+) -> tuple[ClassList, Callable[[Iterable[Path]], LabelCoding]]:
+    """Returns the class list of a folder, without void, and what finds the coding of label files.
 
-    Where the classes have colors of their own, the translation of numbers respects the colors of
+    Where the classes have colors of their own, the coding of numbers respects the colors of
     palettes, too.
 
     Args:
@@ -121,66 +119,55 @@ def read_classes(
     Raises:
         ValueError: If there is no class list, or if it makes no sense.
     """
-    colors: Sequence[Sequence[int]] | None = None
+    if isinstance(classes, ClassList) and list(classes.colors) == distinct_colors(len(classes)):
+        classes = classes.names  # Colors that nobody chose say nothing about the files.
+    elif classes is None:
+        classes = _read_list(root)
+    whole = classes if isinstance(classes, ClassList) else ClassList(classes)
+    kept = [name for name in whole.names if name.lower() not in VOID_NAMES]
+    labels = [kept.index(name) if name in kept else VOID for name in whole.names]
+    colors = LabelColors(dict(zip(whole.colors, labels, strict=True)))
+    numbers = LabelValues(labels, colors if whole is classes else None)
+    known = ClassList(kept, [whole.colors[whole.names.index(name)] for name in kept])
+    return known, lambda files: _choose_coding(files, numbers, colors)
+
+
+def _read_list(root: Path) -> ClassList | list[str]:
+    """Reads a folder's class list, with colors where they are given."""
     table, text = root / COLORS_FILE, root / NAMES_FILE
-    if isinstance(classes, ClassList):
-        names, colors = list(classes.names), classes.colors
-    elif classes is not None:
-        names = list(classes)
-    elif table.is_file():
-        names, colors = _read_table(table)
-    elif text.is_file():
-        names = [line.strip() for line in text.read_text("utf-8").splitlines() if line.strip()]
-    else:
-        raise ValueError(
-            f"A data folder needs a class list. Received: {root} without classes.txt (one name a "
-            f"line) and class_dict.csv (name,r,g,b). Write one of them, or pass classes=[names]."
-        )
-    whole = ClassList(names, colors)
-    kept = [place for place, name in enumerate(names) if name.lower() not in VOID_NAMES]
-    labels = [kept.index(place) if place in kept else VOID for place in range(len(names))]
-    known = ClassList([names[place] for place in kept], [whole.colors[place] for place in kept])
-    values, meanings = (
-        LabelValues(labels),
-        LabelColors(dict(zip(whole.colors, labels, strict=True))),
+    if table.is_file():
+        return _read_table(table)
+    if text.is_file():
+        return [line.strip() for line in text.read_text("utf-8").splitlines() if line.strip()]
+    raise ValueError(
+        f"A data folder needs a class list. Received: {root} without {NAMES_FILE} (one name a "
+        f"line) and {COLORS_FILE} (name,r,g,b). Write one of them, or pass classes=[names]."
     )
-    # The colors that a `ClassList` gives to names without any say nothing about the files.
-    if colors is None or (classes is not None and list(colors) == distinct_colors(len(names))):
-        return known, values, meanings
-    return known, LabelValuesOrColors(values, meanings), meanings
 
 
-def _read_table(file: Path) -> tuple[list[str], list[tuple[int, ...]]]:
+def _read_table(file: Path) -> ClassList:
     """Reads names and colors from a class_dict.csv."""
-    with file.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, skipinitialspace=True)
-        heading, rows = reader.fieldnames or [], list(reader)
     try:
+        with file.open(newline="", encoding="utf-8-sig") as stream:
+            reader = csv.DictReader(stream, skipinitialspace=True)
+            heading, rows = reader.fieldnames or [], list(reader)
         if missing := [column for column in COLUMNS if column not in heading]:
             raise ValueError(f"no column {missing[0]!r}")
-        names = [row["name"].strip() for row in rows]
         colors = [tuple(int(row[channel]) for channel in COLUMNS[1:]) for row in rows]
-        if not all(0 <= channel <= 255 for color in colors for channel in color):
-            raise ValueError("a color outside 0 to 255")
-    except (TypeError, ValueError) as error:  # A line too short has None in its last columns.
+        if double := repeated(colors):
+            raise ValueError(f"{double[0]} more than once")
+        return ClassList([row["name"].strip() for row in rows], colors)
+    except (AttributeError, TypeError, ValueError) as error:  # A short line ends in None.
         raise ValueError(
-            f"A class_dict.csv must have the columns {','.join(COLUMNS)}, colors 0 to 255. "
-            f"Received: {file} ({error}). Correct the heading or the line."
+            f"A class_dict.csv must have the columns {','.join(COLUMNS)}, and a color of its own "
+            f"for every class, 0 to 255. Received: {file} ({error}). Correct the heading or the "
+            f"line."
         ) from None
-    if len(set(colors)) != len(colors):
-        double = next(color for color in colors if colors.count(color) > 1)
-        raise ValueError(
-            f"Every class must have a color of its own. Received: {file} with {double} more than "
-            f"once. Change the colors, also in the label maps."
-        )
-    return names, colors
 
 
-def choose_coding(
-    samples: Sequence[LabeledImage], numbers: LabelCoding, colors: LabelColors
-) -> LabelCoding:
+def _choose_coding(files: Iterable[Path], numbers: LabelCoding, colors: LabelColors) -> LabelCoding:
     """Returns the coding of a data set: that of its first label file that can be read."""
-    for sample in samples:
+    for file in files:
         with contextlib.suppress(DataError):  # Reported when the file is read for its labels.
-            return colors if has_colors(sample.label, sample.name) else numbers
+            return colors if has_colors(file) else numbers
     return numbers

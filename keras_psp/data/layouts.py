@@ -2,11 +2,12 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from keras_psp.choices import check_name
 from keras_psp.data.reading import LabeledImage
+from keras_psp.labels import LabelCoding
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 
@@ -19,19 +20,17 @@ class Layout:
         name: What messages call it.
         images: Folder of the images; `{split}` stands for the split.
         labels: Folder of the label maps.
-        ending: What follows the image's name in the label map's, before the suffix.
-        coding: What label maps consist of where the layout settles it: `"values"` or `"colors"`.
+        ending: What may follow the image's name in the label map's, before the suffix.
         splits: All splits, for layouts that keep them in one folder.
-        member: For the same layouts, whether the image of this name belongs to this split.
+        split_of: For the same layouts, the split of the image of this name.
     """
 
     name: str
     images: str
     labels: str
     ending: str = ""
-    coding: str | None = None
     splits: tuple[str, ...] = ()
-    member: Callable[[str, str], bool] | None = None
+    split_of: Callable[[str], str] | None = None
 
     def folders(self, root: Path, split: str) -> tuple[Path, Path]:
         """Returns the folders of the images and of the label maps."""
@@ -75,20 +74,24 @@ class DataFolder:
             check_name("split", split, self.splits)
         except ValueError as error:
             raise ValueError(f"In {self.root}: {error}") from None
-        member, doubles, found = self.layout.member, [], []
+        split_of, doubles, found = self.layout.split_of, [], []
         endings = ("", self.layout.ending)
         for folder, ending in zip(self.layout.folders(self.root, split), endings, strict=True):
             groups: dict[str, list[Path]] = {}
-            for file in filter(_is_image, sorted(folder.iterdir())):
+            for file in image_files(folder):
                 name = file.stem.removesuffix(ending)
-                if not member or member(name, split):
+                if split_of is None or split_of(name) == split:
                     groups.setdefault(name, []).append(file)
             doubles += [files for files in groups.values() if len(files) > 1]
             found.append({name: files[0] for name, files in groups.items()})
         return found[0], found[1], doubles
 
-    def samples(self, split: str) -> list[LabeledImage]:
+    def samples(self, split: str, coding: LabelCoding) -> list[LabeledImage]:
         """Returns the images of a split with their label maps, sorted by name.
+
+        Args:
+            split: The split.
+            coding: Turns the pixels of the label maps into labels.
 
         Raises:
             ValueError: If an image has no label map, a label map no image, if there are none, or
@@ -110,7 +113,7 @@ class DataFolder:
                 f"Received: {len(alone)} without partner in {folders}, such as {files}. Add what "
                 f"is missing or remove these (keras_psp.check_data lists all)."
             )
-        return [LabeledImage(name, file, labels[name]) for name, file in images.items()]
+        return pair(images, labels, coding)
 
 
 def find_data(root: str | os.PathLike, layouts: Sequence[Layout]) -> DataFolder:
@@ -149,5 +152,14 @@ def same_name(files: Sequence[Path]) -> str:
     )
 
 
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in IMAGE_SUFFIXES and not file.name.startswith(".")
+def image_files(folder: Path) -> list[Path]:
+    """Lists the images of a folder, in the order of their names."""
+    files = sorted(folder.iterdir())
+    return [f for f in files if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."]
+
+
+def pair(
+    images: Mapping[str, Path], labels: Mapping[str, Path], coding: LabelCoding
+) -> list[LabeledImage]:
+    """Joins images and label maps of the same name."""
+    return [LabeledImage(n, images[n], labels[n], coding) for n in images if n in labels]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from keras_psp.choices import check_name
+from keras_psp.choices import check_name, repeated
 from keras_psp.data.batches import Batches
 from keras_psp.data.info import attach, info_of
 from keras_psp.labels import VOID, ClassList
@@ -49,30 +49,27 @@ def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | N
             "name the classes with keras_psp.data.attach."
         )
     old = info.classes.names
-    merged = {name: [check_name("class", n, old) for n in taken] for name, taken in classes.items()}
-    used = [name for taken in merged.values() for name in taken]
-    if double := sorted({name for name in used if used.count(name) > 1}):
+    taken = [[check_name("class", name, old) for name in names] for names in classes.values()]
+    used = [name for names in taken for name in names]
+    if double := repeated(used):
         raise ValueError(
             f"A class can be part of one new class only. Received: {', '.join(map(repr, double))} "
             "more than once. Remove it from the others."
         )
-    if rest in merged:
-        raise ValueError(
-            f"The class of all others is one more. Received: rest={rest!r} and classes with "
-            f"{', '.join(map(repr, merged))}. Give it another name."
-        )
+    new = list(classes)
     if rest is not None:
-        merged[rest] = [name for name in old if name not in used]
-    if empty := [name for name, taken in merged.items() if not taken]:
+        new.append(rest)
+        taken.append([name for name in old if name not in used])
+    if empty := [name for name, names in zip(new, taken, strict=True) if not names]:
         raise ValueError(
             f"A new class must take in an old one. Received: {', '.join(map(repr, empty))} of "
             f"nothing, of the classes {', '.join(map(repr, old))}. Leave it out."
         )
-    colors = [info.classes.colors[old.index(taken[0])] for taken in merged.values()]
-    info = dataclasses.replace(info, classes=ClassList(list(merged), colors))
+    colors = [info.classes.colors[old.index(names[0])] for names in taken]
+    info = dataclasses.replace(info, classes=ClassList(new, colors))
     table = np.full(VOID + 1, VOID, np.int32)
-    for label, taken in enumerate(merged.values()):
-        table[[old.index(name) for name in taken]] = label
+    for label, names in enumerate(taken):
+        table[[old.index(name) for name in names]] = label
 
     if isinstance(data, Batches):
         dataset = data.map(lambda images, labels: (images, table[labels]))

@@ -21,7 +21,7 @@ from keras_psp.data.epochs import Epochs
 from keras_psp.data.info import DatasetInfo, attach
 from keras_psp.data.options import LoadingOptions
 from keras_psp.data.split import Sample, Split
-from keras_psp.labels import ClassList, LabelCoding
+from keras_psp.labels import ClassList
 
 CACHE_SHARE = 0.25
 """`cache="auto"` keeps a split in memory if it takes at most this share of the machine's."""
@@ -35,7 +35,7 @@ CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
 
 def load_splits(
     split: str | Sequence[str],
-    find: Callable[[str], tuple[Sequence[Sample], LabelCoding]],
+    find: Callable[[str], Sequence[Sample]],
     classes: ClassList,
     options: Mapping[str, Any],
     *,
@@ -45,7 +45,7 @@ def load_splits(
 
     Args:
         split: One split's name, or several.
-        find: Returns the images of a split, and what turns their label files into labels.
+        find: Returns the images of a split.
         classes: The classes.
         options: Those of `LoadingOptions`, as a user named them.
         merging: How the classes were merged from others, if they were.
@@ -59,7 +59,7 @@ def load_splits(
     own_options = LoadingOptions(**options)  # Checked before anything is read.
     if isinstance(split, str):
         info = DatasetInfo(classes, split=split, merging=merging)
-        return make_dataset(*find(split), info, own_options)
+        return make_dataset(find(split), info, own_options)
     unchanged = {**options, "augment": None}
     return [
         load_splits(name, find, classes, options if name == "train" else unchanged, merging=merging)
@@ -67,14 +67,11 @@ def load_splits(
     ]
 
 
-def make_dataset(
-    samples: Sequence[Sample], coding: LabelCoding, info: DatasetInfo, options: LoadingOptions
-) -> Any:
+def make_dataset(samples: Sequence[Sample], info: DatasetInfo, options: LoadingOptions) -> Any:
     """Returns batches of (image, label).
 
     Args:
         samples: The images with their labels.
-        coding: Turns the pixels of label files into labels.
         info: What the data are, but for the names and whether they are shuffled.
         options: How the batches are made.
 
@@ -93,7 +90,7 @@ def make_dataset(
             its own.
     """
     options = options.for_split(info.split)
-    size = options.image_size or samples[0].read(coding, None, "auto")[1].shape
+    size = options.image_size or samples[0].read(None, "auto")[1].shape
     output_size = options.crop_size or size
     if output_size[0] > size[0] or output_size[1] > size[1]:
         raise ValueError(
@@ -116,7 +113,7 @@ def make_dataset(
             num_classes=len(info.classes),
             input_size=size,
         )
-    split = Split(samples, coding, size, output_size, augment, options)
+    split = Split(samples, size, output_size, augment, options)
     info = dataclasses.replace(
         info, sample_names=tuple(sample.name for sample in samples), shuffled=bool(options.shuffle)
     )

@@ -1,6 +1,8 @@
 """Resizing images and label maps, in NumPy and Pillow."""
 
+import functools
 import math
+import operator
 from collections.abc import Sequence
 
 import numpy as np
@@ -88,12 +90,9 @@ def interpolate(
         float32, with `new` values along the axis.
     """
     shape = [-1 if a == axis else 1 for a in range(values.ndim)]
-    parts = zip(numbers.T, shares.T, strict=True)
-    number, share = next(parts)
-    total = values.take(number, axis) * share.reshape(shape)
-    for number, share in parts:
-        total += values.take(number, axis) * share.reshape(shape)
-    return total
+    pairs = zip(numbers.T, shares.T, strict=True)
+    parts = (values.take(number, axis) * share.reshape(shape) for number, share in pairs)
+    return functools.reduce(operator.iadd, parts)  # Adds in place.
 
 
 def scaled_size(height: int, width: int, short_side: int) -> tuple[int, int]:

@@ -14,7 +14,6 @@ from keras_psp.data.augmentation.augmentation import Augmentation
 from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW
 from keras_psp.data.epochs import AUTOTUNE, Epochs, without_tuning
 from keras_psp.data.options import LoadingOptions
-from keras_psp.labels import LabelCoding
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """Images and labels."""
@@ -27,9 +26,7 @@ class Sample(Protocol):
     def name(self) -> str:
         """What error messages and outputs call it."""
 
-    def read(
-        self, coding: LabelCoding, size: tuple[int, int] | None, antialias: bool | str
-    ) -> Arrays:
+    def read(self, size: tuple[int, int] | None, antialias: bool | str) -> Arrays:
         """Returns the image `(height, width, 3)` and the labels `(height, width)`, both uint8."""
 
 
@@ -41,7 +38,6 @@ class Split:
 
     Args:
         samples: The images.
-        coding: Turns the pixels of label files into labels.
         size: `(height, width)` of the images.
         output_size: That of the batches.
         augmentation: What changes them, if anything.
@@ -49,7 +45,6 @@ class Split:
     """
 
     samples: Sequence[Sample]
-    coding: LabelCoding
     size: tuple[int, int]
     output_size: tuple[int, int]
     augmentation: Augmentation | None
@@ -85,7 +80,7 @@ class Split:
     def read(self, number: int) -> Arrays:
         """Reads an image and its labels, both uint8."""
         sample, options = self.samples[number], self.options
-        image, label = sample.read(self.coding, options.image_size, options.antialias)
+        image, label = sample.read(options.image_size, options.antialias)
         if label.shape != self.size:
             raise ValueError(
                 f"Without image_size, all images must have one size. Received: {sample.name} of "

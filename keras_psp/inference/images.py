@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from keras_psp.data.layouts import IMAGE_SUFFIXES
+from keras_psp.data import layouts
 from keras_psp.data.reading import read_image
 
 
@@ -51,11 +51,11 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     Raises:
         ValueError: If there is none.
     """
-    entries = sorted(Path(folder).iterdir())
-    files = [f for f in entries if f.suffix.lower() in IMAGE_SUFFIXES and f.name[0] != "."]
+    files = layouts.image_files(Path(folder))
     if not files:
         raise ValueError(
-            f"A folder to segment must hold images ({', '.join(IMAGE_SUFFIXES)}). Received: "
-            f"{folder} with {len(entries)} entries, none of them an image. Pass another folder."
+            f"A folder to segment must hold images ({', '.join(layouts.IMAGE_SUFFIXES)}). "
+            f"Received: {folder} with {len(os.listdir(folder))} entries, none of them an image. "
+            "Pass another folder."
         )
     return files

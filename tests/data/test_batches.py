@@ -180,11 +180,10 @@ def test_other_layers_have_the_same_distribution(monkeypatch, rng):
 def test_a_bad_file_is_named_in_plain_words(on_jax, tmp_path, write_image):
     image = write_image(tmp_path / "image.png", np.zeros((4, 5, 3)))
     label = write_image(tmp_path / "label.png", np.full((4, 5), 9))
-    sample = LabeledImage("a", image, label)
-    values, info = LabelValues(range(2)), DatasetInfo(NAMES)
+    sample, info = LabeledImage("a", image, label, LabelValues(range(2))), DatasetInfo(NAMES)
     with pytest.raises(DataError, match=r"label\.png: A label must be 0 to 1.*labels 9"):
-        make_dataset([sample], values, info, LoadingOptions((4, 5), 1, cache=True))
-    data = make_dataset([sample], values, info, LoadingOptions((4, 5), 1, cache=False))
+        make_dataset([sample], info, LoadingOptions((4, 5), 1, cache=True))
+    data = make_dataset([sample], info, LoadingOptions((4, 5), 1, cache=False))
     with pytest.raises(DataError, match=r"label\.png: A label must be 0 to 1"):
         data[0]
 

@@ -170,9 +170,9 @@ def test_a_folder_needs_a_class_list(tmp_path, write_image):
     [
         ("road,1,2,3", r"must have the columns name,r,g,b.*class_dict\.csv"),
         ("name,r,g,b\nroad,1,two,3", "invalid literal.*two"),
-        ("name,r,g,b\nroad,1,2,300", "a color outside 0 to 255"),
+        ("name,r,g,b\nroad,1,2,300", r"each 0 to 255. Received: color=\(1, 2, 300\)"),
         ("name,r,g,b\nroad,1,2", "must have the columns"),
-        ("name,r,g,b\nroad,1,2,3\ncar,1,2,3", r"with \(1, 2, 3\) more than once"),
+        ("name,r,g,b\nroad,1,2,3\ncar,1,2,3", r"\(1, 2, 3\) more than once"),
         ("name,r,g,b", "needs 1 to 254 names"),
     ],
 )

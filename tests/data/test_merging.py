@@ -58,7 +58,7 @@ def test_several_splits_at_once(every_label):
         ({"a": ["Road"], "b": ["Road", "Sky"]}, None, "Received: 'Road' more than once"),
         ({"a": []}, None, "Received: 'a' of nothing"),
         ({"all": CAMVID_CLASSES}, "other", "Received: 'other' of nothing"),
-        ({"road": ["Road"]}, "road", "Received: rest='road' and classes with 'road'"),
+        ({"road": ["Road"]}, "road", "Class names must differ. Received: 'road' more than once"),
     ],
 )
 def test_bad_merges(classes, rest, message, every_label):

@@ -37,12 +37,12 @@ def frames(tmp_path, write_image):
             write_image(tmp_path / name / f"{number}.png", pixels)
             for name, pixels in [("images", image), ("labels", label)]
         ]
-        samples.append(LabeledImage(str(number), *files))
+        samples.append(LabeledImage(str(number), *files, VALUES))
     return samples
 
 
 def build(samples, **options):
-    return make_dataset(samples, VALUES, DatasetInfo(NAMES), LoadingOptions(**options))
+    return make_dataset(samples, DatasetInfo(NAMES), LoadingOptions(**options))
 
 
 def order(dataset):
@@ -159,7 +159,7 @@ def test_the_middle_is_cut_out(tmp_path, write_image):
     image = np.stack([rows, columns % 256, columns // 256], -1)
     image = write_image(tmp_path / "image.png", image)
     label = write_image(tmp_path / "label.png", np.zeros((240, 320)))
-    dataset = build([LabeledImage("a", image, label)], crop_size=(201, 201))
+    dataset = build([LabeledImage("a", image, label, VALUES)], crop_size=(201, 201))
     images, labels = next(iter(dataset))
     assert images.shape[1:3] == labels.shape[1:] == (201, 201)
     np.testing.assert_array_equal(images[0, 0, 0], [19, 59, 0])  # rows 19-219, columns 59-259
@@ -172,7 +172,9 @@ def test_cut_and_normalized_as_in_georgia_techs_course(tmp_path, write_image):
     image[19:220, 59:260], label[19:220, 59:260] = 15, 5
     image = write_image(tmp_path / "image.png", image)
     label = write_image(tmp_path / "label.png", label)
-    images, labels = next(iter(build([LabeledImage("a", image, label)], crop_size=(201, 201))))
+    images, labels = next(
+        iter(build([LabeledImage("a", image, label, VALUES)], crop_size=(201, 201)))
+    )
     assert set(np.ravel(labels)) == {5}
     expected = (15 - np.array([123.675, 116.28, 103.53])) / [58.395, 57.12, 57.375]
     normalized = keras.ops.convert_to_numpy(ImageNormalization("torch")(images))
@@ -206,7 +208,7 @@ def test_behind_own_layers_a_random_crop_follows(frames):
 
 def test_auto_is_for_the_train_split_only(frames):
     def find(split):
-        return frames, VALUES
+        return frames
 
     train, val = load_splits(["train", "val"], find, NAMES, {"batch_size": 8})
     plain = load_splits("train", find, NAMES, {"batch_size": 8, "augment": None})
@@ -267,7 +269,7 @@ def test_nonsense_is_refused(frames, options, message):
 def test_without_image_size_all_images_must_have_one(frames, tmp_path, write_image):
     image = write_image(tmp_path / "image.png", np.zeros((6, 8, 3)))
     label = write_image(tmp_path / "label.png", np.zeros((6, 8)))
-    odd = LabeledImage("odd", image, label)
+    odd = LabeledImage("odd", image, label, VALUES)
     with pytest.raises(
         ValueError, match=r"Received: odd of \(6, 8\), 0 of \(12, 16\)\. Pass image"
     ):

@@ -90,6 +90,8 @@ def test_palettes_are_read_by_index_or_color(tmp_path):
 def test_image_and_label_must_have_one_size(tmp_path, write_image):
     image = write_image(tmp_path / "a.png", np.zeros((4, 6, 3)))
     label = write_image(tmp_path / "b.png", np.zeros((4, 5)))
-    message = r"same size\. Received: image .*a\.png of 4x6 .*, label map .*b\.png of 4x5"
+    message = (
+        r"same size \(height x width\)\. Received: image .*a\.png of 4x6, label map .*b\.png of 4x5"
+    )
     with pytest.raises(ValueError, match=message):
-        LabeledImage("a", image, label).read(THREE)
+        LabeledImage("a", image, label, THREE).read()

@@ -9,6 +9,7 @@ from keras_psp.experiments import papers
 
 def test_googlenets_table_marks_wrong_rows_of_the_paper():
     table = papers.googlenet_table()
+    assert table.startswith("GoogLeNet: table 1 ")
     wrong = dict(re.findall(r"^(.+?)  .*the paper's (.+) are wrong$", table, re.MULTILINE))
     assert wrong == {
         "convolution 7×7/2": "weights and multiply-adds",
@@ -27,7 +28,9 @@ def test_googlenets_table_marks_wrong_rows_of_the_paper():
 
 
 def test_vggs_table_has_the_exact_numbers():
-    rows = [line.split() for line in papers.vgg_table().splitlines()[3:]]
+    title, *lines = papers.vgg_table().splitlines()
+    assert title.startswith("VGG: table 2 ")
+    rows = [line.split() for line in lines[2:]]
     assert [row[:3] for row in rows] == [
         ["A", "133M", "132,863,336"],
         ["A-LRN", "133M", "132,863,336"],
@@ -42,6 +45,7 @@ def test_vggs_table_has_the_exact_numbers():
 
 def test_resnets_table_agrees_with_the_paper():
     table = papers.resnet_table()
+    assert table.startswith("ResNet: table 1 ")
     pattern = r"^(\S+-\d+) +([\d.]+)G +([\d.]+)G .* ([\d,]+)$"
     rows = {name: row for name, *row in re.findall(pattern, table, re.MULTILINE)}
     for paper, ours, _ in rows.values():

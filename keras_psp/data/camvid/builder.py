@@ -1,6 +1,6 @@
 """CamVid for TensorFlow Datasets. Importing this module registers it: then `tfds.load("camvid")`.
 
-`load_camvid` imports it only for the download, so that the rest needs no TensorFlow Datasets.
+Nothing else imports it, so that the rest of the package needs no TensorFlow Datasets.
 """
 
 import hashlib
@@ -14,15 +14,15 @@ import tensorflow_datasets as tfds
 from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES, CAMVID_MERGINGS
-from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, camvid_coding, find_camvid
+from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, HOMEPAGE, camvid_coding, find_camvid
 from keras_psp.data.reading import LabeledImage
-from keras_psp.labels import LabelCoding
 
 
 class Camvid(tfds.core.GeneratorBasedBuilder):
     """CamVid with eleven classes.
 
-    It downloads the SegNet release, or reads a folder in any of CamVid's layouts.
+    It reads a folder in any of CamVid's layouts, or the SegNet release. That is downloaded once, to
+    Keras' cache, where `load_camvid` finds it too.
 
     Args:
         folder: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`, else
@@ -87,7 +87,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
                 }
             ),
             supervised_keys=("image", "label"),
-            homepage=release.HOMEPAGE,
+            homepage=HOMEPAGE,
             license=release.LICENSE,
             citation="""@article{brostow2009camvid,
   title = {Semantic object classes in video: A high-definition ground truth database},
@@ -99,7 +99,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
                 classes=list(CAMVID.names),
                 colors=[list(color) for color in CAMVID_COLORS],
                 void=255,
-                train_frequencies=list(CAMVID_FREQUENCIES) if self._is_segnet else None,
+                train_frequencies=list(CAMVID_FREQUENCIES) if self._merging == "segnet" else None,
             ),
         )
 
@@ -107,34 +107,18 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     def _merging(self) -> str:
         return self.builder_config.name.split("-")[0]
 
-    @property
-    def _is_segnet(self) -> bool:
-        return self._merging == "segnet"
-
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        found = find_camvid(self.folder or self._download(dl_manager))
+        found = find_camvid(self.folder or release.download(self._merging))
         coding = camvid_coding(found, self._merging)
-        return {
-            split: self._generate_examples(found.samples(split), coding) for split in found.splits
-        }
-
-    def _download(self, dl_manager: tfds.download.DownloadManager) -> Path:
-        release.check_merging(self._merging)
-        with release.downloading(tfds.download.DownloadError):
-            extracted = Path(dl_manager.download_and_extract(release.URL))
-        folder = next(extracted.glob("*/CamVid"), extracted / "CamVid")
-        release.verify(folder)
-        return folder
+        return {s: self._generate_examples(found.samples(s, coding)) for s in found.splits}
 
     def _generate_examples(
-        self, samples: list[LabeledImage], coding: LabelCoding
+        self, samples: list[LabeledImage]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for sample in samples:
-            _, label = sample.read(coding)  # Checks the image as well, which is kept as it is.
-            yield (
-                sample.name,
-                {"image": sample.image, "label": label[..., None], "file_name": sample.name},
-            )
+            _, label = sample.read()  # Checks the image as well, which is kept as it is.
+            example = {"image": sample.image, "label": label[..., None], "file_name": sample.name}
+            yield sample.name, example
 
 
 def _fingerprint(folder: Path) -> str:

@@ -1,6 +1,5 @@
 """CamVid's classes: their names and colors, the merges of 32 classes to eleven, frequencies."""
 
-from keras_psp.choices import check_name
 from keras_psp.labels import VOID, ClassList, Color, LabelValues
 
 CAMVID_COLORS_32: dict[str, Color] = {
@@ -96,14 +95,14 @@ SEGNET_CLASS_WEIGHTS: tuple[float, ...] = (
 gives `CAMVID_CLASS_WEIGHTS`: ten within 17 % of these, but 3.85 instead of 9.64 for SignSymbol."""
 
 
-def camvid_label_colors(merging: str = "segnet") -> dict[Color, int]:
+def camvid_label_colors(merging: str) -> dict[Color, int]:
     """Returns the label (0–10, or 255) of each of CamVid's 32 colors.
 
     Args:
         merging: `"segnet"` or `"mseg"`, see `CAMVID_MERGINGS`.
     """
-    table = CAMVID_MERGINGS[check_name("merging", merging, CAMVID_MERGINGS)]
-    label = {old: CAMVID_CLASSES.index(new) for new, olds in table.items() for old in olds}
+    merged = CAMVID_MERGINGS[merging].items()
+    label = {old: CAMVID_CLASSES.index(new) for new, olds in merged for old in olds}
     return {color: label.get(name, VOID) for name, color in CAMVID_COLORS_32.items()}
 
 

@@ -2,10 +2,12 @@
 
 import os
 
-from keras_psp.choices import check_name
-from keras_psp.data.camvid.classes import CAMVID_MERGINGS, camvid_label_colors, segnet_labels
+from keras_psp.data.camvid.classes import camvid_label_colors, segnet_labels
 from keras_psp.data.layouts import DataFolder, Layout, find_data
 from keras_psp.labels import LabelCoding, LabelColors
+
+HOMEPAGE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
+"""Where the original release is."""
 
 SPLITS = ("train", "val", "test")
 
@@ -37,23 +39,21 @@ FRAMES = {
 """The names of the 367 training and 101 validation frames."""
 
 
-def _in_split(stem: str, split: str) -> bool:
-    return split == next((name for name, frames in FRAMES.items() if stem in frames), "test")
+def _split_of(frame: str) -> str:
+    return next((split for split, frames in FRAMES.items() if frame in frames), "test")
 
 
-LAYOUTS = (
-    Layout("SegNet release", "{split}", "{split}annot", coding="values"),
-    Layout("Kaggle", "{split}", "{split}_labels", ending="_L", coding="colors"),
-    Layout(
-        "original release",
-        "701_StillsRaw_full",
-        "LabeledApproved_full",
-        ending="_L",
-        coding="colors",
-        splits=SPLITS,
-        member=_in_split,
-    ),
+SEGNET_RELEASE = Layout("SegNet release", "{split}", "{split}annot")
+KAGGLE = Layout("Kaggle", "{split}", "{split}_labels", ending="_L")
+ORIGINAL_RELEASE = Layout(
+    "original release",
+    "701_StillsRaw_full",
+    "LabeledApproved_full",
+    ending="_L",
+    splits=SPLITS,
+    split_of=_split_of,
 )
+LAYOUTS = (SEGNET_RELEASE, KAGGLE, ORIGINAL_RELEASE)
 
 # Hand-drawn label maps contain stray pixels with a color of no class. Up to this share of a map,
 # they become void.
@@ -79,13 +79,18 @@ def camvid_coding(found: DataFolder, merging: str = "segnet") -> LabelCoding:
     Raises:
         ValueError: If the label files have been merged in the other way already.
     """
-    check_name("merging", merging, CAMVID_MERGINGS)
-    if found.layout.coding == "colors":
-        return LabelColors(camvid_label_colors(merging), stray=_STRAY)
+    if found.layout == SEGNET_RELEASE:
+        check_merging(merging, found.root)
+        return segnet_labels()
+    return LabelColors(camvid_label_colors(merging), stray=_STRAY)
+
+
+def check_merging(merging: str, source: object) -> None:
+    """Refuses another merging of label maps in the SegNet release's form than that release's."""
     if merging != "segnet":
         raise ValueError(
             f"The label maps of the SegNet release are already merged from 32 classes to eleven, "
-            f"in SegNet's way. Received: merging={merging!r} with {found.root}. Pass data_dir= a "
-            f"folder with the original 32-color label maps ({LAYOUTS[2]}), or merging='segnet'."
+            f"in SegNet's way. Received: merging={merging!r} with {source}. Pass data_dir= a "
+            f"folder with the original 32-color label maps ({ORIGINAL_RELEASE}; from {HOMEPAGE}), "
+            f"or merging='segnet'."
         )
-    return segnet_labels()

