@@ -9,7 +9,7 @@ from keras_psp.choices import check_name
 from keras_psp.layers import ImageNormalization
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.classifier import checked_shape
-from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
+from keras_psp.models.googlenet import GOOGLENETS, build_googlenet
 from keras_psp.models.inception import V3S, Inception
 from keras_psp.models.resnet import RESNETS, ResNet
 from keras_psp.models.vgg import VGG, VGGS
@@ -24,7 +24,7 @@ def _resnet(name, **options):
 
 
 def _googlenet(name, **options):
-    network = GoogLeNet(name, include_top=False, **options)
+    network = build_googlenet(name, include_top=False, **options)
     stem = (
         ("conv1_relu", "conv2_relu") if GOOGLENETS[name].batch_normalization else ("conv1", "lrn2")
     )

@@ -1,15 +1,13 @@
 """The Inception family: GoogLeNet and Inception v3."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 
 from keras_psp.choices import check_name
-from keras_psp.layers import BatchNormalization, ImageNormalization
-from keras_psp.models.classifier import Classifier, add_classifier, checked_shape
-from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
-from keras_psp.weights.loading import load_first_weights
+from keras_psp.layers import BatchNormalization
+from keras_psp.models.classifier import build_classifier
+from keras_psp.models.googlenet import GOOGLENETS, build_googlenet
 
 # Inception v3's batch norms have no factors in `keras.applications`; in torchvision they have, and
 # its average poolings count the zeros outside of the map.
@@ -21,16 +19,10 @@ def Inception(
     variant: str = "googlenet",
     *,
     include_top: bool = True,
-    num_classes: int = 1000,
-    weights: str | None = "auto",
-    fresh_head: bool = False,
     naive: bool = False,
     auxiliary_weight: float = 0.3,
-    pooling: str | None = None,
     dropout: float | None = None,
-    classifier_activation: str | None = "softmax",
-    input_shape: Sequence[int | None] | None = None,
-    name: str | None = None,
+    **kwargs: Any,
 ) -> keras.Model:
     """Builds GoogLeNet or Inception v3.
 
@@ -39,24 +31,17 @@ def Inception(
             `keras.applications`; `"googlenet_torchvision"` and `"inception_v3_torchvision"` are the
             forms in which torchvision has them (GoogLeNet with batch normalization).
         include_top: Whether the fully connected layer is there.
-        num_classes: Its outputs.
-        weights: `"auto"` (ImageNet weights where they can be had, otherwise random values and a
-            warning that says why), `"imagenet"` (those or an error), `None` (random values), or a
-            file that `load_weights` takes.
-            Nobody publishes ImageNet weights of the paper's very GoogLeNet.
-        fresh_head: Whether a file leaves the last layer as it was made, for other classes.
         naive: GoogLeNet with its modules in the naive form, without the 1×1 convolutions that
             reduce the channels.
         auxiliary_weight: Weight of the loss of each of GoogLeNet's two auxiliary classifiers, which
             exist in training only; 0 leaves them out.
-        pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         dropout: Share of values dropped before the fully connected layer, 0–1; by default 0.4 in
             GoogLeNet (0.2 in torchvision's) and 0 in Inception v3, as in `keras.applications`.
-        classifier_activation: Activation of the last layer; `None` for logits.
-        input_shape: `(height, width, 3)`. GoogLeNet's is 224×224 by default, at least 65×65
-            (torchvision's: 79×79), and any size without auxiliary classifiers; Inception v3 takes
-            any size from 75×75 on.
-        name: Name of the model.
+        **kwargs: What every classifier takes, see `build_classifier`: `num_classes`, `weights`,
+            `fresh_head`, `pooling`, `classifier_activation`, `input_shape`, `name`. GoogLeNet's
+            images are 224×224 by default, at least 65×65 (torchvision's: 79×79), and of any size
+            without auxiliary classifiers; Inception v3 takes any size from 75×75 on. Nobody
+            publishes ImageNet weights of the paper's very GoogLeNet.
 
     Returns:
         A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
@@ -81,36 +66,31 @@ def Inception(
     ```
     """
     check_name("variant", variant, INCEPTIONS)
-    end: dict[str, Any] = {
-        "include_top": include_top,
-        "num_classes": num_classes,
-        "pooling": pooling,
-        "classifier_activation": classifier_activation,
-    }
     if variant in GOOGLENETS:
-        return GoogLeNet(
+        return build_googlenet(
             variant,
-            weights=weights,
-            fresh_head=fresh_head,
+            include_top=include_top,
             naive=naive,
             auxiliary_weight=auxiliary_weight,
             dropout=dropout,
-            input_shape=input_shape,
-            name=name,
-            **end,
+            **kwargs,
         )
     if naive:
         raise ValueError(
             "Only GoogLeNet's modules have a naive form. "
             f"Received: variant={variant!r}, naive=True. Use variant='googlenet'."
         )
-    shape = checked_shape(input_shape, minimum=75)
-    image = keras.Input(shape, name="image")
-    x = _V3(ImageNormalization("tf", name="normalize")(image), V3S[variant]).output
-    output = add_classifier(x, dropout=dropout or 0.0, **end)
-    model = Classifier(image, output, variant=variant, image_size=299, name=name or variant)
-    model.initial_weights = load_first_weights(model, weights, fresh_head=fresh_head)
-    return model
+    return build_classifier(
+        variant,
+        lambda x: _V3(x, V3S[variant]).output,
+        normalization="tf",
+        image_size=299,
+        any_size=True,
+        minimum_size=75,
+        include_top=include_top,
+        dropout=dropout or 0.0,
+        **kwargs,
+    )
 
 
 # Inception v3 as rows: a convolution (filters, kernel height, kernel width), with a stride of 2
