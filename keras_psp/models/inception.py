@@ -1,5 +1,6 @@
 """The Inception family: GoogLeNet and Inception v3."""
 
+import itertools
 from typing import Any
 
 import keras
@@ -82,7 +83,7 @@ def Inception(
         )
     return build_classifier(
         variant,
-        lambda x: _V3(x, V3S[variant]).output,
+        lambda x: _v3(x, V3S[variant]),
         normalization="tf",
         image_size=299,
         any_size=True,
@@ -151,54 +152,46 @@ _MODULES = [
 ]
 
 
-class _V3:
-    """Builds the rows, and counts the convolutions, whose numbers are their names."""
+def _v3(x, torchvision):
+    """Builds the rows. Layers are named by their numbers."""
+    convolutions, pools, forks = (itertools.count(1) for _ in range(3))
+    last = {"data_format": "channels_last"}
 
-    def __init__(self, x, torchvision):
-        self.torchvision = torchvision
-        self.convolutions = 0
-        self.pools = 0
-        self.output = self._chain(x, _STEM)
-        for number, module in enumerate(_MODULES):
-            self.output = self._fork(self.output, module, f"mixed{number}")
-
-    def _chain(self, x, rows, name=""):
+    def chain(x, rows):
         for row in rows:
             if isinstance(row, list):
-                x = self._fork(x, row, f"{name}_fork{self.convolutions}")
-            elif isinstance(row, str):
-                x = self._pool(x, row)
+                x = fork(x, row, f"fork{next(forks)}")
             else:
-                x = self._convolve(x, *row)
+                x = pool(x, row) if isinstance(row, str) else convolve(x, *row)
         return x
 
-    def _fork(self, x, branches, name):
-        outputs = [self._chain(x, rows, name) for rows in branches]
-        return keras.layers.Concatenate(name=name)(outputs)
+    def fork(x, branches, name):
+        return keras.layers.Concatenate(name=name)([chain(x, branch) for branch in branches])
 
-    def _convolve(self, x, filters, height, width, kind="same"):
-        self.convolutions += 1
-        n = self.convolutions
+    def convolve(x, filters, height, width, kind="same"):
+        n = next(convolutions)
         x = keras.layers.Conv2D(
             filters,
             (height, width),
             strides=2 if kind == "/2" else 1,
             padding="same" if kind == "same" else "valid",
             use_bias=False,
-            data_format="channels_last",
             name=f"conv{n}",
+            **last,
         )(x)
-        x = BatchNormalization(momentum=0.99, epsilon=1e-3, scale=self.torchvision, name=f"bn{n}")(
-            x
-        )
-        return keras.layers.ReLU(name=f"relu{n}")(x)
+        bn = BatchNormalization(momentum=0.99, epsilon=1e-3, scale=torchvision, name=f"bn{n}")
+        return keras.layers.ReLU(name=f"relu{n}")(bn(x))
 
-    def _pool(self, x, kind):
-        self.pools += 1
-        options = {"data_format": "channels_last", "name": f"pool{self.pools}"}
+    def pool(x, kind):
+        name = f"pool{next(pools)}"
         if kind == "max/2":
-            return keras.layers.MaxPooling2D(3, 2, **options)(x)
-        if not self.torchvision:
-            return keras.layers.AveragePooling2D(3, 1, padding="same", **options)(x)
-        x = keras.layers.ZeroPadding2D(1, "channels_last", name=f"pool{self.pools}_pad")(x)
-        return keras.layers.AveragePooling2D(3, 1, **options)(x)
+            return keras.layers.MaxPooling2D(3, 2, name=name, **last)(x)
+        if not torchvision:
+            return keras.layers.AveragePooling2D(3, 1, padding="same", name=name, **last)(x)
+        x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad", **last)(x)
+        return keras.layers.AveragePooling2D(3, 1, name=name, **last)(x)
+
+    x = chain(x, _STEM)
+    for number, module in enumerate(_MODULES):
+        x = fork(x, module, f"mixed{number}")
+    return x

@@ -250,7 +250,7 @@ def stage_dilations(output_stride: int) -> tuple[int, int, int, int]:
     dilations = {32: (1, 1, 1, 1), 16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
     if output_stride not in dilations:
         raise ValueError(
-            "A ResNet's features are at 1/32, 1/16 or 1/8 of the image. "
+            "The deepest features are at 1/32, 1/16 or 1/8 of the image. "
             f"Received: output_stride={output_stride}. Use 32, 16 or 8."
         )
     return dilations[output_stride]
