@@ -58,7 +58,7 @@ TESTS = [
     "tests/models/test_segmentation_model.py::test_every_fit_uses_the_same_step",
     "tests/models/test_segmentation_model.py::test_another_loss_gets_given_class_weights",
     "tests/models/test_segmentation_model.py::test_what_a_step_cannot_know_of_needs_another",
-    "tests/models/test_segmentation_model.py::test_fifty_fits_leave_nothing_behind",
+    "tests/models/test_segmentation_model.py::test_fits_leave_nothing_behind",
     "tests/analysis/test_costs.py::test_blocks_of_a_resnet_add_up",
     "tests/inference/test_classifying.py::test_probabilities_of_crops_are_averaged[softmax]",
     "tests/inference/test_classifying.py::test_scores_of_a_class_map_are_averaged_first[None]",

@@ -2,6 +2,7 @@
 
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.backbones import BACKBONES, build_backbone
+from keras_psp.models.classifier import build_classifier
 from keras_psp.models.conversion import model_from_checkpoint, to_fully_convolutional
 from keras_psp.models.inception import INCEPTIONS, Inception
 from keras_psp.models.pspnet import PSPNet
@@ -24,6 +25,7 @@ __all__ = [
     "SegmentationModel",
     "SimpleSegmentationNet",
     "build_backbone",
+    "build_classifier",
     "model_from_checkpoint",
     "to_fully_convolutional",
 ]

@@ -8,10 +8,10 @@ import keras
 from keras_psp.choices import check_name
 from keras_psp.layers import ImageNormalization
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
-from keras_psp.models.classifier import checked_shape
-from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
+from keras_psp.models.classifier import Classifier, checked_shape
+from keras_psp.models.googlenet import GOOGLENETS, build_googlenet
 from keras_psp.models.inception import V3S, Inception
-from keras_psp.models.resnet import RESNETS, ResNet
+from keras_psp.models.resnet import RESNETS, ResNet, stage_dilations
 from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.surgery.dilation import CONVOLUTIONS, dilate, strides_of
 
@@ -24,49 +24,39 @@ def _resnet(name, **options):
 
 
 def _googlenet(name, **options):
-    network = GoogLeNet(name, include_top=False, **options)
+    network = build_googlenet(name, include_top=False, **options)
     stem = (
         ("conv1_relu", "conv2_relu") if GOOGLENETS[name].batch_normalization else ("conv1", "lrn2")
     )
     return network, _maps(network, *stem, "inception_3b", "inception_4e", "inception_5b")
 
 
-def _vgg(name, weights, **options):
-    network = VGG(name, include_top=False, weights=weights)
-    return _dilated(network, _stages(network), **options)
+def _dilated(build, *ends):
+    """For networks that cannot dilate themselves; `ends` are the layers that end their stages."""
 
+    def dilated(name, weights, output_stride, input_shape):
+        network = build(name, include_top=False, weights=weights)
+        maps = _maps(network, *ends) if ends else _stages(network)
+        copy = dilate(network, output_stride, maps, input_shape=input_shape)
+        copy.initial_weights = network.initial_weights
+        return copy, copy.outputs
 
-def _alexnet(name, weights, **options):
-    network = AlexNet(name, include_top=False, weights=weights)
-    return _dilated(network, _stages(network), **options)
-
-
-def _inception_v3(name, weights, **options):
-    network = Inception(name, include_top=False, weights=weights)
-    # The branches of its modules are maps, too: which end a stage must be said.
-    maps = _maps(network, "relu3", "relu5", "mixed2", "mixed7", "mixed10")
-    return _dilated(network, maps, **options)
+    return dilated
 
 
 def _maps(network, *layers):
     return [network.get_layer(layer).output for layer in layers]
 
 
-def _dilated(network, maps, output_stride, input_shape):
-    """For a network that cannot dilate itself."""
-    copy = dilate(network, output_stride, maps, input_shape=input_shape)
-    copy.initial_weights = network.initial_weights
-    return copy, copy.outputs
-
-
 # name → function (name, weights, output_stride, input_shape) → network, and the last map of each of
 # its stages, the largest first
 BACKBONES: dict = {
     **dict.fromkeys(RESNETS, _resnet),
-    **dict.fromkeys(VGGS, _vgg),
+    **dict.fromkeys(VGGS, _dilated(VGG)),
     **dict.fromkeys(GOOGLENETS, _googlenet),
-    **dict.fromkeys(ALEXNETS, _alexnet),
-    **dict.fromkeys(V3S, _inception_v3),
+    **dict.fromkeys(ALEXNETS, _dilated(AlexNet)),
+    # The branches of its modules are maps, too: which end a stage must be said.
+    **dict.fromkeys(V3S, _dilated(Inception, "relu3", "relu5", "mixed2", "mixed7", "mixed10")),
 }
 
 # How the published weights of `keras.applications` need images to be normalized, by the beginning
@@ -144,6 +134,7 @@ def build_backbone(
     ```
     """
     shape = checked_shape(input_shape)
+    stage_dilations(output_stride)  # which refuses another stride
     if isinstance(backbone, keras.Model):
         if weights not in ("auto", None):
             raise ValueError(
@@ -166,13 +157,13 @@ def build_backbone(
             f"Received: stages={stages} of backbone={name}, which has {', '.join(pyramid)}. "
             "Take a network with more stages."
         )
-    outputs = {stage: pyramid[stage] for stage in stages}
-    features = keras.Model(network.input, outputs, name=name)
-    # Half precision must not reach the image before it is normalized.
-    features.autocast = False
-    features.variant = backbone if isinstance(backbone, str) else ""
-    features.initial_weights = network.initial_weights
-    return features
+    return Classifier(
+        network.input,
+        {stage: pyramid[stage] for stage in stages},
+        variant=backbone if isinstance(backbone, str) else "",
+        initial_weights=network.initial_weights,
+        name=name,
+    )
 
 
 def _from_model(source, output_stride, input_shape, normalization):
@@ -181,11 +172,6 @@ def _from_model(source, output_stride, input_shape, normalization):
             "A backbone must be a functional Keras model. "
             f"Received: backbone={source.name}, a {type(source).__name__}. "
             "Build it with keras.Model(inputs, outputs)."
-        )
-    if output_stride not in (8, 16, 32):
-        raise ValueError(
-            "A backbone's features are at 1/32, 1/16 or 1/8 of the image. "
-            f"Received: output_stride={output_stride}. Use 32, 16 or 8."
         )
     if any(getattr(layer, "data_format", "") == "channels_first" for layer in source.layers):
         raise ValueError(

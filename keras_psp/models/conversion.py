@@ -2,7 +2,8 @@
 
 import os
 import re
-from typing import Any, NamedTuple
+from collections.abc import Iterable
+from typing import Any
 
 import keras
 
@@ -68,62 +69,40 @@ def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> keras.Mode
     assert again.variant == "resnet18" and again.output.shape == (None, 4)
     ```
     """
-    found = _describe(path)
-    if found.levels is None:
-        builder = next(build for table, build in _BUILDERS if found.variant in table)
-        ends = {"num_classes": found.num_classes} if found.num_classes else {"include_top": False}
-        return builder(found.variant, weights=str(path), **{**ends, **options})
-    known: dict[str, Any] = {"auxiliary_weight": 0.4 if found.auxiliary else 0.0}
-    if found.levels != 4:
-        known["bins"] = ()
-    if found.levels not in (0, 4) and "bins" not in options:
-        raise ValueError(
-            f"The sides of {found.levels} pyramid levels are not in a checkpoint. "
-            f"Received: path='{path}' without bins. Pass bins=, such as bins=(1, 2, 3, 6)."
-        )
-    return PSPNet(found.variant, found.num_classes, weights=str(path), **{**known, **options})
-
-
-class _Description(NamedTuple):
-    """The network of a checkpoint, as far as its tensors tell.
-
-    Attributes:
-        variant: The name of our network that it fits, in the tables of classifiers and backbones.
-        num_classes: Channels of its last layer; 0 if it has none.
-        levels: Number of levels of a PSPNet's pyramid; `None` if it is a classifier.
-        auxiliary: Whether it has an auxiliary head.
-    """
-
-    variant: str
-    num_classes: int
-    levels: int | None
-    auxiliary: bool
-
-
-def _describe(path: str | os.PathLike) -> _Description:
     tensors = read_tensors(path)
     source = identify(path, tensors)
     channels = {t.layer: t.value.shape[-1] for t in source.translate(tensors) if t.layer}
-    blocks = [re.match(r"stage(\d)_block(\d+)/", layer) for layer in channels]
-    counts = tuple(max([int(m[2]) for m in blocks if m and m[1] == s], default=0) for s in "1234")
-    kind = "bottleneck" if "stage1_block1/conv3" in channels else "basic"
-    fitting = [
-        name
-        for name in source.variants
-        if name not in RESNETS or (RESNETS[name].blocks, RESNETS[name].block) == (counts, kind)
-    ]
-    if not fitting:
+    variant = _fitting_variant(path, source, channels)
+    if "head/conv2" not in channels:
+        builder = next(build for table, build in _BUILDERS if variant in table)
+        classes = channels.get("predictions")
+        known: dict[str, Any] = {"num_classes": classes} if classes else {"include_top": False}
+        return builder(variant, weights=str(path), **{**known, **options})
+    levels = sum(bool(re.fullmatch(r"pyramid_pooling/level\d+_conv", name)) for name in channels)
+    if levels not in (0, 4) and "bins" not in options:
         raise ValueError(
-            f"A checkpoint of {source.title} fits {', '.join(source.variants)}. Received: "
-            f"weights='{path}', whose stages have {counts} {kind} blocks. Choose another file."
+            f"The sides of {levels} pyramid levels are not in a checkpoint. "
+            f"Received: path='{path}' without bins. Pass bins=, such as bins=(1, 2, 3, 6)."
         )
-    levels = [layer for layer in channels if re.fullmatch(r"pyramid_pooling/level\d+_conv", layer)]
-    segments = "head/conv2" in channels
-    return _Description(
-        fitting[0],
-        channels.get("head/conv2" if segments else "predictions", 0),
-        len(levels) if segments else None,
-        "auxiliary_head/conv2" in channels,
+    known = {"auxiliary_weight": 0.4 if "auxiliary_head/conv2" in channels else 0.0}
+    if not levels:
+        known["bins"] = ()
+    return PSPNet(variant, channels["head/conv2"], weights=str(path), **{**known, **options})
+
+
+def _fitting_variant(path: str | os.PathLike, source: Any, channels: Iterable[str]) -> str:
+    """The name of our network that has the layers of a checkpoint."""
+    kind = "bottleneck" if "stage1_block1/conv3" in channels else "basic"
+    counts = tuple(
+        sum(bool(re.fullmatch(rf"stage{stage}_block\d+/conv1", layer)) for layer in channels)
+        for stage in (1, 2, 3, 4)
+    )
+    for name in source.variants:
+        if name not in RESNETS or (RESNETS[name].blocks, RESNETS[name].block) == (counts, kind):
+            return name
+    raise ValueError(
+        f"A checkpoint of {source.title} fits {', '.join(source.variants)}. Received: "
+        f"weights='{path}', whose stages have {counts} {kind} blocks. Choose another file."
     )
 
 

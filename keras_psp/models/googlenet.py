@@ -1,25 +1,22 @@
 """GoogLeNet: nine inception modules, and two classifiers more while it learns."""
 
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 
-from keras_psp.choices import check_name
 from keras_psp.keras_internals import add_layers, compiled_loss
 from keras_psp.layers import (
     DilatedMaxPooling2D,
-    ImageNormalization,
     InceptionModule,
     LocalResponseNormalization,
     PaddedConv2D,
 )
 from keras_psp.layers.inception_module import convolution
-from keras_psp.models.classifier import add_classifier, checked_shape
+from keras_psp.models.classifier import Classifier, build_classifier
 from keras_psp.models.resnet import stage_dilations
 from keras_psp.models.training import ModelWithOwnLoss
-from keras_psp.weights.loading import load_first_weights
 
 # The paper's table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
 MODULES = {
@@ -150,79 +147,34 @@ class AuxiliaryClassifier(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class GoogLeNet(ModelWithOwnLoss):
-    """GoogLeNet, as `keras_psp.Inception("googlenet")` builds it and explains its arguments.
+class GoogLeNet(Classifier, ModelWithOwnLoss):
+    """GoogLeNet, as `keras_psp.Inception("googlenet")` builds it.
 
     It has two auxiliary classifiers, whose losses `fit` adds. Calling it gives the predictions
     only, in training and inside other models, too. Inside other models the auxiliary classifiers do
     not train, and Keras warns that they have no gradients.
+
+    Args:
+        *args: What `Classifier` takes.
+        auxiliary_weight: Weight of the loss of each auxiliary classifier; 0 leaves them out.
+        **kwargs: What `Classifier` takes.
     """
 
-    def __init__(
-        self,
-        variant: str = "googlenet",
-        *,
-        include_top: bool = True,
-        num_classes: int = 1000,
-        weights: str | None = "auto",
-        fresh_head: bool = False,
-        naive: bool = False,
-        output_stride: int = 32,
-        auxiliary_weight: float = 0.3,
-        pooling: str | None = None,
-        dropout: float | None = None,
-        classifier_activation: str | None = "softmax",
-        input_shape: Sequence[int | None] | None = None,
-        name: str | None = None,
-    ):
-        row = GOOGLENETS[check_name("variant", variant, GOOGLENETS)]
-        dropout = row.dropout if dropout is None else dropout
-        auxiliary = bool(include_top and auxiliary_weight)
-        shape = checked_shape(
-            input_shape,
-            default=224 if include_top else None,
-            minimum=(65 if row.centered else 79) if auxiliary else 1,
-            fixed_unless="auxiliary_weight=0" if auxiliary else None,
-        )
-        trunk = _trunk(row, naive, output_stride)
-        image = x = keras.Input(shape, name="image")
+    def __init__(self, *args: Any, auxiliary_weight: float = 0.3, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.auxiliary_weight = auxiliary_weight
         heads = {}
-        for layer in trunk:
-            x = layer(x)
-            if auxiliary and layer.name in _AUXILIARY:
-                head = AuxiliaryClassifier(
-                    num_classes, classifier_activation, name=f"auxiliary_{layer.name[-2:]}"
-                )
-                head.build(x.shape)
-                heads[layer.name] = head
-        outputs = add_classifier(
-            x,
-            include_top=include_top,
-            num_classes=num_classes,
-            pooling=pooling,
-            classifier_activation=classifier_activation,
-            dropout=dropout,
-        )
-        super().__init__(inputs=image, outputs=outputs, name=name or variant)
-        self.variant = variant
-        # Half precision must not reach the image before it is normalized.
-        self.autocast = False
+        for name in _AUXILIARY if auxiliary_weight else ():
+            last = self.get_layer("predictions")
+            heads[name] = AuxiliaryClassifier(
+                last.units,
+                keras.activations.serialize(last.activation),
+                name=f"auxiliary_{name[-2:]}",
+                dtype=last.dtype_policy,
+            )
+            heads[name].build(self.get_layer(name).output.shape)
         self.auxiliary_heads = heads
         add_layers(self, heads.values())
-        self.auxiliary_weight = auxiliary_weight
-        self._arguments = {
-            "variant": variant,
-            "include_top": include_top,
-            "num_classes": num_classes,
-            "naive": naive,
-            "output_stride": output_stride,
-            "auxiliary_weight": auxiliary_weight,
-            "pooling": pooling,
-            "dropout": dropout,
-            "classifier_activation": classifier_activation,
-            "input_shape": shape,
-        }
-        self.initial_weights = load_first_weights(self, weights, fresh_head=fresh_head)
 
     def loss_and_outputs(self, x, y, sample_weight, training):
         predictions, auxiliary = x, []
@@ -239,25 +191,44 @@ class GoogLeNet(ModelWithOwnLoss):
         return loss, predictions
 
     def get_config(self):
-        return {
-            **self._arguments,
-            "name": self.name,
-            "trainable": self.trainable,
-            "initial_weights": self.initial_weights,
-        }
+        return {**super().get_config(), "auxiliary_weight": self.auxiliary_weight}
 
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        config = dict(config)
-        # The weights come from the file that the configuration came from.
-        initial_weights, trainable = config.pop("initial_weights"), config.pop("trainable")
-        model = cls(weights=None, **config)
-        model.initial_weights, model.trainable = initial_weights, trainable
-        return model
+
+def build_googlenet(
+    variant: str = "googlenet",
+    *,
+    include_top: bool = True,
+    naive: bool = False,
+    output_stride: int = 32,
+    auxiliary_weight: float = 0.3,
+    dropout: float | None = None,
+    **kwargs: Any,
+) -> keras.Model:
+    """Builds a GoogLeNet, see `Inception`; `output_stride` is that of `ResNet`."""
+    row = GOOGLENETS[variant]
+    if not include_top:
+        auxiliary_weight = 0.0
+
+    def features(x):
+        for layer in _trunk(row, naive, output_stride):
+            x = layer(x)
+        return x
+
+    return build_classifier(
+        variant,
+        features,
+        normalization=row.normalization,
+        minimum_size=1 if not auxiliary_weight else 65 if row.centered else 79,
+        fixed_unless="auxiliary_weight=0" if auxiliary_weight else None,
+        model_class=functools.partial(GoogLeNet, auxiliary_weight=auxiliary_weight),
+        include_top=include_top,
+        dropout=row.dropout if dropout is None else dropout,
+        **kwargs,
+    )
 
 
 def _trunk(row: Variant, naive: bool, output_stride: int) -> list[keras.layers.Layer]:
-    """The layers before the classifier, one behind the other."""
+    """The layers behind the normalization, one behind the other."""
 
     def conv(name, *args):
         normalized = row.batch_normalization
@@ -267,7 +238,6 @@ def _trunk(row: Variant, naive: bool, output_stride: int) -> list[keras.layers.L
         return [] if row.batch_normalization else [LocalResponseNormalization(name=name)]
 
     trunk = [
-        ImageNormalization(row.normalization, name="normalize"),
         *conv("conv1", 64, 7, 2),
         *_pool("pool1", row.centered),
         *normalize("lrn1"),

@@ -1,15 +1,14 @@
 """The Inception family: GoogLeNet and Inception v3."""
 
-from collections.abc import Sequence
+import itertools
 from typing import Any
 
 import keras
 
 from keras_psp.choices import check_name
-from keras_psp.layers import BatchNormalization, ImageNormalization
-from keras_psp.models.classifier import Classifier, add_classifier, checked_shape
-from keras_psp.models.googlenet import GOOGLENETS, GoogLeNet
-from keras_psp.weights.loading import load_first_weights
+from keras_psp.layers import BatchNormalization
+from keras_psp.models.classifier import build_classifier
+from keras_psp.models.googlenet import GOOGLENETS, build_googlenet
 
 # Inception v3's batch norms have no factors in `keras.applications`; in torchvision they have, and
 # its average poolings count the zeros outside of the map.
@@ -21,16 +20,10 @@ def Inception(
     variant: str = "googlenet",
     *,
     include_top: bool = True,
-    num_classes: int = 1000,
-    weights: str | None = "auto",
-    fresh_head: bool = False,
     naive: bool = False,
     auxiliary_weight: float = 0.3,
-    pooling: str | None = None,
     dropout: float | None = None,
-    classifier_activation: str | None = "softmax",
-    input_shape: Sequence[int | None] | None = None,
-    name: str | None = None,
+    **kwargs: Any,
 ) -> keras.Model:
     """Builds GoogLeNet or Inception v3.
 
@@ -39,24 +32,17 @@ def Inception(
             `keras.applications`; `"googlenet_torchvision"` and `"inception_v3_torchvision"` are the
             forms in which torchvision has them (GoogLeNet with batch normalization).
         include_top: Whether the fully connected layer is there.
-        num_classes: Its outputs.
-        weights: `"auto"` (ImageNet weights where they can be had, otherwise random values and a
-            warning that says why), `"imagenet"` (those or an error), `None` (random values), or a
-            file that `load_weights` takes.
-            Nobody publishes ImageNet weights of the paper's very GoogLeNet.
-        fresh_head: Whether a file leaves the last layer as it was made, for other classes.
         naive: GoogLeNet with its modules in the naive form, without the 1×1 convolutions that
             reduce the channels.
         auxiliary_weight: Weight of the loss of each of GoogLeNet's two auxiliary classifiers, which
             exist in training only; 0 leaves them out.
-        pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         dropout: Share of values dropped before the fully connected layer, 0–1; by default 0.4 in
             GoogLeNet (0.2 in torchvision's) and 0 in Inception v3, as in `keras.applications`.
-        classifier_activation: Activation of the last layer; `None` for logits.
-        input_shape: `(height, width, 3)`. GoogLeNet's is 224×224 by default, at least 65×65
-            (torchvision's: 79×79), and any size without auxiliary classifiers; Inception v3 takes
-            any size from 75×75 on.
-        name: Name of the model.
+        **kwargs: What every classifier takes, see `build_classifier`: `num_classes`, `weights`,
+            `fresh_head`, `pooling`, `classifier_activation`, `input_shape`, `name`. GoogLeNet's
+            images are 224×224 by default, at least 65×65 (torchvision's: 79×79), and of any size
+            without auxiliary classifiers; Inception v3 takes any size from 75×75 on. Nobody
+            publishes ImageNet weights of the paper's very GoogLeNet.
 
     Returns:
         A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
@@ -81,36 +67,31 @@ def Inception(
     ```
     """
     check_name("variant", variant, INCEPTIONS)
-    end: dict[str, Any] = {
-        "include_top": include_top,
-        "num_classes": num_classes,
-        "pooling": pooling,
-        "classifier_activation": classifier_activation,
-    }
     if variant in GOOGLENETS:
-        return GoogLeNet(
+        return build_googlenet(
             variant,
-            weights=weights,
-            fresh_head=fresh_head,
+            include_top=include_top,
             naive=naive,
             auxiliary_weight=auxiliary_weight,
             dropout=dropout,
-            input_shape=input_shape,
-            name=name,
-            **end,
+            **kwargs,
         )
     if naive:
         raise ValueError(
             "Only GoogLeNet's modules have a naive form. "
             f"Received: variant={variant!r}, naive=True. Use variant='googlenet'."
         )
-    shape = checked_shape(input_shape, minimum=75)
-    image = keras.Input(shape, name="image")
-    x = _V3(ImageNormalization("tf", name="normalize")(image), V3S[variant]).output
-    output = add_classifier(x, dropout=dropout or 0.0, **end)
-    model = Classifier(image, output, variant=variant, image_size=299, name=name or variant)
-    model.initial_weights = load_first_weights(model, weights, fresh_head=fresh_head)
-    return model
+    return build_classifier(
+        variant,
+        lambda x: _v3(x, V3S[variant]),
+        normalization="tf",
+        image_size=299,
+        any_size=True,
+        minimum_size=75,
+        include_top=include_top,
+        dropout=dropout or 0.0,
+        **kwargs,
+    )
 
 
 # Inception v3 as rows: a convolution (filters, kernel height, kernel width), with a stride of 2
@@ -171,54 +152,46 @@ _MODULES = [
 ]
 
 
-class _V3:
-    """Builds the rows, and counts the convolutions, whose numbers are their names."""
+def _v3(x, torchvision):
+    """Builds the rows. Layers are named by their numbers."""
+    convolutions, pools, forks = (itertools.count(1) for _ in range(3))
+    last = {"data_format": "channels_last"}
 
-    def __init__(self, x, torchvision):
-        self.torchvision = torchvision
-        self.convolutions = 0
-        self.pools = 0
-        self.output = self._chain(x, _STEM)
-        for number, module in enumerate(_MODULES):
-            self.output = self._fork(self.output, module, f"mixed{number}")
-
-    def _chain(self, x, rows, name=""):
+    def chain(x, rows):
         for row in rows:
             if isinstance(row, list):
-                x = self._fork(x, row, f"{name}_fork{self.convolutions}")
-            elif isinstance(row, str):
-                x = self._pool(x, row)
+                x = fork(x, row, f"fork{next(forks)}")
             else:
-                x = self._convolve(x, *row)
+                x = pool(x, row) if isinstance(row, str) else convolve(x, *row)
         return x
 
-    def _fork(self, x, branches, name):
-        outputs = [self._chain(x, rows, name) for rows in branches]
-        return keras.layers.Concatenate(name=name)(outputs)
+    def fork(x, branches, name):
+        return keras.layers.Concatenate(name=name)([chain(x, branch) for branch in branches])
 
-    def _convolve(self, x, filters, height, width, kind="same"):
-        self.convolutions += 1
-        n = self.convolutions
+    def convolve(x, filters, height, width, kind="same"):
+        n = next(convolutions)
         x = keras.layers.Conv2D(
             filters,
             (height, width),
             strides=2 if kind == "/2" else 1,
             padding="same" if kind == "same" else "valid",
             use_bias=False,
-            data_format="channels_last",
             name=f"conv{n}",
+            **last,
         )(x)
-        x = BatchNormalization(momentum=0.99, epsilon=1e-3, scale=self.torchvision, name=f"bn{n}")(
-            x
-        )
-        return keras.layers.ReLU(name=f"relu{n}")(x)
+        bn = BatchNormalization(momentum=0.99, epsilon=1e-3, scale=torchvision, name=f"bn{n}")
+        return keras.layers.ReLU(name=f"relu{n}")(bn(x))
 
-    def _pool(self, x, kind):
-        self.pools += 1
-        options = {"data_format": "channels_last", "name": f"pool{self.pools}"}
+    def pool(x, kind):
+        name = f"pool{next(pools)}"
         if kind == "max/2":
-            return keras.layers.MaxPooling2D(3, 2, **options)(x)
-        if not self.torchvision:
-            return keras.layers.AveragePooling2D(3, 1, padding="same", **options)(x)
-        x = keras.layers.ZeroPadding2D(1, "channels_last", name=f"pool{self.pools}_pad")(x)
-        return keras.layers.AveragePooling2D(3, 1, **options)(x)
+            return keras.layers.MaxPooling2D(3, 2, name=name, **last)(x)
+        if not torchvision:
+            return keras.layers.AveragePooling2D(3, 1, padding="same", name=name, **last)(x)
+        x = keras.layers.ZeroPadding2D(1, name=f"{name}_pad", **last)(x)
+        return keras.layers.AveragePooling2D(3, 1, name=name, **last)(x)
+
+    x = chain(x, _STEM)
+    for number, module in enumerate(_MODULES):
+        x = fork(x, module, f"mixed{number}")
+    return x

@@ -1,6 +1,6 @@
 """The paper's recipe, which trains a model that was told nothing else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -141,9 +141,13 @@ class RecipeModel(ModelWithOwnLoss):
         schedule = _open_schedule(self)
         if schedule is not None:
             callbacks.append(_BeginSchedule(schedule))
-        # Of the data sets of this package.
         if hasattr(x, "set_epoch"):
-            callbacks.insert(0, _SetEpoch(x.set_epoch))
+            # Of the data sets of this package: a run that was cut off goes on with the order and
+            # the views that would have come.
+            set_epoch = keras.callbacks.LambdaCallback(
+                on_epoch_begin=lambda epoch, logs: x.set_epoch(epoch)
+            )
+            callbacks.insert(0, set_epoch)
         if len(args) < 3 and (hasattr(x, "set_epoch") or hasattr(x, "element_spec")):
             # They shuffle by themselves; Keras would warn of its own default, or do it again.
             kwargs.setdefault("shuffle", False)
@@ -302,18 +306,6 @@ class _BeginSchedule(keras.callbacks.Callback):
         step = int(ops.convert_to_numpy(step_counter(_inner_optimizer(self.model))))
         self.schedule.begin_run(step - epoch * steps, epochs * steps)
         self.begun = True
-
-
-class _SetEpoch(keras.callbacks.Callback):
-    """Tells the data which epoch begins: a run that was cut off goes on with the order and the
-    views that would have come."""
-
-    def __init__(self, set_epoch: Callable[[int], None]):
-        super().__init__()
-        self.set_epoch = set_epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.set_epoch(epoch)
 
 
 def _check_classes(model: RecipeModel, data: Any) -> None:

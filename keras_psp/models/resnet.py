@@ -1,6 +1,5 @@
 """ResNet, as classifier and as backbone: a table and a loop."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,12 +10,10 @@ from keras_psp.layers import (
     BasicBlock,
     BatchNormalization,
     DilatedBottleneck,
-    ImageNormalization,
     PaddedConv2D,
     PaddedMaxPooling2D,
 )
-from keras_psp.models.classifier import Classifier, add_classifier, checked_shape
-from keras_psp.weights.loading import load_first_weights
+from keras_psp.models.classifier import build_classifier
 
 
 @dataclass(frozen=True)
@@ -111,17 +108,11 @@ CIFAR_RESNETS = {
 def ResNet(
     variant: str = "resnet50",
     *,
-    include_top: bool = True,
     num_classes: int | None = None,
-    weights: str | None = "auto",
-    fresh_head: bool = False,
     output_stride: int | None = None,
     residual: bool | None = None,
     shortcut: str | None = None,
-    pooling: str | None = None,
-    classifier_activation: str | None = "softmax",
-    input_shape: Sequence[int | None] | None = None,
-    name: str | None = None,
+    **kwargs: Any,
 ) -> keras.Model:
     """Builds a ResNet.
 
@@ -133,22 +124,16 @@ def ResNet(
             whose 18 and 34 are the paper's. `"resnet20"`, `32`, `44`, `56`, `110` are the nets for
             CIFAR-10: 32×32 pixels, and three stages of 16, 32 and 64 channels. `"plain18"`, `34`
             and, for CIFAR-10, `"plain20"`, `32`, `44`, `56`, `110` are the nets without shortcuts.
-        include_top: Whether the global average pooling and the fully connected layer are there.
         num_classes: Outputs of the fully connected layer; by default 1000, and 10 of a CIFAR net.
-        weights: `"auto"` (ImageNet weights where they can be had, otherwise random values and a
-            warning that says why), `"imagenet"` (those or an error), `None` (random values), or a
-            file that `load_weights` takes.
-        fresh_head: Whether a file leaves the last layer as it was made, for other classes.
         output_stride: 32, or 16 or 8: the last stages then keep their resolution and are dilated
             instead, in every block. A CIFAR net's is 4.
         residual: `False` leaves the shortcuts out of any other variant. By default the variant's.
         shortcut: What a shortcut is where the shape changes: `"A"`, every second place and zeros in
             the new channels, without parameters; `"B"`, a 1×1 convolution. By default A in a CIFAR
             net and B in the others.
-        pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
-        classifier_activation: Activation of the fully connected layer; `None` for logits.
-        input_shape: `(height, width, 3)`; by default any size, and height and width may be `None`.
-        name: Name of the model.
+        **kwargs: What every classifier takes, see `build_classifier`: `include_top`, `weights`,
+            `fresh_head`, `pooling`, `dropout`, `classifier_activation`, `input_shape`, `name`.
+            Images may have any size by default.
 
     Returns:
         A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
@@ -179,8 +164,6 @@ def ResNet(
         row = replace(row, shortcut=check_name("shortcut", shortcut, ["A", "B"]))
     if residual is not None:
         row = replace(row, residual=residual)
-    if num_classes is None:
-        num_classes = 10 if variant in CIFAR_RESNETS else 1000
     if variant in CIFAR_RESNETS:
         if output_stride not in (None, 4):
             raise ValueError(
@@ -191,27 +174,28 @@ def ResNet(
     else:
         dilations = stage_dilations(32 if output_stride is None else output_stride)
 
-    image = keras.Input(checked_shape(input_shape), name="image")
-    x = ImageNormalization(row.normalization, name="normalize")(image)
-    x = _stem(x, row)
-    for stage, (count, dilation) in enumerate(zip(row.blocks, dilations, strict=True), 1):
-        for block in range(1, count + 1):
-            strides = 2 if stage > 1 and block == 1 and dilation == 1 else 1
-            filters = row.filters << (stage - 1)
-            rate = -(-dilation // 2) if row.contracted and block == 1 else dilation
-            x = _block(row, filters, strides, rate, f"stage{stage}_block{block}")(x)
-    x = add_classifier(
-        x,
-        include_top=include_top,
+    def features(x):
+        x = _stem(x, row)
+        for stage, (count, dilation) in enumerate(zip(row.blocks, dilations, strict=True), 1):
+            for block in range(1, count + 1):
+                strides = 2 if stage > 1 and block == 1 and dilation == 1 else 1
+                filters = row.filters << (stage - 1)
+                rate = -(-dilation // 2) if row.contracted and block == 1 else dilation
+                x = _block(row, filters, strides, rate, f"stage{stage}_block{block}")(x)
+        return x
+
+    if num_classes is None:
+        num_classes = 10 if variant in CIFAR_RESNETS else 1000
+    return build_classifier(
+        variant,
+        features,
+        normalization=row.normalization,
+        image_size=row.image_size,
+        any_size=True,
+        usual_shortcuts=row == usual,
         num_classes=num_classes,
-        pooling=pooling,
-        classifier_activation=classifier_activation,
+        **kwargs,
     )
-    model = Classifier(image, x, variant=variant, image_size=row.image_size, name=name or variant)
-    model.initial_weights = load_first_weights(
-        model, weights, fresh_head=fresh_head, usual_shortcuts=row == usual
-    )
-    return model
 
 
 def _stem(x, row: Variant):
@@ -226,9 +210,7 @@ def _stem(x, row: Variant):
         )(x)
         x = BatchNormalization(epsilon=row.epsilon, name=f"stem_bn{i}")(x)
         x = keras.layers.ReLU(name=f"stem_relu{i}")(x)
-    if not row.pooled:
-        return x
-    return PaddedMaxPooling2D(3, 2, name="stem_pool")(x)
+    return PaddedMaxPooling2D(3, 2, name="stem_pool")(x) if row.pooled else x
 
 
 def _block(row: Variant, filters, strides, dilation_rate, name):
@@ -268,7 +250,7 @@ def stage_dilations(output_stride: int) -> tuple[int, int, int, int]:
     dilations = {32: (1, 1, 1, 1), 16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
     if output_stride not in dilations:
         raise ValueError(
-            "A ResNet's features are at 1/32, 1/16 or 1/8 of the image. "
+            "The deepest features are at 1/32, 1/16 or 1/8 of the image. "
             f"Received: output_stride={output_stride}. Use 32, 16 or 8."
         )
     return dilations[output_stride]

@@ -121,11 +121,10 @@ class SegmentationModel(RecipeModel):
         if self.auxiliary_weight:
             self.decode_auxiliary(features)  # which builds its layers
         logits = self.decode(features)
-        layers = {n: value for n, value in vars(self).items() if isinstance(value, keras.Layer)}
+        layers = [value for value in vars(self).values() if isinstance(value, keras.Layer)]
         super().__init__(inputs=image, outputs=self.upsample(logits, like=image), name=name)
         self._made = True
-        for attribute, layer in layers.items():
-            setattr(self, attribute, layer)
+        add_layers(self, layers)  # also those of the auxiliary head, which are not in the graph
         # Half precision must not reach the image before it is normalized.
         self.autocast = False
 
@@ -141,10 +140,8 @@ class SegmentationModel(RecipeModel):
         if isinstance(value, keras.Layer) and not self._made:
             # PyTorch takes no layers before the model itself is made, and that needs them.
             self.__dict__[name] = value
-            return
-        super().__setattr__(name, value)
-        if isinstance(value, keras.Layer):
-            add_layers(self, [value])
+        else:
+            super().__setattr__(name, value)
 
     # What a network is ---------------------------------------------------------------------------
 
@@ -290,13 +287,13 @@ class SegmentationModel(RecipeModel):
         config = dict(config)
         # The weights come from the file that the configuration came from.
         initial_weights = config.pop("initial_weights")
-        trainable, frozen = config.pop("trainable"), config.pop("frozen", ())
+        trainable, frozen = config.pop("trainable"), config.pop("frozen")
         if not isinstance(config["backbone"], str):
             config["backbone"] = keras.saving.deserialize_keras_object(
                 config["backbone"], custom_objects=custom_objects
             )
         # The constructor makes layers of the global policy, and that may be another one by now.
-        with _dtype_policy(config.pop("dtype", None)):
+        with _dtype_policy(config.pop("dtype")):
             model = cls(backbone_weights=None, **config)
         model.trainable = trainable
         for i, layer in enumerate(layers_in(model)):
@@ -318,9 +315,9 @@ def _checkpoint_blocks(backbone: keras.Model) -> None:
 
 
 @contextlib.contextmanager
-def _dtype_policy(name: str | None) -> Iterator[None]:
+def _dtype_policy(name: str) -> Iterator[None]:
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name or before)
+    keras.config.set_dtype_policy(name)
     try:
         yield
     finally:

@@ -1,13 +1,12 @@
 """VGG: 3×3 convolutions, deeper and deeper; a table and a loop."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import keras
 
 from keras_psp.choices import check_name
-from keras_psp.layers import ImageNormalization, LocalResponseNormalization
-from keras_psp.models.classifier import Classifier, add_classifier, checked_shape
-from keras_psp.weights.loading import load_first_weights
+from keras_psp.layers import LocalResponseNormalization
+from keras_psp.models.classifier import build_classifier
 
 # The paper's table 1: kernel sizes of the convolutions in each of the five stages.
 _A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
@@ -34,19 +33,7 @@ VGGS |= _TORCHVISION
 _FILTERS = (64, 128, 256, 512, 512)
 
 
-def VGG(
-    variant: str = "vgg16",
-    *,
-    include_top: bool = True,
-    num_classes: int = 1000,
-    weights: str | None = "auto",
-    fresh_head: bool = False,
-    pooling: str | None = None,
-    dropout: float = 0.5,
-    classifier_activation: str | None = "softmax",
-    input_shape: Sequence[int | None] | None = None,
-    name: str | None = None,
-) -> keras.Model:
+def VGG(variant: str = "vgg16", *, dropout: float = 0.5, **kwargs: Any) -> keras.Model:
     """Builds a VGG network.
 
     Args:
@@ -55,18 +42,10 @@ def VGG(
             `"vgg16_c"`, `"D"` or `"vgg16"`, `"E"` or `"vgg19"`. `"vgg16"` and `"vgg19"` are those
             of `keras.applications`; `"vgg11_torchvision"`, `13`, `16` and `19` see images as
             torchvision's do.
-        include_top: Whether the three fully connected layers are there.
-        num_classes: Outputs of the last one.
-        weights: `"auto"` (ImageNet weights where they can be had, otherwise random values and a
-            warning that says why), `"imagenet"` (those or an error), `None` (random values), or a
-            file that `load_weights` takes.
-        fresh_head: Whether a file leaves the last layer as it was made, for other classes.
-        pooling: With `include_top=False`, `"avg"` or `"max"` reduces the features to a vector.
         dropout: Share of values dropped behind each of the two hidden layers, 0–1.
-        classifier_activation: Activation of the last layer; `None` for logits.
-        input_shape: `(height, width, 3)`, at least 32×32; by default 224×224, and any size with
-            `include_top=False`.
-        name: Name of the model.
+        **kwargs: What every classifier takes, see `build_classifier`: `include_top`, `num_classes`,
+            `weights`, `fresh_head`, `pooling`, `classifier_activation`, `input_shape`, `name`.
+            Images are 224×224 by default, at least 32×32.
 
     Returns:
         A functional Keras model. It takes RGB images `(batch, height, width, 3)`, 0–255, and
@@ -92,39 +71,31 @@ def VGG(
     """
     variant = CONFIGURATIONS.get(variant, variant)
     stages = VGGS[check_name("variant", variant, [*VGGS, *CONFIGURATIONS])]
-    shape = checked_shape(
-        input_shape,
-        default=224 if include_top else None,
-        minimum=32,
-        fixed_unless="include_top=False" if include_top else None,
-    )
-    image = keras.Input(shape, name="image")
-    normalization = "torch" if variant in _TORCHVISION else "caffe"
-    x = ImageNormalization(normalization, name="normalize")(image)
-    for stage, (kernels, filters) in enumerate(zip(stages, _FILTERS, strict=True), 1):
-        for i, kernel in enumerate(kernels, 1):
-            x = keras.layers.Conv2D(
-                filters,
-                kernel,
-                padding="same",
-                activation="relu",
-                data_format="channels_last",
-                name=f"block{stage}_conv{i}",
-            )(x)
-        if stage == 1 and variant == "vgg11_lrn":
-            x = LocalResponseNormalization(name="block1_lrn")(x)
-        x = keras.layers.MaxPooling2D(2, 2, data_format="channels_last", name=f"block{stage}_pool")(
-            x
-        )
-    x = add_classifier(
-        x,
-        include_top=include_top,
-        num_classes=num_classes,
-        pooling=pooling,
-        classifier_activation=classifier_activation,
+
+    def features(x):
+        for stage, (kernels, filters) in enumerate(zip(stages, _FILTERS, strict=True), 1):
+            for i, kernel in enumerate(kernels, 1):
+                x = keras.layers.Conv2D(
+                    filters,
+                    kernel,
+                    padding="same",
+                    activation="relu",
+                    data_format="channels_last",
+                    name=f"block{stage}_conv{i}",
+                )(x)
+            if stage == 1 and variant == "vgg11_lrn":
+                x = LocalResponseNormalization(name="block1_lrn")(x)
+            pool = f"block{stage}_pool"
+            x = keras.layers.MaxPooling2D(2, 2, data_format="channels_last", name=pool)(x)
+        return x
+
+    return build_classifier(
+        variant,
+        features,
+        normalization="torch" if variant in _TORCHVISION else "caffe",
+        minimum_size=32,
+        fixed_unless="include_top=False",
         hidden=(4096, 4096),
         dropout=dropout,
+        **kwargs,
     )
-    model = Classifier(image, x, variant=variant, name=name or variant)
-    model.initial_weights = load_first_weights(model, weights, fresh_head=fresh_head)
-    return model

@@ -87,14 +87,12 @@ def dilate(
     assert dilate(network, output_stride=8).output.shape[1:3] == (8, 8)
     ```
     """
-    dilation = _Dilation(model, output_stride)
     shape = model.inputs[0].shape[1:] if input_shape is None else tuple(input_shape)
-    image = keras.Input(shape, name="image")
-    copy = dilation.copy(
-        image,
-        image if preprocessing is None else preprocessing(image),
-        model.output if outputs is None else outputs,
-    )
+    image = normalized = keras.Input(shape, name="image")
+    if preprocessing is not None:
+        normalized = preprocessing(image)
+    wanted = keras.Model(model.inputs[0], model.output if outputs is None else outputs)
+    copy = keras.Model(image, walk(wanted, _Dilation(model, output_stride).visit, normalized))
     for layer in copy.layers:
         if layer.weights and layer is not preprocessing:
             layer.set_weights(model.get_layer(layer.name).get_weights())
@@ -139,22 +137,13 @@ class _Dilation:
         self.source = source
         self.output_stride = output_stride
         self.strides = strides_of(source)
-        # Of tensors in the copy: the product of the strides taken out before them …
+        # Of tensors in the source: the product of the strides taken out before their copies …
         self.undone: dict[int, int] = {}
-        # … and what was padded, and how much, to become them.
+        # … and what was padded, and how much, to become these.
         self.padded: dict[int, tuple] = {}
-        # Keras tensors are told apart by identity, so none of them may be freed meanwhile.
-        self.alive: list = []
 
-    def copy(self, image, normalized, outputs) -> keras.Model:
-        """A model from `image` to the copies of `outputs`, which see `normalized` in its place."""
-        trunk = keras.Model(self.source.inputs[0], outputs)
-        self.alive.append(normalized)
-        return keras.Model(image, walk(trunk, self._visit, normalized))
-
-    def _visit(self, operation, *args, **kwargs):
-        inputs = [x for x in keras.tree.flatten((args, kwargs)) if isinstance(x, keras.KerasTensor)]
-        undone = max(self.undone.get(id(x), 1) for x in inputs)
+    def visit(self, operation, *args, **kwargs):
+        undone = max(self.undone.get(id(x), 1) for x in keras.tree.flatten(operation.input))
         stride = self.strides[operation]
         removed = 1
         if stride and isinstance(operation, CONVOLUTIONS + _POOLS):
@@ -167,10 +156,9 @@ class _Dilation:
                 raise self._error(f"its layer {operation.name} ({type(operation).__name__})")
             output = copy_operation(operation)(*args, **kwargs)
         if isinstance(operation, keras.layers.ZeroPadding2D):
-            self.padded[id(output)] = (args[0], operation.padding)
-        for x in keras.tree.flatten(output):
+            self.padded[id(operation.output)] = (args[0], operation.padding)
+        for x in keras.tree.flatten(operation.output):
             self.undone[id(x)] = undone * removed
-            self.alive.append(x)
         return output
 
     def _look_further(self, layer, x, undone, removed):
@@ -188,11 +176,11 @@ class _Dilation:
             return copy_operation(layer, **changes)(x)
         # How far a kernel reaches beyond one place, and how much of that lies before the place.
         reach = [rate * (side - 1) for side, rate in zip(kernel, rates, strict=True)]
-        padded = layer.padding != "same" and id(x) in self.padded
+        padded = layer.padding != "same" and id(layer.input) in self.padded
         if layer.padding == "same":
             before = [max(r + 1 - layer.strides[0], 0) // 2 for r in reach]
         elif padded:
-            x, padding = self.padded[id(x)]
+            x, padding = self.padded[id(layer.input)]
             before = [first for first, _ in padding]
         else:
             before = [r // 2 for r in reach]

@@ -50,7 +50,7 @@ def load_first_weights(
     except WeightsNotAvailable as reason:
         if weights == "imagenet":
             raise
-        warnings.warn(f"{model.name} starts from random values: {reason}", stacklevel=3)
+        warnings.warn(f"{model.name} starts from random values: {reason}", stacklevel=4)
         return f"random values ({reason})"
     return "ImageNet"
 

@@ -213,7 +213,7 @@ def test_printed_it_is_a_table():
 
 
 def torch_multiply_adds(network, size, forward=None):
-    """What PyTorch counts while it computes: it calls a multiply-add two operations."""
+    """What PyTorch counts in a forward pass: it calls a multiply-add two operations."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -226,13 +226,18 @@ def torch_multiply_adds(network, size, forward=None):
 
 @pytest.fixture
 def torch_classifiers(monkeypatch):
-    pytest.importorskip("torch", reason="PyTorch is what this is compared with")
+    torch = pytest.importorskip("torch", reason="PyTorch is what this is compared with")
     # The counter imports Triton where there is one, and that crashes beside TensorFlow: both bring
     # an LLVM.
     monkeypatch.setitem(sys.modules, "triton", None)
     from tests.models import torch_classifiers
 
-    return torch_classifiers
+    # On this device PyTorch knows shapes only, and computes nothing.
+    for constant in ("MEAN", "DEVIATION"):
+        meta = getattr(torch_classifiers, constant).to("meta")
+        monkeypatch.setattr(torch_classifiers, constant, meta)
+    with torch.device("meta"):
+        yield torch_classifiers
 
 
 def test_alexnet_against_pytorch(torch_classifiers):

@@ -186,8 +186,11 @@ def test_googlenets_auxiliary_losses_exist_in_training_only(small_googlenet, ran
 
 def test_googlenet_comes_back_from_a_file(small_googlenet, randomize, image, tmp_path):
     randomize(small_googlenet)
+    small_googlenet.get_layer("conv2").trainable = False
     small_googlenet.save(tmp_path / "googlenet.keras")
     again = keras.saving.load_model(tmp_path / "googlenet.keras")
+    assert [layer.name for layer in again.layers if not layer.trainable] == ["conv2"]
+    small_googlenet.get_layer("conv2").trainable = True
     assert again.initial_weights == small_googlenet.initial_weights == "random values, as asked"
     assert len(again.auxiliary_heads) == 2
     x = image(65, 65)

@@ -49,10 +49,11 @@ NETWORKS = [
     ids=["alexnet", "vgg", "googlenet", "resnet"],
 )
 def test_the_classifiers_answer_at_every_window(
-    builder, options, trained, larger, window, places, set_random_weights
+    builder, options, trained, larger, window, places, randomize
 ):
     options = {"weights": None, "classifier_activation": None, **options}
-    model = set_random_weights(builder(num_classes=7, **options))
+    model = builder(num_classes=7, **options)
+    randomize(model)
     everywhere = to_fully_convolutional(model, trained)
     assert everywhere.input_shape == (None, None, None, 3)
 
@@ -98,14 +99,7 @@ def test_without_padding_a_place_answers_for_its_window(pooled, set_random_weigh
 
 
 def test_vggs_map_has_the_papers_size():
-    # Zeros: of the first fully connected layer alone there are a hundred million weights.
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            keras.initializers.VarianceScaling,
-            "__call__",
-            lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype),
-        )
-        everywhere = to_fully_convolutional(keras_psp.VGG("A", weights=None))
+    everywhere = to_fully_convolutional(keras_psp.VGG("A", weights=None))
     assert everywhere.get_layer("fc1").kernel.shape == (7, 7, 512, 4096)
     assert everywhere.count_params() == 132_863_336
     for side, places in ((224, 1), (256, 2), (384, 6), (512, 10)):

@@ -10,6 +10,8 @@ from keras_psp import ResNet
 from keras_psp.keras_internals import layers_in
 from keras_psp.models import RESNETS
 
+numpy = keras.ops.convert_to_numpy
+
 
 def trainable_parameters(variant, **options):
     # Shapes are enough: in this scope variables get no values.
@@ -51,12 +53,12 @@ def test_parameters_are_those_of_the_paper(variant, parameters):
     ],
 )
 def test_cifar_nets_have_the_papers_parameters(depth, trainable, statistics):
-    options = {"weights": None, "input_shape": (32, 32, 3)}
     with keras.StatelessScope(initialize_variables=False):
-        model = ResNet(f"resnet{depth}", **options)
+        model = ResNet(f"resnet{depth}", weights=None, input_shape=(32, 32, 3))
     assert model.output.shape == (None, 10)
     assert model.count_params() == statistics
-    for options, more in [({}, 0), ({"residual": False}, 0), ({"shortcut": "B"}, 2_752)]:
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == trainable
+    for options, more in [({"residual": False}, 0), ({"shortcut": "B"}, 2_752)]:
         assert trainable_parameters(f"resnet{depth}", **options) == trainable + more
     assert trainable_parameters(f"plain{depth}") == trainable
 
@@ -122,11 +124,11 @@ def test_equals_keras_applications(depth, parameters, randomize, image):
     x = image(64, 65)
     preprocessed = keras.applications.resnet.preprocess_input(x.copy())
     last = f"stage4_block{RESNETS[f'resnet{depth}'].blocks[-1]}"
-    for layer, theirs in [(last, "conv5_block3_out"), ("predictions", "predictions")]:
-        expected, outputs = (
-            keras.ops.convert_to_numpy(keras.Model(model.input, model.get_layer(name).output)(x))
-            for model, name, x in [(application, theirs, preprocessed), (ours, layer, x)]
-        )
+    theirs, mine = (
+        keras.Model(model.input, [model.get_layer(layer).output, model.output])(x)
+        for model, layer, x in [(application, "conv5_block3_out", preprocessed), (ours, last, x)]
+    )
+    for outputs, expected in zip(map(numpy, mine), map(numpy, theirs), strict=True):
         assert expected.std() > 1e-4
         np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
@@ -137,11 +139,11 @@ def test_dilation_computes_the_same_features_at_more_places(randomize, image):
     models = {stride: ResNet("resnet50", output_stride=stride, **options) for stride in (32, 16, 8)}
     randomize(models[32])
     x = image(65, 96)
-    expected = keras.ops.convert_to_numpy(models[32](x))
+    expected = numpy(models[32](x))
     assert expected.shape == (1, 3, 3, 2048)
     for stride, size in [(16, (5, 6)), (8, (9, 12))]:
         models[stride].set_weights(models[32].get_weights())
-        features = keras.ops.convert_to_numpy(models[stride](x))
+        features = numpy(models[stride](x))
         assert features.shape == (1, *size, 2048)
         step = 32 // stride
         np.testing.assert_allclose(

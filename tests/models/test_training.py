@@ -86,6 +86,7 @@ class Scaled(ModelWithOwnLoss):
         return self.compute_loss(x, y, 10 * outputs, sample_weight, training=training), outputs
 
 
+@pytest.mark.compiled
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_a_step_is_that_of_keras(policy):
     """With another loss: the same weights, scores and losses as a plain model with a layer more."""
