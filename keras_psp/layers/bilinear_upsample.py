@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
+
 
 @keras.saving.register_keras_serializable("keras_psp")
-class BilinearUpsample(keras.layers.Layer):
+class BilinearUpsample(FromArguments, keras.layers.Layer):
     """Resizes feature maps by bilinear interpolation.
 
     There are two conventions for where the samples of an image lie. With *aligned corners*, as in
@@ -111,14 +113,6 @@ class BilinearUpsample(keras.layers.Layer):
     def compute_output_spec(self, inputs, like=None):
         shape = self.compute_output_shape(inputs.shape, None if like is None else like.shape)
         return keras.KerasTensor(shape, dtype=self.compute_dtype)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "size": self.size,
-            "factor": self.factor,
-            "align_corners": self.align_corners,
-        }
 
 
 def resize_bilinear(x, size, new_size, align_corners):

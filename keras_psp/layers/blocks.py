@@ -6,11 +6,12 @@ import keras
 from keras import ops
 
 from keras_psp.choices import check_name
-from keras_psp.layers.batch_normalization import BatchNormalization
+from keras_psp.configuration import FromArguments
+from keras_psp.layers.batch_normalization import BatchNormalization, replicas
 from keras_psp.layers.convolution import PaddedConv2D
 
 
-class Block(keras.layers.Layer):
+class Block(FromArguments, keras.layers.Layer):
     """A chain of convolutions, each with batch normalization and ReLU, and a shortcut around it."""
 
     # Whether training computes the inside of the block again on the way back instead of keeping it.
@@ -86,7 +87,13 @@ class Block(keras.layers.Layer):
 
             return self._chained(inputs, normalize), *statistics
 
-        outputs, *statistics = _checkpointed(pure, inputs)
+        if replicas() > 1:
+            raise ValueError(
+                "TensorFlow cannot compute a block again if replicas exchange statistics in it. "
+                f"Received: gradient_checkpointing=True, {replicas()} replicas. "
+                "Use keras.distribution on the JAX backend, or a smaller batch."
+            )
+        outputs, *statistics = keras.remat(pure)(inputs)
         normalizations = [*self.batch_normalizations, self.shortcut_bn]
         trained = [bn for bn in normalizations if bn is not None and bn.trainable]
         for i, bn in enumerate(trained):
@@ -113,18 +120,6 @@ class Block(keras.layers.Layer):
         for conv in self.convolutions:
             input_shape = conv.compute_output_shape(input_shape)
         return input_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "strides": self.strides,
-            "dilation_rate": self.dilation_rate,
-            "residual": self.residual,
-            "shortcut": self.shortcut,
-            "use_bias": self.use_bias,
-            "epsilon": self.epsilon,
-        }
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -187,9 +182,6 @@ class BasicBlock(Block):
             (self.filters, 3, self.strides, self.dilation_rate),
             (self.filters, 3, 1, self.second_dilation_rate or self.dilation_rate),
         ]
-
-    def get_config(self):
-        return {**super().get_config(), "second_dilation_rate": self.second_dilation_rate}
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -260,29 +252,3 @@ class DilatedBottleneck(Block):
             (self.filters, 3, second, self.dilation_rate),
             (4 * self.filters, 1, 1, 1),
         ]
-
-    def get_config(self):
-        return {**super().get_config(), "stride_on": self.stride_on}
-
-
-def _checkpointed(function, x):
-    """Returns `function(x)`, of which only `x` is kept for the backward pass."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            raise ValueError(
-                "TensorFlow cannot compute a block again if replicas exchange statistics in it. "
-                f"Received: gradient_checkpointing=True, {context.num_replicas_in_sync} replicas. "
-                "Use keras.distribution on the JAX backend, or a smaller batch."
-            )
-        return tf.recompute_grad(function)(x)
-    if backend == "jax":
-        import jax
-
-        return jax.checkpoint(function)(x)
-    import torch.utils.checkpoint
-
-    return torch.utils.checkpoint.checkpoint(function, x, use_reentrant=False)

@@ -3,12 +3,13 @@
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.dilated_pooling import DilatedMaxPooling2D
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class InceptionModule(keras.layers.Layer):
+class InceptionModule(FromArguments, keras.layers.Layer):
     """1×1, 3×3 and 5×5 convolutions and a 3×3 max pooling of the same input, concatenated.
 
         ┌─ 1×1 ──────────────────────┐
@@ -133,21 +134,6 @@ class InceptionModule(keras.layers.Layer):
         pool = input_shape[-1] if self.naive else self.filters_pool
         channels = self.filters_1x1 + self.filters_3x3 + self.filters_5x5 + pool
         return (*input_shape[:-1], channels)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters_1x1": self.filters_1x1,
-            "filters_3x3_reduce": self.filters_3x3_reduce,
-            "filters_3x3": self.filters_3x3,
-            "filters_5x5_reduce": self.filters_5x5_reduce,
-            "filters_5x5": self.filters_5x5,
-            "filters_pool": self.filters_pool,
-            "naive": self.naive,
-            "dilation_rate": self.dilation_rate,
-            "batch_normalization": self.batch_normalization,
-            "largest_kernel": self.largest_kernel,
-        }
 
 
 def convolution(layer, *args, batch_normalization, name, dtype=None, **options):

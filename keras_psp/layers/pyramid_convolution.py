@@ -5,13 +5,14 @@ import itertools
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
 from keras_psp.layers import products
 from keras_psp.layers.bilinear_upsample import interpolation_matrix
 from keras_psp.layers.convolution import convolve
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class PyramidConv2D(keras.layers.Conv2D):
+class PyramidConv2D(FromArguments, keras.layers.Conv2D):
     """Convolves features and the levels of a pyramid, concatenated, in half of the time.
 
     In plain words: upsample the levels, concatenate them behind the features, and convolve. This
@@ -114,9 +115,6 @@ class PyramidConv2D(keras.layers.Conv2D):
 
     def compute_output_shape(self, input_shape):
         return (*_as_list(input_shape)[0][:-1], self.filters)
-
-    def get_config(self):
-        return {**super().get_config(), "align_corners": self.align_corners}
 
 
 def _as_list(input_shape):
