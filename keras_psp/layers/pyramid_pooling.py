@@ -52,7 +52,7 @@ class PyramidAveragePooling2D(FromArguments, keras.layers.Layer):
         height, width = ops.shape(inputs)[1:3]
         channels = inputs.shape[-1]
         columns = ops.concatenate([pooling_matrix(width, b, inputs.dtype) for b in self.bins])
-        strips = _split(ops.matmul(columns, inputs), self.bins)
+        strips = split(ops.matmul(columns, inputs), self.bins)
         pooled = []
         for b, strip in zip(self.bins, strips, strict=True):
             strip = ops.reshape(strip, (-1, height, b * channels))
@@ -197,8 +197,8 @@ class PyramidPooling(FromArguments, keras.layers.Layer):
         return [tuple(input_shape), *((size[0], b, b, filters) for b in self.bins)]
 
 
-def _split(x, sizes):
-    # TensorFlow does not split into a single part.
+def split(x, sizes):
+    """Splits a tensor into parts of these sizes along axis 2; TensorFlow knows no single part."""
     ends = list(itertools.accumulate(sizes))[:-1]
     return ops.split(x, ends, axis=2) if ends else [x]
 
