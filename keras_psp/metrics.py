@@ -112,7 +112,7 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
             low, high = reduce(self.low), reduce(self.high)
             return ops.cast(high, precision) * _CARRY + ops.cast(low, precision)
 
-        intersection = total(lambda m: ops.diagonal(m))
+        intersection = total(ops.diagonal)
         target = total(lambda m: ops.sum(m, axis=1))
         predicted = total(lambda m: ops.sum(m, axis=0))
         return intersection, target, target + predicted - intersection
@@ -333,8 +333,7 @@ def iou_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
     assert np.allclose(iou_per_class(np.array([[2, 1], [0, 1]])), [2 / 3, 1 / 2])
     ```
     """
-    intersection, target, predicted = class_areas(confusion_matrix)
-    return iou(intersection, target, predicted)
+    return iou(*class_areas(confusion_matrix))
 
 
 def accuracy_per_class(confusion_matrix: np.ndarray) -> np.ndarray:

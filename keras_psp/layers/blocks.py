@@ -19,8 +19,9 @@ class Block(FromArguments, keras.layers.Layer):
     gradient_checkpointing = False
 
     def __init__(
-        self, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+        self, rows, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
     ):
+        """A row (filters, kernel size, stride, dilation rate) for each convolution."""
         super().__init__(**kwargs)
         self.filters = filters
         self.strides = strides
@@ -30,16 +31,12 @@ class Block(FromArguments, keras.layers.Layer):
         self.use_bias = use_bias
         self.epsilon = epsilon
         self.convolutions, self.batch_normalizations = [], []
-        for i, (width, kernel_size, stride, dilation) in enumerate(self._chain(), 1):
+        for i, (width, kernel_size, stride, dilation) in enumerate(rows, 1):
             self.convolutions.append(self._conv(f"conv{i}", width, kernel_size, stride, dilation))
             self.batch_normalizations.append(self._bn(f"bn{i}"))
         # `build` makes the projection if the input's shape needs one.
         self.shortcut_conv: Any = None
         self.shortcut_bn: Any = None
-
-    def _chain(self):
-        """Rows of (filters, kernel size, stride, dilation rate)."""
-        raise NotImplementedError
 
     def _conv(self, name, filters, kernel_size, strides, dilation_rate):
         return PaddedConv2D(
@@ -172,16 +169,14 @@ class BasicBlock(Block):
         second_dilation_rate: int | None = None,
         **kwargs,
     ):
-        self.second_dilation_rate = second_dilation_rate
-        super().__init__(
-            filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
-        )
-
-    def _chain(self):
-        return [
-            (self.filters, 3, self.strides, self.dilation_rate),
-            (self.filters, 3, 1, self.second_dilation_rate or self.dilation_rate),
+        rows = [
+            (filters, 3, strides, dilation_rate),
+            (filters, 3, 1, second_dilation_rate or dilation_rate),
         ]
+        super().__init__(
+            rows, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+        )
+        self.second_dilation_rate = second_dilation_rate
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -240,15 +235,13 @@ class DilatedBottleneck(Block):
         epsilon: float = 1e-5,
         **kwargs,
     ):
-        self.stride_on = check_name("stride_on", stride_on, ["3x3", "1x1"])
-        super().__init__(
-            filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
-        )
-
-    def _chain(self):
-        first, second = (self.strides, 1) if self.stride_on == "1x1" else (1, self.strides)
-        return [
-            (self.filters, 1, first, 1),
-            (self.filters, 3, second, self.dilation_rate),
-            (4 * self.filters, 1, 1, 1),
+        check_name("stride_on", stride_on, ["3x3", "1x1"])
+        rows = [
+            (filters, 1, strides if stride_on == "1x1" else 1, 1),
+            (filters, 3, strides if stride_on == "3x3" else 1, dilation_rate),
+            (4 * filters, 1, 1, 1),
         ]
+        super().__init__(
+            rows, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+        )
+        self.stride_on = stride_on

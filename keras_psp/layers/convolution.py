@@ -11,8 +11,10 @@ from keras import ops
 from keras_psp.layers import products
 
 
-class _PadsEvenly:
+class _PadsEvenly(keras.layers.Layer):
     """A layer whose padding is no argument, and whose output has the size of `padding="same"`."""
+
+    strides: tuple[int, int]
 
     def compute_output_shape(self, input_shape):
         batch, *size, channels = input_shape

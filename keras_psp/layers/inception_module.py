@@ -84,22 +84,20 @@ class InceptionModule(FromArguments, keras.layers.Layer):
         self.largest_kernel = largest_kernel
 
         pool = DilatedMaxPooling2D(3, dilation_rate, name="pool", dtype=self.dtype_policy)
-        conv_1x1 = self._conv("conv_1x1", filters_1x1, 1)
-        conv_3x3 = self._conv("conv_3x3", filters_3x3, 3)
-        conv_5x5 = self._conv("conv_5x5", filters_5x5, largest_kernel)
-        if naive:
-            self.branches = [conv_1x1, conv_3x3, conv_5x5, [pool]]
-        else:
-            self.branches = [
-                conv_1x1,
-                [*self._conv("reduce_3x3", filters_3x3_reduce, 1), *conv_3x3],
-                [*self._conv("reduce_5x5", filters_5x5_reduce, 1), *conv_5x5],
-                [pool, *self._conv("project_pool", filters_pool, 1)],
-            ]
+        self.branches = [
+            self._conv("conv_1x1", filters_1x1),
+            self._reduce("reduce_3x3", filters_3x3_reduce) + self._conv("conv_3x3", filters_3x3, 3),
+            self._reduce("reduce_5x5", filters_5x5_reduce)
+            + self._conv("conv_5x5", filters_5x5, largest_kernel),
+            [pool, *self._reduce("project_pool", filters_pool)],
+        ]
         # For weight files: Keras before 3.15 looks into lists, but not into lists of lists.
         self.branch_layers = [layer for branch in self.branches for layer in branch]
 
-    def _conv(self, name, filters, kernel_size):
+    def _reduce(self, name, filters):
+        return [] if self.naive else self._conv(name, filters)
+
+    def _conv(self, name, filters, kernel_size=1):
         return convolution(
             keras.layers.Conv2D,
             filters,
