@@ -184,8 +184,6 @@ def download(file: File) -> Path:
 
 
 def _has_digest(path: str | os.PathLike, file: File) -> bool:
-    with open(path, "rb") as opened:
-        found = hashlib.new(file.algorithm.replace("-", "").lower(), usedforsecurity=False)
-        while block := opened.read(1 << 20):
-            found.update(block)
+    algorithm = file.algorithm.replace("-", "").lower()
+    found = hashlib.new(algorithm, Path(path).read_bytes(), usedforsecurity=False)
     return found.hexdigest().startswith(file.digest)
