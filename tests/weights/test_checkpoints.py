@@ -20,10 +20,10 @@ from keras_psp.weights.sources import identify
 
 torch = pytest.importorskip("torch", reason="PyTorch is what these are compared with")
 from tests.weights import torch_checkpoints as theirs  # noqa: E402
-from tests.weights.conftest import BOTTLENECKS, FILTERS  # noqa: E402
+from tests.weights.conftest import BLOCKS, FILTERS  # noqa: E402
 
 SIZES = [(65, 81), (64, 80)]
-BASIC, BOTTLENECK = ((2, 2, 2, 2), False), (BOTTLENECKS, True)
+BASIC, BOTTLENECK = (BLOCKS, False), (BLOCKS, True)
 
 
 @pytest.fixture(scope="module", autouse=True)

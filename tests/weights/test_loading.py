@@ -15,15 +15,15 @@ from keras.src.applications.resnet import WEIGHTS_HASHES, stack_residual_blocks_
 from keras.src.applications.resnet import ResNet as KerasResNet
 
 from keras_psp import PSPNet, ResNet, load_weights
-from keras_psp.models import build_backbone, model_from_checkpoint
+from keras_psp.models import RESNETS, build_backbone, model_from_checkpoint
 from keras_psp.weights import PUBLISHED, WeightsNotAvailable
 from keras_psp.weights.reading import read_tensors
 from keras_psp.weights.sources import identify
-from tests.weights.conftest import BOTTLENECKS, FILTERS
+from tests.weights.conftest import BLOCKS, FILTERS
 
 FILE = "resnet50_weights_tf_dim_ordering_tf_kernels{}.h5"
 RESNET50 = "imagenet", "resnet50"
-FEATURES = f"conv5_block{BOTTLENECKS[-1]}_out"
+FEATURES = f"conv5_block{BLOCKS[-1]}_out"
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +37,7 @@ def small_application():
     """Keras' own ResNet-50, with the blocks and channels of `small_resnets`."""
 
     def stages(x):
-        for i, count in enumerate(BOTTLENECKS):
+        for i, count in enumerate(BLOCKS):
             x = stack_residual_blocks_v1(
                 x, FILTERS << i, count, stride1=2 if i else 1, name=f"conv{i + 2}"
             )
@@ -285,7 +285,7 @@ def test_load_weights(name, tmp_path, randomize):
     np.testing.assert_array_equal(third.get_weights()[0], first.get_weights()[0])
 
 
-def test_an_error_names_the_tensors_that_differ(tmp_path):
+def test_an_error_names_the_tensors_that_differ(tmp_path, monkeypatch):
     path = tmp_path / "eighteen.weights.h5"
     ResNet("resnet18", num_classes=5, weights=None).save_weights(path)
     with pytest.raises(ValueError) as error:
@@ -295,7 +295,9 @@ def test_an_error_names_the_tensors_that_differ(tmp_path):
     shapes = "predictions #0 is (64, 5) in the file, predictions #0 (64, 6) in the model"
     assert shapes in message
     assert "or pass fresh_head=True" in message
-    extra = r"stage3_block4/bn1 #0 of the model is not in the file; .* more"
+    deeper = dataclasses.replace(RESNETS["resnet34"], blocks=(1, 1, 5, 2))
+    monkeypatch.setitem(RESNETS, "resnet34", deeper)
+    extra = r"stage3_block5/bn1 #0 of the model is not in the file; .* more"
     with pytest.raises(ValueError, match=extra):
         ResNet("resnet34", num_classes=5, weights=str(path))
 
