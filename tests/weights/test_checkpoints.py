@@ -184,13 +184,13 @@ def test_torchvisions_googlenet(googlenet, image):
         weights=path,
         classifier_activation=None,
         auxiliary_weight=0,
+        input_shape=(None, None, 3),
     )
     assert "without auxiliary classifiers, which differ from ours)" in model.initial_weights
     backbone = keras_psp.build_backbone("googlenet_torchvision", weights=path, output_stride=32)
-    for size in [(65, 97), (64, 80), (224, 224)]:
+    for size in [(65, 97), (64, 80)]:
         x = image(*size)
-        if size == (224, 224):
-            check_equal(model(x), expected(network, x).numpy())
+        check_equal(model(x), expected(network, x).numpy())
         for stage, features in zip(("P4", "P5"), expected(network.maps, x), strict=True):
             check_equal(backbone(x)[stage], maps_last(features))
 
