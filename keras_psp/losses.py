@@ -6,14 +6,16 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.configuration import FromArguments
 from keras_psp.labels import VOID
+from keras_psp.layers.batch_normalization import replicas
 from keras_psp.layers.bilinear_upsample import Strips, resize_bilinear
 
 _NO_REDUCTION = (None, "none")
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class SparseCategoricalCrossentropy(keras.losses.Loss):
+class SparseCategoricalCrossentropy(FromArguments, keras.losses.Loss):
     """Cross-entropy of classes, averaged over the pixels that have a label.
 
     It takes the arguments of `keras.losses.SparseCategoricalCrossentropy`, and three defaults
@@ -170,17 +172,6 @@ class SparseCategoricalCrossentropy(keras.losses.Loss):
 
         return classes, weight, reduced
 
-    def get_config(self):
-        return {
-            "from_logits": self.from_logits,
-            "ignore_class": self.ignore_class,
-            "reduction": self.reduction,
-            "axis": self.axis,
-            "name": self.name,
-            "dtype": self.dtype,
-            "class_weights": self.class_weights,
-        }
-
 
 def _upsampled_total(small, size, align_corners, classes, weight):
     @ops.custom_gradient
@@ -332,12 +323,8 @@ def _raise_unless(in_range, labels, allowed, rule, repair):
 def _mean_over_replicas(total, count):
     # Keras adds up what the replicas return, so each returns an equal share of the global mean.
     # Equal shares keep the epoch's mean right even if the last batch is not shared equally.
-    replicas = 1
-    if keras.backend.backend() == "tensorflow":
+    if replicas() > 1:
         import tensorflow as tf
 
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            replicas = context.num_replicas_in_sync
-            total, count = context.all_reduce("SUM", [total, count])
-    return ops.divide_no_nan(total, count) / replicas
+        total, count = tf.distribute.get_replica_context().all_reduce("SUM", [total, count])
+    return ops.divide_no_nan(total, count) / replicas()

@@ -5,6 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.choices import check_name
+from keras_psp.configuration import FromArguments
 from keras_psp.keras_internals import higher_is_better
 from keras_psp.labels import VOID
 from keras_psp.losses import check_class_axis, classes_last, label_map, valid_labels, weight_map
@@ -15,7 +16,7 @@ from keras_psp.losses import check_class_axis, classes_last, label_map, valid_la
 _CARRY = 2**16
 
 
-class ConfusionMatrixMetric(keras.metrics.Metric):
+class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
     """What all the scores have in common: their arguments, and the counts they are made of."""
 
     default_name: str
@@ -111,7 +112,7 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
             low, high = reduce(self.low), reduce(self.high)
             return ops.cast(high, precision) * _CARRY + ops.cast(low, precision)
 
-        intersection = total(lambda m: ops.diagonal(m))
+        intersection = total(ops.diagonal)
         target = total(lambda m: ops.sum(m, axis=1))
         predicted = total(lambda m: ops.sum(m, axis=0))
         return intersection, target, target + predicted - intersection
@@ -122,18 +123,6 @@ class ConfusionMatrixMetric(keras.metrics.Metric):
         present = ops.cast(target > 0, values.dtype)
         mean = ops.sum(values * present) / ops.maximum(ops.sum(present), 1.0)
         return ops.cast(mean, self.dtype)
-
-    def get_config(self):
-        return {
-            "num_classes": self.num_classes,
-            "name": self.name,
-            "dtype": self.dtype,
-            "ignore_class": self.ignore_class,
-            "sparse_y_true": self.sparse_y_true,
-            "sparse_y_pred": self.sparse_y_pred,
-            "axis": self.axis,
-            "absent_classes": self.absent_classes,
-        }
 
 
 def _count(index, bins: int):
@@ -344,8 +333,7 @@ def iou_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
     assert np.allclose(iou_per_class(np.array([[2, 1], [0, 1]])), [2 / 3, 1 / 2])
     ```
     """
-    intersection, target, predicted = class_areas(confusion_matrix)
-    return iou(intersection, target, predicted)
+    return iou(*class_areas(confusion_matrix))
 
 
 def accuracy_per_class(confusion_matrix: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ def two_layers():
     return keras.Model(image, keras.layers.Dense(3, name="head")(features)).trainable_variables
 
 
+# Compiling a step takes longer than a few steps, except where each operation is compiled.
+EAGERLY = {"run_eagerly": keras.backend.backend() != "jax"}
 STEPS, BASE = 8, 0.05
 KINDS = [
     {"momentum": 0.9, "nesterov": False},
@@ -183,7 +185,7 @@ def poly(base, total, first=0):
 def test_fit_fills_in_the_run_length(make):
     images, labels = data(6)
     model = Tiny()
-    model.compile(make(PolynomialDecay(0.01)), metrics=None)
+    model.compile(make(PolynomialDecay(0.01)), metrics=None, **EAGERLY)
     rates = Rates()
     model.fit(images, labels, 2, 3, verbose=0, callbacks=rates)
     np.testing.assert_allclose(rates.rates, poly(0.01, 9), rtol=1e-5)
@@ -217,6 +219,7 @@ def test_rate_outside_of_fit_is_the_base():
 
     images, labels = data(2)
     model = Tiny()
+    model.compile(**EAGERLY)
     interrupt = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
     model.fit(images, labels, verbose=0)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
@@ -229,7 +232,7 @@ def test_rate_outside_of_fit_is_the_base():
 def test_loaded_file_trains_at_the_base_rate(tmp_path, saved):
     images, labels = data(2)
     model = Tiny()
-    model.compile(SGD(PolynomialDecay(0.01)))
+    model.compile(SGD(PolynomialDecay(0.01)), **EAGERLY)
     save = keras.callbacks.ModelCheckpoint(
         tmp_path / saved, save_weights_only=saved.endswith("h5"), save_freq="epoch"
     )
@@ -253,7 +256,7 @@ def test_several_optimizers_share_a_schedule():
     for rates in ([shared, shared], [PolynomialDecay(0.01), PolynomialDecay(0.01)]):
         models = [Tiny(), Tiny()]
         for model, rate in zip(models, rates, strict=True):
-            model.compile(keras.optimizers.AdamW(rate), metrics=None)
+            model.compile(keras.optimizers.AdamW(rate), metrics=None, **EAGERLY)
         for number, epochs in [(0, 2), (1, 3), (0, 1), (1, 1)]:
             model = models[number]
             model.fit(images, labels, 2, epochs=epochs, shuffle=False, verbose=0)
@@ -268,10 +271,10 @@ def test_built_optimizer_takes_no_run_length():
     with pytest.raises(ValueError, match=r"Received: optimizer=SGD, which is built\. Make another"):
         model.compile(optimizer)
     # That of an optimizer which was compiled stays.
-    model.compile(SGD())
+    model.compile(SGD(), **EAGERLY)
     model.fit(*data(2), verbose=0)
     variables = len(model.optimizer.variables)
-    model.compile(model.optimizer)
+    model.compile(model.optimizer, **EAGERLY)
     model.fit(*data(2), verbose=0)
     assert len(model.optimizer.variables) == variables
 
@@ -279,6 +282,7 @@ def test_built_optimizer_takes_no_run_length():
 def test_run_length_is_no_weight():
     model = Tiny()
     before = [variable.path for variable in model.weights]
+    model.compile(**EAGERLY)
     model.fit(*data(2), class_weight={1: 2.0}, verbose=0)
     assert [variable.path for variable in model.weights] == before
     assert [v.path for v in model.optimizer.variables][:2] == ["SGD/iteration", "SGD/run"]
@@ -287,7 +291,7 @@ def test_run_length_is_no_weight():
 def test_given_length_is_kept():
     images, labels = data(4)
     model = Tiny()
-    model.compile(SGD(PolynomialDecay(0.01, total_steps=100)), metrics=None)
+    model.compile(SGD(PolynomialDecay(0.01, total_steps=100)), metrics=None, **EAGERLY)
     rates = Rates()
     for first in (0, 2):
         model.fit(images, labels, batch_size=2, verbose=0, callbacks=[rates])
@@ -301,6 +305,7 @@ def batches(images, labels):
 
 def test_unknown_length_of_data_is_an_error():
     model = Tiny()
+    model.compile(**EAGERLY)
     with pytest.raises(ValueError, match=r"data of unknown length\. Pass steps_per_epoch="):
         model.fit(batches(*data(2)), epochs=2, verbose=0)
     rates = Rates()
@@ -312,7 +317,7 @@ def test_schedule_counts_batches_when_gradients_accumulate():
     images, labels = data(8)
     model = Tiny()
     optimizer = SGD(PolynomialDecay(0.01), gradient_accumulation_steps=2)
-    model.compile(optimizer, SparseCategoricalCrossentropy(), metrics=None)
+    model.compile(optimizer, SparseCategoricalCrossentropy(), metrics=None, **EAGERLY)
     rates = Rates()
     for _ in range(2):
         model.fit(images, labels, batch_size=2, epochs=2, verbose=0, callbacks=[rates])
@@ -339,7 +344,7 @@ def test_accumulated_gradients_equal_a_large_batch():
 def test_rate_ends_at_0_with_accumulated_gradients():
     images, labels = data(8)
     model = Tiny()
-    model.compile(SGD(gradient_accumulation_steps=2))
+    model.compile(SGD(gradient_accumulation_steps=2), **EAGERLY)
     rates = []
     end = keras.callbacks.LambdaCallback(
         on_train_end=lambda logs: rates.append(float(model.optimizer.learning_rate))

@@ -79,7 +79,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def normalized(self, inputs):
         """Returns the outputs in training, and the mean and variance for `update_statistics`."""
-        alone = not self.synchronized or _replicas() == 1
+        alone = not self.synchronized or replicas() == 1
         if alone and self._is_one_operation(inputs):
             outputs, mean, variance, *_ = self._fused(inputs)
             shape = ops.shape(inputs)
@@ -137,7 +137,8 @@ def _moments_of_replicas(x, axes):
     return mean, replica.all_reduce("SUM", squares) / count
 
 
-def _replicas() -> int:
+def replicas() -> int:
+    """How many replicas of TensorFlow share the batch."""
     if keras.backend.backend() != "tensorflow":
         return 1
     import tensorflow as tf

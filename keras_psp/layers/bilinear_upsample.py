@@ -5,9 +5,11 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
+
 
 @keras.saving.register_keras_serializable("keras_psp")
-class BilinearUpsample(keras.layers.Layer):
+class BilinearUpsample(FromArguments, keras.layers.Layer):
     """Resizes feature maps by bilinear interpolation.
 
     There are two conventions for where the samples of an image lie. With *aligned corners*, as in
@@ -80,45 +82,26 @@ class BilinearUpsample(keras.layers.Layer):
         self.align_corners = align_corners
 
     def call(self, inputs, like=None):
-        self._check_size_is_given_once(like)
         inputs = ops.cast(inputs, self.compute_dtype)
-        height, width = ops.shape(inputs)[1:3]
-        new_height, new_width = self._new_size((height, width), like)
-        return resize_bilinear(inputs, (height, width), (new_height, new_width), self.align_corners)
+        shape = ops.shape(inputs)
+        new_shape = self.compute_output_shape(shape, None if like is None else ops.shape(like))
+        return resize_bilinear(inputs, shape[1:3], new_shape[1:3], self.align_corners)
 
-    def _check_size_is_given_once(self, like) -> None:
-        if (like is None) == (self.size is None and self.factor is None):
+    def compute_output_shape(self, inputs_shape, like_shape=None):
+        if (like_shape is None) == (self.size is None and self.factor is None):
             raise ValueError(
                 "The output's size must be given once: size= or factor= of the layer, or like= of "
                 f"the call. Received: size={self.size}, factor={self.factor}, "
-                f"like={None if like is None else tuple(getattr(like, 'shape', like))}."
+                f"like={None if like_shape is None else tuple(like_shape)}."
             )
-
-    def _new_size(self, size, like):
-        if self.size is not None:
-            return self.size
-        if self.factor is not None:
-            return tuple(None if n is None else n * self.factor for n in size)
-        return tuple(ops.shape(like)[1:3])
-
-    def compute_output_shape(self, inputs_shape, like_shape=None):
-        self._check_size_is_given_once(like_shape)
-        batch, height, width, channels = inputs_shape
+        batch, *size, channels = inputs_shape
         if like_shape is not None:
-            return (batch, *like_shape[1:3], channels)
-        return (batch, *self._new_size((height, width), None), channels)
-
-    def compute_output_spec(self, inputs, like=None):
-        shape = self.compute_output_shape(inputs.shape, None if like is None else like.shape)
-        return keras.KerasTensor(shape, dtype=self.compute_dtype)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "size": self.size,
-            "factor": self.factor,
-            "align_corners": self.align_corners,
-        }
+            size = like_shape[1:3]
+        elif self.size is not None:
+            size = self.size
+        else:
+            size = [None if n is None else n * self.factor for n in size]
+        return (batch, *size, channels)
 
 
 def resize_bilinear(x, size, new_size, align_corners):

@@ -6,11 +6,12 @@ import keras
 from keras import ops
 
 from keras_psp.choices import check_name
-from keras_psp.layers.batch_normalization import BatchNormalization
+from keras_psp.configuration import FromArguments
+from keras_psp.layers.batch_normalization import BatchNormalization, replicas
 from keras_psp.layers.convolution import PaddedConv2D
 
 
-class Block(keras.layers.Layer):
+class Block(FromArguments, keras.layers.Layer):
     """A chain of convolutions, each with batch normalization and ReLU, and a shortcut around it."""
 
     # Whether training computes the inside of the block again on the way back instead of keeping it.
@@ -18,8 +19,9 @@ class Block(keras.layers.Layer):
     gradient_checkpointing = False
 
     def __init__(
-        self, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+        self, rows, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
     ):
+        """A row (filters, kernel size, stride, dilation rate) for each convolution."""
         super().__init__(**kwargs)
         self.filters = filters
         self.strides = strides
@@ -29,16 +31,12 @@ class Block(keras.layers.Layer):
         self.use_bias = use_bias
         self.epsilon = epsilon
         self.convolutions, self.batch_normalizations = [], []
-        for i, (width, kernel_size, stride, dilation) in enumerate(self._chain(), 1):
+        for i, (width, kernel_size, stride, dilation) in enumerate(rows, 1):
             self.convolutions.append(self._conv(f"conv{i}", width, kernel_size, stride, dilation))
             self.batch_normalizations.append(self._bn(f"bn{i}"))
         # `build` makes the projection if the input's shape needs one.
         self.shortcut_conv: Any = None
         self.shortcut_bn: Any = None
-
-    def _chain(self):
-        """Rows of (filters, kernel size, stride, dilation rate)."""
-        raise NotImplementedError
 
     def _conv(self, name, filters, kernel_size, strides, dilation_rate):
         return PaddedConv2D(
@@ -86,7 +84,13 @@ class Block(keras.layers.Layer):
 
             return self._chained(inputs, normalize), *statistics
 
-        outputs, *statistics = _checkpointed(pure, inputs)
+        if replicas() > 1:
+            raise ValueError(
+                "TensorFlow cannot compute a block again if replicas exchange statistics in it. "
+                f"Received: gradient_checkpointing=True, {replicas()} replicas. "
+                "Use keras.distribution on the JAX backend, or a smaller batch."
+            )
+        outputs, *statistics = keras.remat(pure)(inputs)
         normalizations = [*self.batch_normalizations, self.shortcut_bn]
         trained = [bn for bn in normalizations if bn is not None and bn.trainable]
         for i, bn in enumerate(trained):
@@ -113,18 +117,6 @@ class Block(keras.layers.Layer):
         for conv in self.convolutions:
             input_shape = conv.compute_output_shape(input_shape)
         return input_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "strides": self.strides,
-            "dilation_rate": self.dilation_rate,
-            "residual": self.residual,
-            "shortcut": self.shortcut,
-            "use_bias": self.use_bias,
-            "epsilon": self.epsilon,
-        }
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -177,19 +169,14 @@ class BasicBlock(Block):
         second_dilation_rate: int | None = None,
         **kwargs,
     ):
-        self.second_dilation_rate = second_dilation_rate
-        super().__init__(
-            filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
-        )
-
-    def _chain(self):
-        return [
-            (self.filters, 3, self.strides, self.dilation_rate),
-            (self.filters, 3, 1, self.second_dilation_rate or self.dilation_rate),
+        rows = [
+            (filters, 3, strides, dilation_rate),
+            (filters, 3, 1, second_dilation_rate or dilation_rate),
         ]
-
-    def get_config(self):
-        return {**super().get_config(), "second_dilation_rate": self.second_dilation_rate}
+        super().__init__(
+            rows, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+        )
+        self.second_dilation_rate = second_dilation_rate
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -248,41 +235,13 @@ class DilatedBottleneck(Block):
         epsilon: float = 1e-5,
         **kwargs,
     ):
-        self.stride_on = check_name("stride_on", stride_on, ["3x3", "1x1"])
-        super().__init__(
-            filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
-        )
-
-    def _chain(self):
-        first, second = (self.strides, 1) if self.stride_on == "1x1" else (1, self.strides)
-        return [
-            (self.filters, 1, first, 1),
-            (self.filters, 3, second, self.dilation_rate),
-            (4 * self.filters, 1, 1, 1),
+        check_name("stride_on", stride_on, ["3x3", "1x1"])
+        rows = [
+            (filters, 1, strides if stride_on == "1x1" else 1, 1),
+            (filters, 3, strides if stride_on == "3x3" else 1, dilation_rate),
+            (4 * filters, 1, 1, 1),
         ]
-
-    def get_config(self):
-        return {**super().get_config(), "stride_on": self.stride_on}
-
-
-def _checkpointed(function, x):
-    """Returns `function(x)`, of which only `x` is kept for the backward pass."""
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        context = tf.distribute.get_replica_context()
-        if context is not None and context.num_replicas_in_sync > 1:
-            raise ValueError(
-                "TensorFlow cannot compute a block again if replicas exchange statistics in it. "
-                f"Received: gradient_checkpointing=True, {context.num_replicas_in_sync} replicas. "
-                "Use keras.distribution on the JAX backend, or a smaller batch."
-            )
-        return tf.recompute_grad(function)(x)
-    if backend == "jax":
-        import jax
-
-        return jax.checkpoint(function)(x)
-    import torch.utils.checkpoint
-
-    return torch.utils.checkpoint.checkpoint(function, x, use_reentrant=False)
+        super().__init__(
+            rows, filters, strides, dilation_rate, residual, shortcut, use_bias, epsilon, **kwargs
+        )
+        self.stride_on = stride_on

@@ -6,8 +6,10 @@ import operator
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
 
-class _DilatedPooling2D(keras.layers.Layer):
+
+class _DilatedPooling2D(FromArguments, keras.layers.Layer):
     """Pools places that lie `dilation_rate` apart, along one axis and then along the other."""
 
     def __init__(self, pool_size: int = 3, dilation_rate: int = 1, centered: bool = True, **kwargs):
@@ -26,27 +28,16 @@ class _DilatedPooling2D(keras.layers.Layer):
         reach = self.dilation_rate * (self.pool_size - 1)
         before = reach // 2 if self.centered else 0
         for axis in (1, 2):
-            length, cut = ops.shape(x)[axis], [slice(None)] * 4
+            length = ops.shape(x)[axis]
             sides = [(before, reach - before) if a == axis else (0, 0) for a in range(4)]
             padded = ops.pad(x, sides, constant_values=outside)
-            shifted = []
-            for i in range(self.pool_size):
-                start = i * self.dilation_rate
-                cut[axis] = slice(start, start + length)
-                shifted.append(padded[tuple(cut)])
+            cuts = [slice(i, i + length) for i in range(0, reach + 1, self.dilation_rate)]
+            shifted = [padded[:, cut] if axis == 1 else padded[:, :, cut] for cut in cuts]
             x = functools.reduce(function, shifted)
         return x
 
     def compute_output_shape(self, input_shape):
         return input_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "pool_size": self.pool_size,
-            "dilation_rate": self.dilation_rate,
-            "centered": self.centered,
-        }
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -129,8 +120,16 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
     ```
     """
 
-    def __init__(self, *args, count_outside: bool = False, **kwargs):
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        pool_size: int = 3,
+        dilation_rate: int = 1,
+        centered: bool = True,
+        *,
+        count_outside: bool = False,
+        **kwargs,
+    ):
+        super().__init__(pool_size, dilation_rate, centered, **kwargs)
         self.count_outside = count_outside
 
     def call(self, inputs):
@@ -140,6 +139,3 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
         if not self.count_outside:
             places = self._gather(ops.ones_like(x), operator.add, 0.0)
         return ops.cast(self._gather(x, operator.add, 0.0) / places, self.compute_dtype)
-
-    def get_config(self):
-        return {**super().get_config(), "count_outside": self.count_outside}

@@ -3,12 +3,13 @@
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.pyramid_convolution import PyramidConv2D
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class SegmentationHead(keras.layers.Layer):
+class SegmentationHead(FromArguments, keras.layers.Layer):
     """3×3 convolution, batch normalization, ReLU, spatial dropout, 1×1 convolution to the classes.
 
     PSPNet has two such heads: one behind the pyramid and, in training, the auxiliary head on the
@@ -85,12 +86,3 @@ class SegmentationHead(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (*self.conv1.compute_output_shape(input_shape)[:-1], self.num_classes)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "num_classes": self.num_classes,
-            "dropout": self.dropout,
-            "align_corners": self.align_corners,
-        }

@@ -5,6 +5,7 @@ from keras import ops
 
 from keras_psp import imagenet
 from keras_psp.choices import check_name
+from keras_psp.configuration import FromArguments
 
 # "caffe" networks want BGR, and no division by the deviation.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
@@ -17,7 +18,7 @@ NORMALIZATIONS = {
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class ImageNormalization(keras.layers.Layer):
+class ImageNormalization(FromArguments, keras.layers.Layer):
     """Normalizes RGB images, 0–255, as a backbone's weights need it.
 
     Args:
@@ -69,6 +70,3 @@ class ImageNormalization(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "mode": self.mode}

@@ -3,12 +3,13 @@
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.dilated_pooling import DilatedMaxPooling2D
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class InceptionModule(keras.layers.Layer):
+class InceptionModule(FromArguments, keras.layers.Layer):
     """1×1, 3×3 and 5×5 convolutions and a 3×3 max pooling of the same input, concatenated.
 
         ┌─ 1×1 ──────────────────────┐
@@ -83,22 +84,20 @@ class InceptionModule(keras.layers.Layer):
         self.largest_kernel = largest_kernel
 
         pool = DilatedMaxPooling2D(3, dilation_rate, name="pool", dtype=self.dtype_policy)
-        conv_1x1 = self._conv("conv_1x1", filters_1x1, 1)
-        conv_3x3 = self._conv("conv_3x3", filters_3x3, 3)
-        conv_5x5 = self._conv("conv_5x5", filters_5x5, largest_kernel)
-        if naive:
-            self.branches = [conv_1x1, conv_3x3, conv_5x5, [pool]]
-        else:
-            self.branches = [
-                conv_1x1,
-                [*self._conv("reduce_3x3", filters_3x3_reduce, 1), *conv_3x3],
-                [*self._conv("reduce_5x5", filters_5x5_reduce, 1), *conv_5x5],
-                [pool, *self._conv("project_pool", filters_pool, 1)],
-            ]
+        self.branches = [
+            self._conv("conv_1x1", filters_1x1),
+            self._reduce("reduce_3x3", filters_3x3_reduce) + self._conv("conv_3x3", filters_3x3, 3),
+            self._reduce("reduce_5x5", filters_5x5_reduce)
+            + self._conv("conv_5x5", filters_5x5, largest_kernel),
+            [pool, *self._reduce("project_pool", filters_pool)],
+        ]
         # For weight files: Keras before 3.15 looks into lists, but not into lists of lists.
         self.branch_layers = [layer for branch in self.branches for layer in branch]
 
-    def _conv(self, name, filters, kernel_size):
+    def _reduce(self, name, filters):
+        return [] if self.naive else self._conv(name, filters)
+
+    def _conv(self, name, filters, kernel_size=1):
         return convolution(
             keras.layers.Conv2D,
             filters,
@@ -133,21 +132,6 @@ class InceptionModule(keras.layers.Layer):
         pool = input_shape[-1] if self.naive else self.filters_pool
         channels = self.filters_1x1 + self.filters_3x3 + self.filters_5x5 + pool
         return (*input_shape[:-1], channels)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "filters_1x1": self.filters_1x1,
-            "filters_3x3_reduce": self.filters_3x3_reduce,
-            "filters_3x3": self.filters_3x3,
-            "filters_5x5_reduce": self.filters_5x5_reduce,
-            "filters_5x5": self.filters_5x5,
-            "filters_pool": self.filters_pool,
-            "naive": self.naive,
-            "dilation_rate": self.dilation_rate,
-            "batch_normalization": self.batch_normalization,
-            "largest_kernel": self.largest_kernel,
-        }
 
 
 def convolution(layer, *args, batch_normalization, name, dtype=None, **options):

@@ -3,9 +3,11 @@
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
+
 
 @keras.saving.register_keras_serializable("keras_psp")
-class LocalResponseNormalization(keras.layers.Layer):
+class LocalResponseNormalization(FromArguments, keras.layers.Layer):
     """Divides every value by how strongly the neighboring channels respond at its place.
 
         y[c] = x[c] / (bias + alpha · Σ x[d]²)^beta, over the `size` channels d around c
@@ -72,12 +74,3 @@ class LocalResponseNormalization(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "size": self.size,
-            "alpha": self.alpha,
-            "beta": self.beta,
-            "bias": self.bias,
-        }

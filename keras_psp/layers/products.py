@@ -40,7 +40,7 @@ def convolve(x, kernel, dilation_rate: int):
     Reference:
         [Lavin and Gray, 2016](https://arxiv.org/abs/1509.09308), section 4.
     """
-    if not _learns_on_cpu() or keras.backend.standardize_dtype(x.dtype) != "float32":
+    if not on_tensorflows_cpu() or keras.backend.standardize_dtype(x.dtype) != "float32":
         return None
     kernel = ops.convert_to_tensor(kernel)
     *side, channels, filters = kernel.shape
@@ -54,7 +54,8 @@ def convolve(x, kernel, dilation_rate: int):
 
 
 @functools.cache
-def _learns_on_cpu() -> bool:
+def on_tensorflows_cpu() -> bool:
+    """Whether TensorFlow is Keras' backend, and has no GPU."""
     if keras.backend.backend() != "tensorflow":
         return False
     import tensorflow as tf
@@ -97,50 +98,46 @@ def _winograd(x, kernel, dilation_rate):
 
     _, height, width, channels = x.shape
     filters = kernel.shape[-1]
-    rows_in, rows_out = map(tf.unstack, _matrices(height, dilation_rate))
-    columns_in, columns_out = map(tf.unstack, _matrices(width, dilation_rate))
+    # Of inputs and of outputs, each along rows and along columns.
+    pairs = list(zip(*(_matrices(n, dilation_rate) for n in (height, width)), strict=True))
+    inputs, outputs = ([tf.unstack(matrices) for matrices in pair] for pair in pairs)
+    inputs_back, outputs_back = (
+        [tf.unstack(matrices.transpose(0, 2, 1)) for matrices in pair] for pair in pairs
+    )
     taps = tf.unstack(np.einsum("it,ju->ijtu", _TAPS, _TAPS).reshape(4, 4, 9))
 
     def along_rows(matrix, x):
-        """(batch, height, width, n) to (batch · tiles, width, n)."""
+        """(…, size, width, n) to (… · new size, width, n)."""
         n = x.shape[-1]
-        x = tf.matmul(matrix, tf.reshape(x, (-1, height, width * n)))
+        x = tf.matmul(matrix, tf.reshape(x, (-1, matrix.shape[1], width * n)))
         return tf.reshape(x, (-1, width, n))
 
     def along_columns(matrix, x):
-        """(batch · tiles, width, n) to (batch · tiles · tiles, n)."""
-        return tf.reshape(tf.matmul(matrix, x), (-1, x.shape[-1]))
-
-    def back_along_columns(matrix, x):
-        x = tf.reshape(x, (-1, matrix.shape[0], x.shape[-1]))
-        return tf.matmul(matrix, x, transpose_a=True)
-
-    def back_along_rows(matrix, x):
+        """(…, size, n) to (… · new size, n)."""
         n = x.shape[-1]
-        x = tf.reshape(x, (-1, matrix.shape[0], width * n))
-        return tf.reshape(tf.matmul(matrix, x, transpose_a=True), (-1, height, width, n))
+        x = tf.matmul(matrix, tf.reshape(x, (-1, matrix.shape[1], n)))
+        return tf.reshape(x, (-1, n))
 
     # A tile's sixteen numbers come one after the other, since all at once would take four times the
     # memory. Each waits for its turn, because TensorFlow starts whatever it can. Nothing is kept
     # for the gradients: computing it again is quicker.
     after = tf.control_dependencies
 
-    def outputs_of(x, kernel, rows_in, columns_in, rows_out, columns_out, transpose):
+    def convolve_tiles(x, kernel, to_tiles, from_tiles, transpose):
         y = tf.constant(0.0)
         for i in range(4):
             with after([x, y]):
-                tall = along_rows(rows_in[i], x)
+                tall = along_rows(to_tiles[0][i], x)
                 weights = tf.matmul(taps[i], tf.reshape(kernel, (9, channels * filters)))
                 weights = tf.unstack(tf.reshape(weights, (4, channels, filters)))
             row = tf.constant(0.0)
             for j in range(4):
                 with after([row]):
-                    products = tf.matmul(
-                        along_columns(columns_in[j], tall), weights[j], transpose_b=transpose
-                    )
-                    row += back_along_columns(columns_out[j], products)
-            y += back_along_rows(rows_out[i], row)
-        return y
+                    tiles = along_columns(to_tiles[1][j], tall)
+                    products = tf.matmul(tiles, weights[j], transpose_b=transpose)
+                    row += along_columns(from_tiles[1][j], products)
+            y += along_rows(from_tiles[0][i], row)
+        return tf.reshape(y, (-1, height, width, y.shape[-1]))
 
     @tf.custom_gradient
     def convolved(x, kernel):
@@ -148,22 +145,21 @@ def _winograd(x, kernel, dilation_rate):
             dkernel = tf.constant(0.0)
             for i in range(4):
                 with after([dy, dkernel]):
-                    tall, tall_dy = along_rows(rows_in[i], x), along_rows(rows_out[i], dy)
+                    tall, tall_dy = along_rows(inputs[0][i], x), along_rows(outputs[0][i], dy)
                 products: Any = []
                 for j in range(4):
                     with after(products):
-                        given = along_columns(columns_in[j], tall)
-                        wanted = along_columns(columns_out[j], tall_dy)
+                        given = along_columns(inputs[1][j], tall)
+                        wanted = along_columns(outputs[1][j], tall_dy)
                         products.append(tf.matmul(given, wanted, transpose_a=True))
                 products = tf.reshape(tf.stack(products), (4, channels * filters))
                 dkernel += tf.matmul(taps[i], products, transpose_a=True)
             # This comes last, since a frozen backbone does not need it.
             with after([dkernel]):
                 dy = tf.identity(dy)
-            dx = outputs_of(dy, kernel, rows_out, columns_out, rows_in, columns_in, True)
+            dx = convolve_tiles(dy, kernel, outputs, inputs_back, transpose=True)
             return dx, tf.reshape(dkernel, kernel.shape)
 
-        y = outputs_of(x, kernel, rows_in, columns_in, rows_out, columns_out, False)
-        return y, gradients
+        return convolve_tiles(x, kernel, inputs, outputs_back, transpose=False), gradients
 
     return convolved(x, kernel)

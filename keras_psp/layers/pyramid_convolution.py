@@ -1,17 +1,17 @@
 """The convolution behind the pyramid; it never makes the pyramid at full size."""
 
-import itertools
-
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
 from keras_psp.layers import products
 from keras_psp.layers.bilinear_upsample import interpolation_matrix
 from keras_psp.layers.convolution import convolve
+from keras_psp.layers.pyramid_pooling import split
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class PyramidConv2D(keras.layers.Conv2D):
+class PyramidConv2D(FromArguments, keras.layers.Conv2D):
     """Convolves features and the levels of a pyramid, concatenated, in half of the time.
 
     In plain words: upsample the levels, concatenate them behind the features, and convolve. This
@@ -73,18 +73,13 @@ class PyramidConv2D(keras.layers.Conv2D):
         self.input_spec = None
 
     def call(self, inputs, training=None):
-        features, *levels = inputs if isinstance(inputs, (list, tuple)) else [inputs]
-        kernels = [ops.cast(self.kernel, features.dtype)]
-        if levels:
-            # Split instead of sliced: the gradient of a slice would be as large as the kernel.
-            ends = itertools.accumulate(x.shape[-1] for x in inputs[:-1])
-            kernels = ops.split(kernels[0], list(ends), axis=2)
-        kernel, *kernels = kernels
-        outputs = None
-        if training or products.PREDICTING.get():
-            outputs = products.convolve(features, kernel, 1)
-        if outputs is None:
-            outputs = convolve(features, kernel)
+        inputs = inputs if isinstance(inputs, (list, tuple)) else [inputs]
+        features, *levels = inputs
+        # Split instead of sliced: the gradient of a slice would be as large as the kernel.
+        kernel, *kernels = split(
+            ops.cast(self.kernel, features.dtype), [x.shape[-1] for x in inputs]
+        )
+        outputs = convolve(features, kernel, training=training or products.PREDICTING.get())
         for level, kernel in zip(levels, kernels, strict=True):
             outputs += self._convolve_upsampled(level, kernel, features)
         if self.use_bias:
@@ -114,9 +109,6 @@ class PyramidConv2D(keras.layers.Conv2D):
 
     def compute_output_shape(self, input_shape):
         return (*_as_list(input_shape)[0][:-1], self.filters)
-
-    def get_config(self):
-        return {**super().get_config(), "align_corners": self.align_corners}
 
 
 def _as_list(input_shape):

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_psp.configuration import FromArguments
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class PyramidAveragePooling2D(keras.layers.Layer):
+class PyramidAveragePooling2D(FromArguments, keras.layers.Layer):
     """Averages a map over b×b cells, for several b at once, whatever the map's size.
 
     For a single b it is PyTorch's adaptive average pooling: cell `i` of `b` along an axis of length
@@ -51,7 +52,7 @@ class PyramidAveragePooling2D(keras.layers.Layer):
         height, width = ops.shape(inputs)[1:3]
         channels = inputs.shape[-1]
         columns = ops.concatenate([pooling_matrix(width, b, inputs.dtype) for b in self.bins])
-        strips = _split(ops.matmul(columns, inputs), self.bins)
+        strips = split(ops.matmul(columns, inputs), self.bins)
         pooled = []
         for b, strip in zip(self.bins, strips, strict=True):
             strip = ops.reshape(strip, (-1, height, b * channels))
@@ -62,12 +63,9 @@ class PyramidAveragePooling2D(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         return [(input_shape[0], b, b, input_shape[-1]) for b in self.bins]
 
-    def get_config(self):
-        return {**super().get_config(), "bins": self.bins}
-
 
 @keras.saving.register_keras_serializable("keras_psp")
-class PyramidPooling(keras.layers.Layer):
+class PyramidPooling(FromArguments, keras.layers.Layer):
     """Describes a feature map at several scales, up to the whole image.
 
     For every `b` in `bins`, the map is averaged over b×b cells, reduced to `filters` channels by a
@@ -198,20 +196,9 @@ class PyramidPooling(keras.layers.Layer):
             return (*size, channels + len(self.bins) * filters)
         return [tuple(input_shape), *((size[0], b, b, filters) for b in self.bins)]
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "bins": self.bins,
-            "filters": self.filters,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "align_corners": self.align_corners,
-            "upsample": self.upsample,
-        }
 
-
-def _split(x, sizes):
-    # TensorFlow does not split into a single part.
+def split(x, sizes):
+    """Splits a tensor into parts of these sizes along axis 2; TensorFlow knows no single part."""
     ends = list(itertools.accumulate(sizes))[:-1]
     return ops.split(x, ends, axis=2) if ends else [x]
 

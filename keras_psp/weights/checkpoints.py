@@ -68,8 +68,7 @@ def load_checkpoint(
     values: dict[str, np.ndarray] = {}
     left_out = []
     for name, layer, kinds, value in source.translate(tensors):
-        reason = None
-        key = name
+        key, reason = name, None
         if layer is None:
             reason = source.reason_to_leave_out(name)
         elif stays(layer):

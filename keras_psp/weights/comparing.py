@@ -5,27 +5,22 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
-# Our layers behind the features, those that exist in training only, and those that have as many
-# channels as there are classes.
-_ENDS = r"(pyramid_pooling|head|auxiliary_\w+|predictions|fc\d)\b.*"
-_AUXILIARY = r"auxiliary_\w+\b.*"
-_CLASSES = r"((auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions)"
-
 
 def end_of(layer: str) -> str:
     """The part behind the features that a layer of ours is in; `""` if it is in the features."""
-    found = re.fullmatch(_ENDS, layer)
+    found = re.match(r"(pyramid_pooling|head|auxiliary_\w+|predictions|fc\d)\b", layer)
     return found[1] if found else ""
 
 
 def is_auxiliary(layer: str) -> bool:
     """Whether a layer of ours exists in training only."""
-    return re.fullmatch(_AUXILIARY, layer) is not None
+    return layer.startswith("auxiliary_")
 
 
 def predicts_classes(layer: str) -> bool:
     """Whether a layer of ours has as many channels as there are classes."""
-    return re.fullmatch(_CLASSES, layer) is not None
+    classes = r"(auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions"
+    return re.fullmatch(classes, layer) is not None
 
 
 class Tensor(NamedTuple):

@@ -8,7 +8,7 @@ import keras
 
 from keras_psp.weights.checkpoints import load_checkpoint, variant_of
 from keras_psp.weights.keras_files import is_keras_file, load_keras_file
-from keras_psp.weights.published import PUBLISHED, WeightsNotAvailable, check_options, download
+from keras_psp.weights.published import PUBLISHED, WeightsNotAvailable, download
 
 
 def load_first_weights(
@@ -129,7 +129,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
 
 
 def _published_file(model: keras.Model, name: str, fresh_head: bool) -> Path:
-    """The published file of this name that fits the model."""
+    """The published file of this name, if the model is built as the published one was."""
     variant = variant_of(model)
     row = PUBLISHED.get((name, variant))
     if row is None:
@@ -138,5 +138,12 @@ def _published_file(model: keras.Model, name: str, fresh_head: bool) -> Path:
             f"The weights of the name {name!r} are of {fitting}. Received: weights={name!r} for "
             f"{model.name}, which is {variant or 'none of the table'}. Build one of those."
         )
-    check_options(model, name, row, fresh_head)
+    wanted = dict(row.options) if fresh_head else {**row.options, "num_classes": row.num_classes}
+    given = {argument: getattr(model, argument, value) for argument, value in wanted.items()}
+    if given != wanted:
+        said, asked = (", ".join(f"{k}={v}" for k, v in row.items()) for row in (given, wanted))
+        raise ValueError(
+            f"The weights of the name {name!r} are of a model with {asked}. Received: {said}. "
+            "Build it so; fresh_head=True allows for other classes."
+        )
     return download(row.file)

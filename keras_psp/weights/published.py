@@ -141,28 +141,6 @@ for _name, _depth, _date, _score in _MMSEGMENTATION:
     )
 
 
-def check_options(model: keras.Model, name: str, row: Published, fresh_head: bool) -> None:
-    """Checks that a model is built as the published one was.
-
-    Args:
-        model: The model.
-        name: The name of the weights, for the message.
-        row: Their row of the table.
-        fresh_head: Whether the model may know other classes.
-
-    Raises:
-        ValueError: If it is built otherwise.
-    """
-    wanted = dict(row.options) if fresh_head else {**row.options, "num_classes": row.num_classes}
-    given = {argument: getattr(model, argument, value) for argument, value in wanted.items()}
-    if given != wanted:
-        said, asked = (", ".join(f"{k}={v}" for k, v in row.items()) for row in (given, wanted))
-        raise ValueError(
-            f"The weights of the name {name!r} are of a model with {asked}. Received: {said}. "
-            "Build it so; fresh_head=True allows for other classes."
-        )
-
-
 def download(file: File) -> Path:
     """Returns a published file in Keras' cache, and downloads it if it is not there.
 
@@ -206,8 +184,6 @@ def download(file: File) -> Path:
 
 
 def _has_digest(path: str | os.PathLike, file: File) -> bool:
-    with open(path, "rb") as opened:
-        found = hashlib.new(file.algorithm.replace("-", "").lower(), usedforsecurity=False)
-        while block := opened.read(1 << 20):
-            found.update(block)
+    algorithm = file.algorithm.replace("-", "").lower()
+    found = hashlib.new(algorithm, Path(path).read_bytes(), usedforsecurity=False)
     return found.hexdigest().startswith(file.digest)

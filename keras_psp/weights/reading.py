@@ -49,19 +49,16 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
             f"Received: weights='{path}', which is not readable as one ({reason}). Save it again: "
             "in PyTorch, torch.save(model.state_dict(), path)."
         ) from error
-    for wrapper in _WRAPPERS:
-        if isinstance(tensors.get(wrapper), Mapping):
-            tensors = tensors[wrapper]
-            break
+    wrapped = (tensors.get(name) for name in _WRAPPERS)
+    tensors = next((inside for inside in wrapped if isinstance(inside, Mapping)), tensors)
     if others := [name for name, value in tensors.items() if not hasattr(value, "shape")]:
         raise ValueError(
             "A checkpoint must hold named tensors, on the outside or under 'state_dict'. "
             f"Received: weights='{path}' with {', '.join(map(repr, others[:5]))}. Save the "
             "state_dict alone."
         )
-    if tensors and all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
-    return {name: _to_numpy(value) for name, value in tensors.items()}
+    # Training on several GPUs puts "module." before each name.
+    return {name.removeprefix("module."): _to_numpy(value) for name, value in tensors.items()}
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:

@@ -64,7 +64,7 @@ class Source:
             tensors: Names in the file → values.
 
         Yields:
-            The tensors, but for PyTorch's counters of training steps.
+            The tensors, except for PyTorch's counters of training steps.
         """
         for name, value in tensors.items():
             theirs, _, kind = name.rpartition(".")
@@ -122,22 +122,16 @@ _BLOCKS = {
     "layer{s}.{b}.downsample.0": "stage{s}_block{b+1}/shortcut_conv",
     "layer{s}.{b}.downsample.1": "stage{s}_block{b+1}/shortcut_bn",
 }
-_DEEP_STEM = {"conv{i}": "stem_conv{i}", "bn{i}": "stem_bn{i}"}
-# The same in a sequence whose every third module is a ReLU: conv, bn, relu, conv, bn, relu, …
-_SEQUENCE = {
-    f"{{s}}.{3 * i + place}": f"stem_{kind}{i + 1}"
-    for i in range(3)
-    for place, kind in enumerate(("conv", "bn"))
-}
 _FULLY_CONNECTED = {"fc": "predictions"}
 
 
-def _under(prefix: str, layers: Mapping[str, str]) -> dict[str, str]:
-    return {prefix + theirs: ours for theirs, ours in layers.items()}
-
-
-def _sequence(name: str) -> dict[str, str]:
-    return {theirs.replace("{s}", name): ours for theirs, ours in _SEQUENCE.items()}
+def _deep_stem(name: str) -> dict[str, str]:
+    """The deep stem as a sequence: conv, bn, relu, conv, bn, relu, …"""
+    return {
+        f"{name}.{3 * i + place}": f"stem_{kind}{i + 1}"
+        for i in range(3)
+        for place, kind in enumerate(("conv", "bn"))
+    }
 
 
 def _resnets(suffix: str, depths: str = "18 34 50 101 152") -> tuple[str, ...]:
@@ -170,23 +164,19 @@ def _vgg(depth: int) -> Source:
 
 
 _GOOGLENET = {
-    **{
-        f"{theirs}.{kind}": ours + suffix
-        for theirs, ours in [("conv1", "conv1"), ("conv2", "conv2_reduce"), ("conv3", "conv2")]
-        for kind, suffix in [("conv", ""), ("bn", "_bn")]
-    },
-    **{
-        f"inception{{m}}.{branch}.{kind}": f"inception_{{m}}/{ours}{suffix}"
-        for branch, ours in [
-            ("branch1", "conv_1x1"),
-            ("branch2.0", "reduce_3x3"),
-            ("branch2.1", "conv_3x3"),
-            ("branch3.0", "reduce_5x5"),
-            ("branch3.1", "conv_5x5"),
-            ("branch4.1", "project_pool"),
-        ]
-        for kind, suffix in [("conv", ""), ("bn", "_bn")]
-    },
+    f"{theirs}.{kind}": ours + suffix
+    for theirs, ours in [
+        ("conv1", "conv1"),
+        ("conv2", "conv2_reduce"),
+        ("conv3", "conv2"),
+        ("inception{m}.branch1", "inception_{m}/conv_1x1"),
+        ("inception{m}.branch2.0", "inception_{m}/reduce_3x3"),
+        ("inception{m}.branch2.1", "inception_{m}/conv_3x3"),
+        ("inception{m}.branch3.0", "inception_{m}/reduce_5x5"),
+        ("inception{m}.branch3.1", "inception_{m}/conv_5x5"),
+        ("inception{m}.branch4.1", "inception_{m}/project_pool"),
+    ]
+    for kind, suffix in [("conv", ""), ("bn", "_bn")]
 }
 
 # torchvision's names of Inception v3's 94 convolutions, in the order of ours.
@@ -271,7 +261,7 @@ SOURCES: tuple[Source, ...] = (
         ("layer0.0.weight", "layer1.0.conv1.weight", "cls.4.weight"),
         variants=_resnets("_deep", "18 34 50 101 152 269"),
         layers={
-            **_sequence("layer0"),
+            **_deep_stem("layer0"),
             **_BLOCKS,
             "ppm.features.{i}.1": "pyramid_pooling/level{i+1}_conv",
             "ppm.features.{i}.2": "pyramid_pooling/level{i+1}_bn",
@@ -286,7 +276,7 @@ SOURCES: tuple[Source, ...] = (
         "the PSPNet authors' ResNet",
         ("conv1.weight", "conv3.weight", "layer1.0.conv1.weight"),
         variants=_resnets("_deep", "18 34 50 101 152 269"),
-        layers={**_DEEP_STEM, **_BLOCKS, **_FULLY_CONNECTED},
+        layers={"conv{i}": "stem_conv{i}", "bn{i}": "stem_bn{i}", **_BLOCKS, **_FULLY_CONNECTED},
     ),
     Source(
         "torchvision's or timm's ResNet",
@@ -300,7 +290,8 @@ SOURCES: tuple[Source, ...] = (
         ("backbone.stem.0.weight", "decode_head.psp_modules.0.1.conv.weight"),
         variants=_resnets("_v1c"),
         layers={
-            **_under("backbone.", {**_sequence("stem"), **_BLOCKS}),
+            **_deep_stem("backbone.stem"),
+            **{f"backbone.{theirs}": ours for theirs, ours in _BLOCKS.items()},
             "decode_head.psp_modules.{i}.1.conv": "pyramid_pooling/level{i+1}_conv",
             "decode_head.psp_modules.{i}.1.bn": "pyramid_pooling/level{i+1}_bn",
             "decode_head.bottleneck.conv": "head/conv1",
@@ -316,7 +307,7 @@ SOURCES: tuple[Source, ...] = (
         "OpenMMLab's ResNet v1c",
         ("stem.0.weight", "layer1.0.conv1.weight"),
         variants=_resnets("_v1c"),
-        layers={**_sequence("stem"), **_BLOCKS, **_FULLY_CONNECTED},
+        layers={**_deep_stem("stem"), **_BLOCKS, **_FULLY_CONNECTED},
     ),
     *(_vgg(depth) for depth in _VGG_FEATURES),
     Source(
@@ -340,13 +331,11 @@ SOURCES: tuple[Source, ...] = (
         "torchvision's Inception v3",
         ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch1x1.conv.weight"),
         variants=("inception_v3_torchvision",),
-        layers={
-            **{
-                f"{theirs}.{kind}": f"{kind}{number}"
-                for number, theirs in enumerate(_V3_CONVOLUTIONS, 1)
-                for kind in ("conv", "bn")
-            },
-            **_FULLY_CONNECTED,
+        layers=_FULLY_CONNECTED
+        | {
+            f"{theirs}.{kind}": f"{kind}{number}"
+            for number, theirs in enumerate(_V3_CONVOLUTIONS, 1)
+            for kind in ("conv", "bn")
         },
         left_out={r"AuxLogits\..*": "an auxiliary classifier, which ours is without"},
     ),

@@ -95,7 +95,7 @@ def test_first_arguments_are_those_of_keras():
 def test_replicas_keep_their_statistics_if_asked(rng, monkeypatch):
     x = rng.normal(2.0, 3.0, (3, 5, 4, 6)).astype("float32")
     of_all = keras.ops.zeros(6), keras.ops.ones(6)
-    monkeypatch.setattr(batch_normalization, "_replicas", lambda: 2)
+    monkeypatch.setattr(batch_normalization, "replicas", lambda: 2)
     monkeypatch.setattr(batch_normalization, "_moments_of_replicas", lambda x, axes: of_all)
     means = {True: np.zeros(6), False: x.mean((0, 1, 2))}
     for synchronized, mean in means.items():

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture
 def everywhere(monkeypatch):
-    monkeypatch.setattr(products, "_learns_on_cpu", lambda: True)
+    monkeypatch.setattr(products, "on_tensorflows_cpu", lambda: True)
     monkeypatch.setattr(products, "_pays", lambda *sizes: True)
 
 

@@ -11,23 +11,39 @@ import h5py
 import keras
 import numpy as np
 import pytest
-from keras.src.applications.resnet import WEIGHTS_HASHES
+from keras.src.applications.resnet import WEIGHTS_HASHES, stack_residual_blocks_v1
+from keras.src.applications.resnet import ResNet as KerasResNet
 
-from keras_psp import VGG, Inception, PSPNet, ResNet, load_weights
-from keras_psp.models import build_backbone, model_from_checkpoint
+from keras_psp import PSPNet, ResNet, load_weights
+from keras_psp.models import RESNETS, build_backbone, model_from_checkpoint
 from keras_psp.weights import PUBLISHED, WeightsNotAvailable
 from keras_psp.weights.reading import read_tensors
 from keras_psp.weights.sources import identify
+from tests.weights.conftest import BLOCKS, FILTERS
 
 FILE = "resnet50_weights_tf_dim_ordering_tf_kernels{}.h5"
 RESNET50 = "imagenet", "resnet50"
+FEATURES = f"conv5_block{BLOCKS[-1]}_out"
 
 
 @pytest.fixture(scope="module")
 def application(randomize):
-    model = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3))
+    model = small_application()
     randomize(model)
     return model
+
+
+def small_application():
+    """Keras' own ResNet-50, with the blocks and channels of `small_resnets`."""
+
+    def stages(x):
+        for i, count in enumerate(BLOCKS):
+            x = stack_residual_blocks_v1(
+                x, FILTERS << i, count, stride1=2 if i else 1, name=f"conv{i + 2}"
+            )
+        return x
+
+    return KerasResNet(stages, preact=False, use_bias=True, weights=None, input_shape=(64, 64, 3))
 
 
 def write_published(path, layers, tensor_names=None):
@@ -87,7 +103,7 @@ def offline(tmp_path, monkeypatch):
 
 
 def test_the_files_are_what_keras_reads(application, published, tmp_path, image):
-    twin = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3))
+    twin = small_application()
     twin.load_weights(published / "resnet" / FILE.format(""))
     x = image(64, 64)
     np.testing.assert_array_equal(
@@ -117,7 +133,7 @@ def test_imagenet_weights_give_the_applications_output(application, server, tmp_
     np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * expected.max())
     assert [f.name for f in (tmp_path / "keras" / "models").iterdir()] == [FILE.format("")]
 
-    features = keras.Model(application.input, application.get_layer("conv5_block3_out").output)
+    features = keras.Model(application.input, application.get_layer(FEATURES).output)
     expected = keras.ops.convert_to_numpy(features(preprocessed))
     backbone = build_backbone("resnet50", weights="auto", output_stride=32)
     assert backbone.initial_weights == "ImageNet"
@@ -146,7 +162,7 @@ def test_a_file_can_be_given_by_its_path(kind, application, published, offline, 
     x = image(64, 64)
     file = published / "resnet" / FILE.format(kind)
     model = ResNet("resnet50", include_top=False, weights=str(file))
-    features = keras.Model(application.input, application.get_layer("conv5_block3_out").output)
+    features = keras.Model(application.input, application.get_layer(FEATURES).output)
     expected = features(keras.applications.resnet.preprocess_input(x.copy()))
     given, expected = map(keras.ops.convert_to_numpy, (model(x), expected))
     # Rounding is that of the largest, which are about 100.
@@ -156,24 +172,23 @@ def test_a_file_can_be_given_by_its_path(kind, application, published, offline, 
 
 
 @pytest.mark.parametrize(
-    "builder, variant, application, mode, title",
+    "variant, application, mode, title",
     [
-        (VGG, "vgg16", keras.applications.VGG16, "caffe", "VGG-16"),
-        (VGG, "vgg19", keras.applications.VGG19, "caffe", "VGG-19"),
-        (Inception, "inception_v3", keras.applications.InceptionV3, "tf", "Inception v3"),
+        ("vgg16", keras.applications.VGG16, "caffe", "VGG-16"),
+        ("vgg19", keras.applications.VGG19, "caffe", "VGG-19"),
+        ("inception_v3", keras.applications.InceptionV3, "tf", "Inception v3"),
     ],
 )
-def test_files_of_the_other_networks(
-    builder, variant, application, mode, title, randomize, image, tmp_path
-):
+def test_files_of_the_other_networks(variant, application, mode, title, randomize, image, tmp_path):
     theirs = application(include_top=False, weights=None, input_shape=(75, 75, 3))
     randomize(theirs)
     path = tmp_path / f"{variant}.h5"
     # VGG's files are so old that Keras had other names for the tensors.
     write_published(path, theirs.layers, {"kernel": "W_1", "bias": "b_1"})
     assert identify(path, read_tensors(path)).title == f"keras.applications' {title}"
-    assert model_from_checkpoint(path).variant == variant
-    model = builder(variant, include_top=False, weights=str(path))
+    model = model_from_checkpoint(path)  # It builds the variant without its top, from this file.
+    assert model.variant == variant
+    assert str(path) in model.initial_weights
     x = image(75, 75)
     preprocess = keras.applications.imagenet_utils.preprocess_input
     expected = keras.ops.convert_to_numpy(theirs(preprocess(x.copy(), mode=mode)))
@@ -270,17 +285,19 @@ def test_load_weights(name, tmp_path, randomize):
     np.testing.assert_array_equal(third.get_weights()[0], first.get_weights()[0])
 
 
-def test_an_error_names_the_tensors_that_differ(tmp_path):
+def test_an_error_names_the_tensors_that_differ(tmp_path, monkeypatch):
     path = tmp_path / "eighteen.weights.h5"
     ResNet("resnet18", num_classes=5, weights=None).save_weights(path)
     with pytest.raises(ValueError) as error:
         ResNet("resnet18", num_classes=6, weights=str(path))
     message = str(error.value)
     assert f"Received: weights='{path}' for resnet18" in message
-    shapes = "predictions #0 is (512, 5) in the file, predictions #0 (512, 6) in the model"
+    shapes = "predictions #0 is (64, 5) in the file, predictions #0 (64, 6) in the model"
     assert shapes in message
     assert "or pass fresh_head=True" in message
-    extra = r"stage3_block4/bn1 #0 of the model is not in the file; .* more"
+    deeper = dataclasses.replace(RESNETS["resnet34"], blocks=(1, 1, 5, 2))
+    monkeypatch.setitem(RESNETS, "resnet34", deeper)
+    extra = r"stage3_block5/bn1 #0 of the model is not in the file; .* more"
     with pytest.raises(ValueError, match=extra):
         ResNet("resnet34", num_classes=5, weights=str(path))
 

@@ -72,6 +72,9 @@ class Block(nn.Module):
         return F.relu(y + (x if self.downsample is None else self.downsample(x)))
 
 
+WIDTH = 64  # channels of the first stage's blocks; small networks have fewer
+
+
 def add_stages(network, channels, blocks, bottleneck, dilations=(1, 1, 1, 1), contracted=False):
     kernels = (1, 3, 1) if bottleneck else (3, 3)
     for s, (count, dilation) in enumerate(zip(blocks, dilations, strict=True), 1):
@@ -79,7 +82,7 @@ def add_stages(network, channels, blocks, bottleneck, dilations=(1, 1, 1, 1), co
         for b in range(count):
             stride = 2 if b == 0 and s > 1 and dilation == 1 else 1
             rate = max(1, dilation // 2) if contracted and b == 0 else dilation
-            width = 64 << (s - 1)
+            width = WIDTH << (s - 1)
             stage.append(Block(channels, width, stride, rate, kernels, later=not contracted))
             channels = 4 * width if bottleneck else width
         network.add_module(f"layer{s}", stage)
@@ -112,6 +115,7 @@ class ResNet(nn.Module):
             self.conv1, self.bn1 = conv(3, 64, 7, 2), nn.BatchNorm2d(64)
             channels = 64
         channels = add_stages(self, channels, blocks, bottleneck, dilations, kind == "v1c")
+        self.channels = channels
         if num_classes:
             self.fc = nn.Linear(channels, num_classes)
 
@@ -191,7 +195,7 @@ class MMSegmentationPSPNet(nn.Module):
         super().__init__()
         self.align_corners = align_corners
         self.backbone = ResNet(blocks, bottleneck, "v1c", dilations=(1, 1, 2, 4))
-        late = 2048 if bottleneck else 512
+        late = self.backbone.channels
         self.decode_head, self.auxiliary_head = nn.Module(), nn.Module()
         self.decode_head.conv_seg = nn.Conv2d(late // 4, num_classes, 1)
         self.decode_head.psp_modules = nn.ModuleList(
@@ -230,7 +234,7 @@ class Sequences(nn.Module):
         return self.features((x - MEAN) / DEVIATION)
 
 
-def vgg(stages, side, num_classes):
+def vgg(stages, side, num_classes, hidden=4096):
     layers, channels = [], 3
     for count, width in zip(stages, (64, 128, 256, 512, 512), strict=True):
         for _ in range(count):
@@ -242,9 +246,9 @@ def vgg(stages, side, num_classes):
         512,
         side,
         lambda inputs: nn.Sequential(
-            *(nn.Linear(inputs, 4096), nn.ReLU(), nn.Dropout()),
-            *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout()),
-            nn.Linear(4096, num_classes),
+            *(nn.Linear(inputs, hidden), nn.ReLU(), nn.Dropout()),
+            *(nn.Linear(hidden, hidden), nn.ReLU(), nn.Dropout()),
+            nn.Linear(hidden, num_classes),
         ),
     )
 
