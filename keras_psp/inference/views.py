@@ -272,6 +272,18 @@ VGG's paper calls the shorter side S in training and Q in the test.
 """
 
 
+def predict_views(
+    model: Any, views: Iterator[tuple[Any, np.ndarray]], batch_size: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Predicts views, each of which comes with a tag and leaves with it; views of one size that
+    follow one another share batches."""
+    for _, group in itertools.groupby(views, key=lambda view: view[1].shape):
+        while batch := list(itertools.islice(group, batch_size)):
+            tags, pixels = zip(*batch, strict=True)
+            # Under MirroredStrategy every replica answers for the whole batch: there are more.
+            yield from zip(tags, model.predict_on_batch(np.stack(pixels)), strict=False)
+
+
 def find_views(views: str | Views) -> Views:
     """Returns the views with this name, or those given; raises `ValueError` for another name."""
     return views if isinstance(views, Views) else VIEWS[check_name("set of views", views, VIEWS)]
