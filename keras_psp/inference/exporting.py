@@ -211,20 +211,16 @@ FORMATS = {
 
 def _format(path: Path, name: str | None) -> Format:
     """Returns the format with this name, or of the path's ending, if it can be written here."""
-    if name is None:
-        name = {row.suffix: name for name, row in FORMATS.items()}.get(path.suffix)
-        if name is None:
-            endings = ", ".join(row.suffix for row in FORMATS.values() if row.suffix)
-            raise ValueError(
-                f"The ending of a path tells the format: {endings}, or none for a SavedModel's "
-                f"folder. Received: path='{path}'. Change the ending, or pass format=."
-            )
-    row = FORMATS[check_name("format", name, FORMATS)]
-    if row.suffix and path.suffix != row.suffix:
+    endings = {row.suffix: known for known, row in FORMATS.items()}
+    name = endings.get(path.suffix) if name is None else check_name("format", name, FORMATS)
+    # The folder of a SavedModel may have any name.
+    if name is None or FORMATS[name].suffix not in ("", path.suffix):
         raise ValueError(
-            f"A file of format {name!r} ends in {row.suffix}. Received: path='{path}'. Change the "
-            "ending, or the format."
+            f"The ending of a path tells the format: {', '.join(filter(None, endings))}, or none "
+            f"for a SavedModel's folder. Received: path='{path}', format={name!r}. Change the "
+            "ending or the format."
         )
+    row = FORMATS[name]
     if row.packages and keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"Only .keras files are written on every backend. Received: format={name!r} on "

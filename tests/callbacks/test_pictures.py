@@ -196,6 +196,6 @@ def test_tensorboard_needs_tensorflow(tmp_path, monkeypatch):
 
 
 def test_one_of_several_processes_draws_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "process_number", lambda: 0)
+    monkeypatch.setattr(pictures, "processes", lambda: (2, 0))
     with pytest.raises(RuntimeError, match=r"in one process only\. Received: one of several"):
         SegmentationPictures(data(1), tmp_path)
