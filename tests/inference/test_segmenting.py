@@ -192,7 +192,7 @@ SIX = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
     "size, image_size, views",
     [
         ((270, 363), 240, "course"),
-        ((270, 363), 240, "course_multi_scale"),
+        ((135, 182), 120, "course_multi_scale"),
         ((90, 71), 48, Views(41, antialias=False)),
         ((72, 96), 24, Views(21, scales=SIX, mirror=True, antialias=False)),
     ],
