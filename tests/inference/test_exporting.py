@@ -1,5 +1,7 @@
 """Exported files in the runtimes they are for, against Keras."""
 
+import shutil
+
 import keras
 import numpy as np
 import pytest
@@ -38,6 +40,28 @@ def model():
             continue
         variable.assign(value.astype("float32"))
     return model
+
+
+@pytest.fixture(scope="module", autouse=True)
+def saved_once(tmp_path_factory):
+    """SavedModel, LiteRT and OpenVINO begin with the same step, which takes most of the time. It
+    runs once for each input and output of a network."""
+    convert, known = exporting._convert, {}
+
+    def convert_or_copy(model, path, format="tf_saved_model"):
+        (image,) = model.inputs
+        key = model.name, image.shape, image.dtype, *model.output
+        if format != "tf_saved_model":
+            convert(model, path, format)
+            return
+        if key not in known:
+            known[key] = tmp_path_factory.mktemp("saved") / "model"
+            convert(model, known[key])
+        shutil.copytree(known[key], path, dirs_exist_ok=True)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(exporting, "_convert", convert_or_copy)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -206,10 +230,10 @@ def test_a_failed_export_leaves_what_was_there(file, pixelwise, tmp_path, monkey
     before.parent.mkdir(exist_ok=True)
     before.write_bytes(b"old")
 
-    def fail(self, path, *args, **kwargs):
+    def fail(model, path, *args):
         raise OSError("disk full")
 
-    monkeypatch.setattr(keras.Model, "export", fail)
+    monkeypatch.setattr(exporting, "_convert", fail)
     pytest.importorskip("openvino")
     pytest.importorskip("tf2onnx")
     with pytest.raises(OSError, match="disk full"):
