@@ -11,7 +11,7 @@ import numpy as np
 
 from keras_psp.data.resizing import resize_image
 from keras_psp.inference.images import as_pixels
-from keras_psp.inference.views import Views, find_views, predict_views
+from keras_psp.inference.views import Views, check_batch_size, find_views, predict_views
 from keras_psp.models.conversion import to_fully_convolutional
 
 
@@ -52,8 +52,9 @@ def classify(
 
     Raises:
         ValueError: If the views or the size do not exist, if there is no model, if the models
-            differ in their classes, end otherwise or take other sizes, if the crops are larger than
-            an image at one of the scales, or if an image is not RGB 0–255.
+            differ in their classes, end otherwise or take other sizes, if a batch has no view, if
+            the crops are larger than an image at one of the scales, or if an image is not RGB
+            0–255.
 
     Reference:
         [Krizhevsky et al., 2012](https://papers.nips.cc/paper/4824), section 4.1;
@@ -192,7 +193,7 @@ class Member:
         self.image_size = image_size
         self.views = find_views(views)
         self.crop_size = size[0]
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
         self.network = model
         self.num_classes = model.outputs[0].shape[-1]
         self.gives_logits = activation is keras.activations.linear

@@ -18,7 +18,7 @@ from keras_psp import imagenet
 from keras_psp.data.reading import read_image
 from keras_psp.data.resizing import interpolate, interpolation, is_smoothed
 from keras_psp.inference.images import as_pixels, image_files
-from keras_psp.inference.views import Box, Views, find_views, predict_views
+from keras_psp.inference.views import Box, Views, check_batch_size, find_views, predict_views
 
 
 def segment(
@@ -140,15 +140,10 @@ class Segmenter:
         views: str | Views = "single",
         batch_size: int = 8,
     ):
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(
-                "A batch has at least one window. "
-                f"Received: batch_size={batch_size!r}. Pass 1 or more."
-            )
         self.model = model
         self.image_size = image_size
         self.views = find_views(views)
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
         if self.views.crops:
             raise ValueError(
                 "A segmentation needs views that cover the whole image. "

@@ -272,6 +272,15 @@ VGG's paper calls the shorter side S in training and Q in the test.
 """
 
 
+def check_batch_size(batch_size: int) -> int:
+    """Returns the number of views in a batch; raises `ValueError` if it is none."""
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(
+            f"A batch has at least one view. Received: batch_size={batch_size!r}. Pass 1 or more."
+        )
+    return batch_size
+
+
 def predict_views(
     model: Any, views: Iterator[tuple[Any, np.ndarray]], batch_size: int
 ) -> Iterator[tuple[Any, np.ndarray]]:
