@@ -113,16 +113,16 @@ class RunFolder(keras.callbacks.Callback):
         self.classes = find_classes(self.model, *self._classes_from)
         # An optimizer without variables would neither save nor load its state.
         self.model.optimizer.build(self.model.trainable_variables)
-        config = json.dumps(self._config(), indent=1)
+        config = self._config()
         started = self._read_config()
         if not _as_the_first_process(started is not None):
             self._write(_CONFIG, config.encode())
             # To go back to, if a loss of the very first epoch is not finite.
             self._save_checkpoint()
             return
-        config = json.loads(config)
-        check_unchanged(self.folder, "settings", started["settings"], config["settings"])
-        check_unchanged(self.folder, "model", _architecture(started), _architecture(config))
+        now = json.loads(config)
+        check_unchanged(self.folder, "settings", started["settings"], now["settings"])
+        check_unchanged(self.folder, "model", _architecture(started), _architecture(now))
         self.model.load_weights(self.folder / _CHECKPOINT)
         self.history = self._read_history()
         self.model.initial_weights = started["initial_weights"]
@@ -158,15 +158,15 @@ class RunFolder(keras.callbacks.Callback):
             ) from error
         return config if can_go_on else None
 
-    def _config(self):
-        model = json.loads(self.model.to_json())
-        return {
-            "model": model,
+    def _config(self) -> str:
+        config = {
+            "model": json.loads(self.model.to_json()),
             "initial_weights": getattr(self.model, "initial_weights", "unknown"),
             "classes": {"names": self.classes.names, "colors": self.classes.colors},
             "settings": self.settings,
             "versions": {"keras": keras.__version__, "backend": keras.backend.backend()},
         }
+        return json.dumps(config, indent=1)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
@@ -218,9 +218,7 @@ class RunFolder(keras.callbacks.Callback):
 
         with h5py.File(self.folder / _CHECKPOINT) as checkpoint:
             epochs = int(checkpoint.attrs["epochs"])
-        if not epochs:
-            return []
-        rows = read_table(self.folder / _HISTORY)[:epochs]
+        rows = read_table(self.folder / _HISTORY)[:epochs] if epochs else []
         return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
     def _save_best(self):

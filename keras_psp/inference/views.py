@@ -200,12 +200,9 @@ class Views:
 
     def describe(self, image_size: int | Sequence[int] | None = None) -> str:
         """Describes the views in a few words, for reports."""
-        if image_size is None:
-            at = "their own size"
-        elif isinstance(image_size, Sequence):
+        at = "their own size" if image_size is None else f"shorter side {image_size}"
+        if isinstance(image_size, Sequence):
             at = "×".join(map(str, image_size))
-        else:
-            at = f"shorter side {image_size}"
         what = "whole images"
         if self.crops:
             what = f"crops ({', '.join(self.crops)}; squares: {self.squares}) of images"

@@ -57,11 +57,10 @@ def training_curves(
             f"Received: history with columns {list(history)} and no row. "
             "Give the history of a run that has finished an epoch."
         )
-    names = list(dict.fromkeys(name.removeprefix("val_") for name in values))
-    losses = [name for name in names if name.endswith("loss")]
-    rates = [name for name in names if name == "learning_rate"]
-    scores = [name for name in names if name not in losses + rates]
-    panels = {"Loss": losses, "Scores": scores, "Learning rate": rates}
+    panels: dict[str, list[str]] = {"Loss": [], "Scores": [], "Learning rate": []}
+    for name in dict.fromkeys(name.removeprefix("val_") for name in values):
+        title = "Learning rate" if name == "learning_rate" else "Scores"
+        panels["Loss" if name.endswith("loss") else title].append(name)
     panels = {title: members for title, members in panels.items() if members}
 
     figure = figures.new_figure(4.6 * len(panels), 3.4)
@@ -87,7 +86,7 @@ def training_curves(
                 label = "_" + label
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlim(left=0.5)
-        axes.set_ylim(0, 1 if members == scores else None)
+        axes.set_ylim(0, 1 if title == "Scores" else None)
         _style_curves(axes, title)
     note = "epoch (solid: validation, dashed: training)"
     compared = any(name.startswith("val_") for name in values)
