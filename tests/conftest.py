@@ -54,6 +54,9 @@ def forget_models():
     yield
     keras.utils.clear_session()
     gc.collect()
+    # What is left stays: mostly the modules' own objects, a million of them, which every later
+    # collection would look through again.
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
