@@ -16,9 +16,6 @@ from PIL import Image
 
 from tests import random_weights
 
-# What imports made stays: so the garbage collector looks at what tests made only.
-gc.freeze()
-
 UNPACK = Path(__file__).parents[2] / "shared" / "camvid" / "unpack.py"
 
 
@@ -74,15 +71,16 @@ def forget_models():
     yield
     keras.utils.clear_session()
     gc.collect()
+    # What is left stays: mostly the modules' own objects, a million of them, which every later
+    # collection would look through again.
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)
 def xla_compiles_quickly(tmp_path_factory):
     """Leaves out XLA's optimizations, which take longer than what tests compute, on every backend;
     and the processes that tests start on JAX share what XLA has compiled."""
-    folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:
-        folder = folder.parent  # of all workers
+    folder = shared_folder(tmp_path_factory)
     flags = (
         "--xla_backend_optimization_level=0",
         "--xla_llvm_disable_expensive_passes=true",

@@ -11,13 +11,9 @@ import keras
 
 from keras_psp import visualization
 from keras_psp.atomic import check_writable, write_whole
-from keras_psp.callbacks.samples import (
-    find_classes,
-    first_samples,
-    predict_labels,
-    process_number,
-)
+from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
 from keras_psp.data.info import info_of
+from keras_psp.data.sharding import processes
 from keras_psp.labels import ClassList
 
 
@@ -91,7 +87,7 @@ class SegmentationPictures(keras.callbacks.Callback):
             )
         if not isinstance(every, int) or every < 1:
             raise ValueError(f"every counts epochs. Received: every={every!r}. Pass 1 or more.")
-        if process_number() is not None:
+        if processes()[0] > 1:
             raise RuntimeError(
                 "Keras predicts in one process only. Received: one of several that train together. "
                 "Leave the callback out there, and draw with a process of its own."

@@ -16,14 +16,10 @@ from keras import ops
 
 from keras_psp import visualization
 from keras_psp.atomic import check_writable, read_table, write_table, write_whole
-from keras_psp.callbacks.samples import (
-    find_classes,
-    first_samples,
-    predict_labels,
-    process_number,
-)
+from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
 from keras_psp.choices import check_name
 from keras_psp.data.info import info_of
+from keras_psp.data.sharding import processes
 from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU, SegmentationScores
@@ -103,12 +99,13 @@ class RunFolder(keras.callbacks.Callback):
         self._classes_from = info_of(validation_data), classes
         self.settings = dict(settings or {})
         self.history: list[dict[str, float]] = []
+        count, number = processes()
         # All processes must save together: what Keras saves is spread over them.
-        self._scratch = tempfile.TemporaryDirectory() if process_number() else None
+        self._scratch = tempfile.TemporaryDirectory() if number else None
         self._out = Path(self._scratch.name) if self._scratch else self.folder
         self._samples = None
         # Keras' `predict` cannot gather the results of several processes.
-        if validation_data is not None and process_number() is None:
+        if validation_data is not None and count == 1:
             self._samples = first_samples(validation_data, num_samples)
         check_writable(self._out)
 
@@ -119,11 +116,13 @@ class RunFolder(keras.callbacks.Callback):
         config = self._config()
         started = self._read_config()
         if not _as_the_first_process(started is not None):
-            self._write(_CONFIG, json.dumps(config, indent=1).encode())
+            self._write(_CONFIG, config.encode())
             # To go back to, if a loss of the very first epoch is not finite.
             self._save_checkpoint()
             return
-        self._check_same_run(started, config)
+        now = json.loads(config)
+        check_unchanged(self.folder, "settings", started["settings"], now["settings"])
+        check_unchanged(self.folder, "model", _architecture(started), _architecture(now))
         self.model.load_weights(self.folder / _CHECKPOINT)
         self.history = self._read_history()
         self.model.initial_weights = started["initial_weights"]
@@ -132,7 +131,7 @@ class RunFolder(keras.callbacks.Callback):
             set_initial_epoch(self.model, epoch)
             print(f"Going on after epoch {epoch} of the run in {self.folder}.")
             # The kill may have come just before the checkpoint was written, or just after.
-            self._write_history()
+            write_table(self._out / _HISTORY, self.history)
             self._save_best()
             self._draw()
 
@@ -159,29 +158,15 @@ class RunFolder(keras.callbacks.Callback):
             ) from error
         return config if can_go_on else None
 
-    def _config(self):
-        model = json.loads(self.model.to_json())
-        return {
-            "model": model,
+    def _config(self) -> str:
+        config = {
+            "model": json.loads(self.model.to_json()),
             "initial_weights": getattr(self.model, "initial_weights", "unknown"),
             "classes": {"names": self.classes.names, "colors": self.classes.colors},
             "settings": self.settings,
             "versions": {"keras": keras.__version__, "backend": keras.backend.backend()},
         }
-
-    def _check_same_run(self, old, new):
-        new = json.loads(json.dumps(new))
-        pairs = {"settings": (old["settings"], new["settings"])}
-        pairs["model"] = (_architecture(old), _architecture(new))
-        for name, (then, now) in pairs.items():
-            if then != now:
-                keys = [k for k in {*then, *now} if then.get(k) != now.get(k)]
-                changes = ", ".join(_change(k, then.get(k), now.get(k)) for k in sorted(keys))
-                raise ValueError(
-                    "A run is resumed with the model and the settings that it began with. "
-                    f"Received: folder='{self.folder}', where the {name} changed ({changes}). "
-                    "Take another folder, or the old settings."
-                )
+        return json.dumps(config, indent=1)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
@@ -190,12 +175,17 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         # No loss has seen the weights of the last step.
-        if broken := [w.path for w in self.model.weights if not _is_finite(w)]:
+        broken = [
+            variable.path
+            for variable in self.model.weights
+            if not np.isfinite(ops.convert_to_numpy(variable)).all()
+        ]
+        if broken:
             self._stop(f"{len(broken)} weights that are not, the first of them {broken[0]},")
         logs = {name: float(value) for name, value in (logs or {}).items()}
         rate = float(self.model.optimizer.learning_rate)
         self.history.append({"epoch": epoch, **logs, "learning_rate": rate})
-        self._write_history()
+        write_table(self._out / _HISTORY, self.history)
         self._write_scores()
         # With the checkpoint the epoch counts. After a kill before it, the epoch is repeated, and
         # its tables are written again; after a kill behind it, the files below are.
@@ -228,9 +218,7 @@ class RunFolder(keras.callbacks.Callback):
 
         with h5py.File(self.folder / _CHECKPOINT) as checkpoint:
             epochs = int(checkpoint.attrs["epochs"])
-        if not epochs:
-            return []
-        rows = read_table(self.folder / _HISTORY)[:epochs]
+        rows = read_table(self.folder / _HISTORY)[:epochs] if epochs else []
         return [{name: float(value) for name, value in row.items() if value} for row in rows]
 
     def _save_best(self):
@@ -240,9 +228,6 @@ class RunFolder(keras.callbacks.Callback):
 
     def _write(self, name, content):
         write_whole(self._out / name, content)
-
-    def _write_history(self):
-        write_table(self._out / _HISTORY, self.history)
 
     def _write_scores(self):
         scores = find_scores(self.model)
@@ -289,22 +274,30 @@ def _without_names(config: Any) -> Any:
     return {key: _without_names(value) for key, value in config.items() if key not in names}
 
 
-def _change(name: str, then: Any, now: Any) -> str:
-    change = f"{name}: {then} → {now}"
-    return change if len(change) < 200 else f"{name} is another one"
+def check_unchanged(
+    folder: Path, name: str, then: Mapping[str, Any], now: Mapping[str, Any]
+) -> None:
+    """Raises a ValueError if the settings, or what `name` says, are not those of the folder."""
+    changes = []
+    for key in sorted({*then, *now}):
+        if then.get(key) != now.get(key):
+            change = f"{key}: {then.get(key)} → {now.get(key)}"
+            changes.append(change if len(change) < 200 else f"{key} is another one")
+    if changes:
+        raise ValueError(
+            "A run is resumed with the model and the settings that it began with. "
+            f"Received: folder='{folder}', where the {name} changed ({', '.join(changes)}). "
+            "Take another folder, or the old settings."
+        )
 
 
 def _as_the_first_process(value: bool) -> bool:
     """Returns the value that the first of all processes has."""
-    if process_number() is None:
+    if processes()[0] == 1:
         return value
     from jax.experimental import multihost_utils
 
     return bool(multihost_utils.broadcast_one_to_all(value))
-
-
-def _is_finite(variable) -> bool:
-    return bool(np.isfinite(ops.convert_to_numpy(variable)).all())
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What the callbacks have in common: sample images, their predictions and classes, processes."""
+"""What the callbacks have in common: sample images, their predictions and classes."""
 
 from typing import Any
 
@@ -50,12 +50,3 @@ def find_classes(
     if num_classes is None:
         num_classes = model.output_shape[-1] if classes is None else len(classes)
     return shared_classes(num_classes, info, classes)
-
-
-def process_number() -> int | None:
-    """Returns the number of this process, if several train together."""
-    if keras.backend.backend() != "jax":
-        return None
-    import jax
-
-    return jax.process_index() if jax.process_count() > 1 else None

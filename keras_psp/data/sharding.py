@@ -63,7 +63,7 @@ def shard_batches(
     if isinstance(data, list | tuple):
         return [shard_batches(d, batch_size, num_shards=num_shards, index=index) for d in data]
     if num_shards is None or index is None:
-        num_shards, index = _processes()
+        num_shards, index = processes()
     _check(data, batch_size, num_shards, index)
     share = batch_size // num_shards
     mine = slice(index * share, (index + 1) * share)
@@ -94,7 +94,7 @@ def shard_batches(
     return attach(sharded, info, getattr(data, "set_epoch", None))
 
 
-def _processes() -> tuple[int, int]:
+def processes() -> tuple[int, int]:
     """How many processes train together, and the number of this one."""
     if keras.backend.backend() != "jax":
         return 1, 0

@@ -147,33 +147,33 @@ def compare(
     assert comparison.interval[0] <= comparison.difference <= comparison.interval[1]
     ```
     """
-    # Floats multiply faster than integers, and are exact up to 2⁵³ pixels.
-    areas = [
-        np.stack(metrics.class_areas(one.confusion_matrices), 1).astype("float64")
-        for one in (result, baseline)
-    ]
-    same_classes = result.classes.names == baseline.classes.names
-    same_images = result.names == baseline.names and same_classes
+    both = result, baseline
+    same_images = result.names == baseline.names and result.classes.names == baseline.classes.names
     # The number of true pixels of each class tells whether images and sizes really are the same.
-    if not (same_images and (areas[0][:, 1] == areas[1][:, 1]).all()):
+    true_pixels = [one.confusion_matrices.sum(axis=-1) for one in both]
+    if not (same_images and np.array_equal(*true_pixels)):
         counts = ", ".join(
             f"{len(one.names)} images, {one.confusion_matrices.sum()} labeled pixels of "
             f"{len(one.classes)} classes"
-            for one in (result, baseline)
+            for one in both
         )
         raise ValueError(
             "Two models are compared on the same images, with labels of the same size and classes. "
             f"Received: {counts}. Evaluate both on the same data."
         )
+    areas = np.stack([metrics.class_areas(one.confusion_matrices) for one in both], axis=1)
+    # Floats multiply faster than integers, and are exact up to 2⁵³ pixels.
+    of_images = np.moveaxis(areas, 2, 0).astype("float64")
     rng = np.random.default_rng(seed)
     number = len(result.names)
-    differences = []
-    for _ in range(num_resamples):
+    resampled = np.empty((num_resamples, *of_images.shape[1:]))
+    for resample in resampled:
         # How often each image is drawn.
         drawn = np.bincount(rng.integers(number, size=number), minlength=number)
-        ious = [metrics.iou(*np.tensordot(drawn.astype("float64"), area, 1)) for area in areas]
-        per_class = ious[0] - ious[1]
-        differences.append([*per_class, metrics.mean_of_present(per_class)])
+        resample[:] = np.tensordot(drawn.astype("float64"), of_images, 1)
+    ious = metrics.iou(*np.moveaxis(resampled, 1, 0))
+    per_class = ious[:, 0] - ious[:, 1]
+    differences = np.column_stack([per_class, metrics.mean_of_present(per_class)])
     ends = [(1 - confidence) / 2, (1 + confidence) / 2]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice")  # Of a class that no image shows.

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_psp import visualization
-from keras_psp.labels import VOID, ClassList
+from keras_psp.labels import ClassList
+from keras_psp.visualization.galleries import swatches
 
 _WIDTH = 400  # Largest width of a gallery's pictures, in pixels.
 _STYLE = Path(__file__).with_name("report.css")
@@ -82,22 +83,21 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str]], kind: str = "")
 def _classes(evaluation: Any) -> str:
     matrix = evaluation.confusion_matrix
     target = matrix.sum(axis=1)
+    names = _names(range(len(target)), evaluation.classes)
+    scores = zip(evaluation.per_class, evaluation.per_class_accuracy, strict=True)
     rows = []
-    for number, (iou, accuracy) in enumerate(
-        zip(evaluation.per_class, evaluation.per_class_accuracy, strict=True)
-    ):
+    for number, (iou, accuracy) in enumerate(scores):
         missed = matrix[number].copy()
         missed[number] = 0
         share = missed.max() / max(target[number], 1)
-        other = f"{share:.0%} {_name(evaluation.classes, int(missed.argmax()))}" if share else ""
         rows.append(
             [
-                _name(evaluation.classes, number),
+                names[number],
                 _score(iou),
                 f'<span class="bar"><i style="width:{np.nan_to_num(iou):.1%}"></i></span>',
                 _score(accuracy),
                 f"{target[number] / max(target.sum(), 1):.2%}",
-                other,
+                f"{share:.0%} {names[missed.argmax()]}" if share else "",
             ]
         )
     header = ["class", "IoU", "*", "accuracy", "share of pixels*", "most often mistaken for"]
@@ -122,7 +122,7 @@ def _gallery(title: str, images: Sequence[Any], classes: ClassList) -> str:
     if not images:
         return ""
     occurring = sorted({int(k) for one in images for k in np.unique([one.label, one.prediction])})
-    legend = "".join(f"<span>{_name(classes, number)}</span>" for number in occurring)
+    legend = "".join(f"<span>{name}</span>" for name in _names(occurring, classes))
     parts = [f'<div class="legend">{legend}</div>']
     for one in images:
         panels = {
@@ -142,28 +142,24 @@ def _gallery(title: str, images: Sequence[Any], classes: ClassList) -> str:
 
 
 def _every_image(evaluation: Any, comparison: Any) -> str:
-    columns: dict[str, Sequence[str]] = {
-        "image": [html.escape(name) for name in evaluation.names],
-        "mean IoU": [_score(value) for value in evaluation.per_image],
-    }
+    header = ["image", "mean IoU"]
+    columns = [map(html.escape, evaluation.names), map(_score, evaluation.per_image)]
     if comparison:
-        columns[html.escape(comparison.names[1])] = [
-            _score(value) for value in comparison.baseline.per_image
-        ]
-        columns["difference"] = [_change(value) for value in comparison.per_image]
-    rows = list(zip(*columns.values(), strict=True))
+        header += [html.escape(comparison.names[1]), "difference"]
+        columns += [map(_score, comparison.baseline.per_image), map(_change, comparison.per_image)]
+    rows = list(zip(*columns, strict=True))
     # Images that are all void have NaN and come last.
     order = np.argsort(evaluation.per_image, kind="stable")
-    table = _table(list(columns), [rows[number] for number in order])
+    table = _table(header, [rows[number] for number in order])
     return f"<details>\n<summary>Every image, the worst first</summary>\n{table}\n</details>"
 
 
-def _name(classes: ClassList, number: int) -> str:
-    """Makes a class' color and name."""
-    void = number == VOID
-    color = visualization.VOID_COLOR if void else classes.colors[number]
-    name = "Void" if void else html.escape(classes.names[number])
-    return f'<i class="swatch" style="background:rgb{tuple(color)}"></i>{name}'
+def _names(labels: Iterable[int], classes: ClassList) -> list[str]:
+    """Makes the colors and names of some labels."""
+    return [
+        f'<i class="swatch" style="background:rgb{color}"></i>{html.escape(name)}'
+        for name, color in swatches(labels, classes)
+    ]
 
 
 def _score(value: float) -> str:
@@ -180,12 +176,10 @@ def _png(picture: np.ndarray, smooth: bool) -> bytes:
     """Returns the bytes of a PNG file, no wider than the page needs."""
     from PIL import Image
 
-    image: Any = Image.fromarray(picture)
-    if image.width > _WIDTH:
-        size = _WIDTH, max(1, round(image.height * _WIDTH / image.width))
-        # A mixed color of a label map would be another class's.
-        kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
-        image = image.resize(size, kind)
+    image = Image.fromarray(picture)
+    # A mixed color of a label map would be another class's.
+    kind = Image.Resampling.BILINEAR if smooth else Image.Resampling.NEAREST
+    image.thumbnail((_WIDTH, image.height), kind, reducing_gap=None)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

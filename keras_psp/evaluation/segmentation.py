@@ -19,6 +19,7 @@ from keras_psp.evaluation import report
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
 from keras_psp.labels import ClassList
+from keras_psp.visualization.figures import readable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,16 +102,13 @@ class Evaluation:
         return float(self.confusion_matrix.trace() / max(self.confusion_matrix.sum(), 1))
 
     def __str__(self) -> str:
-        scores = [(name.replace("iou", "IoU"), getattr(self, name)) for name in _SCORES]
-        rows = [(name.replace("_", " "), value) for name, value in scores]
-        width = max(len(name) for name in [*self.classes.names, *(name for name, _ in rows)])
+        scores = {readable(name): getattr(self, name) for name in _SCORES}
+        width = max(map(len, [*self.classes.names, *scores]))
         lines = [f"{'':<{width}}  {'IoU':>6}  accuracy"]
-        for name, value, accuracy in zip(
-            self.classes.names, self.per_class, self.per_class_accuracy, strict=True
-        ):
-            lines.append(f"{name:<{width}}  {format_score(value):>6}  {format_score(accuracy):>8}")
+        for name, iou, accuracy in self._rows():
+            lines.append(f"{name:<{width}}  {format_score(iou):>6}  {format_score(accuracy):>8}")
         lines += ["-" * (width + 18)]
-        lines += [f"{name:<{width}}  {format_score(value):>6}" for name, value in rows]
+        lines += [f"{name:<{width}}  {format_score(score):>6}" for name, score in scores.items()]
         for title, images in (("Worst", self.worst), ("Best", self.best)):
             shown = ", ".join(f"{one.name} ({one.mean_iou:.3f})" for one in images)
             lines += [f"{title} images: {shown}"] if shown else []
@@ -132,12 +130,10 @@ class Evaluation:
             The folder.
         """
         folder = Path(folder)
-        columns = zip(self.classes.names, self.per_class, self.per_class_accuracy, strict=True)
-        rows = [{"class": name, "iou": iou, "accuracy": share} for name, iou, share in columns]
+        rows = [dict(zip(["class", "iou", "accuracy"], row, strict=True)) for row in self._rows()]
         write_table(folder / "per_class.csv", rows)
-        rows = [
-            {"image": n, "mean_iou": v} for n, v in zip(self.names, self.per_image, strict=True)
-        ]
+        scored = zip(self.names, self.per_image, strict=True)
+        rows = [{"image": name, "mean_iou": score} for name, score in scored]
         write_table(folder / "per_image.csv", rows)
         scores = self.to_json()
         if comparison is not None:
@@ -146,16 +142,20 @@ class Evaluation:
         visualization.per_class_bars(folder / "per_class.png", self.per_class, self.classes)
         matrix = folder / "confusion_matrix.png"
         visualization.confusion_matrix(matrix, self.confusion_matrix, self.classes)
-        images, labels, predictions = (
-            [getattr(one, name) for one in self.samples]
-            for name in ("image", "label", "prediction")
-        )
         visualization.segmentation_gallery(
-            folder / "samples.png", images, labels, predictions, classes=self.classes
+            folder / "samples.png",
+            [one.image for one in self.samples],
+            [one.label for one in self.samples],
+            [one.prediction for one in self.samples],
+            self.classes,
         )
         page = report.page(self, matrix.read_bytes(), comparison)
         write_whole(folder / "report.html", page.encode())
         return folder
+
+    def _rows(self) -> Iterator[tuple[str, float, float]]:
+        """Lists every class with its IoU and accuracy."""
+        return zip(self.classes.names, self.per_class, self.per_class_accuracy, strict=True)
 
     def to_json(self) -> dict[str, Any]:
         """Returns everything but the pictures as a dictionary for JSON, with `None` for NaN."""
@@ -261,8 +261,8 @@ def evaluate(
     worst: list[ScoredImage] = []
     best: list[ScoredImage] = []
     info = info_of(data)
-    found = zip(segmenter(_images(data, every)), _names(info), strict=False)
-    for (image, (label, sampled, last), probabilities), name in found:
+    found = zip(segmenter(_images(data, every, bar)), _names(info), strict=False)
+    for (image, (label, is_sample), probabilities), name in found:
         scored = shared_classes(probabilities.shape[-1], info, classes)
         prediction = best_class(probabilities)
         matrix = metrics.confusion_matrix(label[None], prediction[None], len(scored))
@@ -275,13 +275,11 @@ def evaluate(
             label.reshape(prediction.shape).astype(np.uint8),
             prediction,
         )
-        if sampled:
+        if is_sample:
             samples.append(one)
         if not np.isnan(one.mean_iou):
             worst = sorted([*worst, one], key=lambda one: one.mean_iou)[:num_samples]
             best = sorted([*best, one], key=lambda one: -one.mean_iou)[:num_samples]
-        if last:
-            bar.add(1)
     return Evaluation(
         scored,
         tuple(names),
@@ -294,13 +292,14 @@ def evaluate(
     )
 
 
-def _images(data: Any, every: int) -> Iterator[tuple[np.ndarray, tuple[np.ndarray, bool, bool]]]:
-    """Yields every image with its labels, whether it is a sample, and whether it ends its batch."""
+def _images(data: Any, every: int, bar: Any) -> Iterator[tuple[np.ndarray, Any]]:
+    """Yields every image with its labels, and whether it is a sample."""
     for number, batch in enumerate(data):
-        images, labels = (ops.convert_to_numpy(part) for part in batch)
-        last = len(images) - 1
-        for place, (image, label) in enumerate(zip(images, labels, strict=True)):
-            yield image, (label, place == 0 and number % every == 0, place == last)
+        is_sample = number % every == 0
+        for image, label in zip(*map(ops.convert_to_numpy, batch), strict=True):
+            yield image, (label, is_sample)
+            is_sample = False
+        bar.add(1)
 
 
 def _names(info: DatasetInfo | None) -> Iterator[str]:

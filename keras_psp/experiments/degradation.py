@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_psp import optimizers, visualization
 from keras_psp.atomic import read_table, write_table, write_whole
+from keras_psp.callbacks.run_folder import check_unchanged
 from keras_psp.choices import check_name
 from keras_psp.data.batches import Batches, to_tf_dataset
 from keras_psp.models import ResNet
@@ -86,13 +87,18 @@ def run_degradation(
             "Between two evaluations there is at least one step. "
             f"Received: steps={steps}, evaluations={evaluations}. Take more steps."
         )
-    settings: dict[str, Any] = {
+    settings = {
         "steps": steps,
         "batch_size": batch_size,
         "learning_rate": learning_rate,
+        "evaluations": evaluations,
+        "images": [len(train[1]), len(test[1])],
     }
-    settings |= {"evaluations": evaluations, "images": [len(train[1]), len(test[1])]}
-    _check_same_experiment(folder / "settings.json", settings)
+    began = folder / "settings.json"
+    if began.exists():
+        check_unchanged(folder, "settings", json.loads(began.read_text()), settings)
+    else:
+        write_whole(began, json.dumps(settings, indent=1).encode())
     histories: dict[tuple[str, int], Any] = {}
     runs = list(itertools.product([check_name("network", n, NETWORKS) for n in networks], seeds))
     for number, (name, seed) in enumerate(runs, 1):
@@ -108,21 +114,6 @@ def run_degradation(
         write_table(folder / "table.csv", last)
         visualization.degradation_curves(folder / "curves.png", histories)
     return last
-
-
-def _check_same_experiment(file: Path, settings: dict[str, Any]) -> None:
-    """Writes the settings to the folder, or compares them with those that are there."""
-    if not file.exists():
-        write_whole(file, json.dumps(settings, indent=1).encode())
-        return
-    began = json.loads(file.read_text())
-    changes = [f"{k}: {began.get(k)} → {v}" for k, v in settings.items() if began.get(k) != v]
-    if changes:
-        raise ValueError(
-            "An experiment goes on with the settings that it began with. "
-            f"Received: folder='{file.parent}', where they changed ({', '.join(changes)}). "
-            "Take another folder, or the old settings."
-        )
 
 
 def _train(file: Path, variant, seed, train, test, settings) -> None:

@@ -43,31 +43,29 @@ def cut_patches(
     """
     rng = np.random.default_rng(seed)
     half = size // 2
-    # For each class: random keys of the patches kept so far, and the patches. The smallest keys
-    # win, so that every pixel of the split has the same chance, however many there are.
-    keys: list[list[float]] = [[] for _ in range(num_classes)]
-    kept: list[list[np.ndarray]] = [[] for _ in range(num_classes)]
+    # For each class: the patches kept so far, behind random keys. The smallest keys win, so that
+    # every pixel of the split has the same chance, however many there are.
+    kept: list[list[tuple[float, np.ndarray]]] = [[] for _ in range(num_classes)]
     for images, labels in data:
         for image, label in zip(np.asarray(images), np.asarray(labels), strict=True):
             inner = label[half : label.shape[0] - half + 1, half : label.shape[1] - half + 1]
             for k in np.setdiff1d(np.unique(inner), [VOID]):
                 ys, xs = np.nonzero(inner == k)
                 drawn = rng.uniform(size=ys.size)
-                worst = max(keys[k]) if len(keys[k]) == num_patches else 1.0
+                worst = kept[k][-1][0] if len(kept[k]) == num_patches else 1.0
                 for i in np.argsort(drawn)[:num_patches]:
                     if drawn[i] >= worst:
                         break
                     patch = image[ys[i] : ys[i] + size, xs[i] : xs[i] + size]
-                    keys[k].append(drawn[i])
-                    kept[k].append(np.rint(patch).astype(np.uint8))
-                best = np.argsort(keys[k])[:num_patches]
-                keys[k], kept[k] = [keys[k][i] for i in best], [kept[k][i] for i in best]
+                    kept[k].append((drawn[i], np.rint(patch).astype(np.uint8)))
+                kept[k] = sorted(kept[k], key=lambda patch: patch[0])[:num_patches]
     for k, patches in enumerate(kept):
         if len(patches) < num_patches:
             raise ValueError(
                 f"Every class needs {num_patches} pixels at least {half} from the border. "
                 f"Received: data with {len(patches)} of class {k}. Ask for fewer patches."
             )
+    cut = np.stack([patch for patches in kept for _, patch in patches])
     order = rng.permutation(num_classes * num_patches)
     classes = np.repeat(np.arange(num_classes, dtype=np.int32), num_patches)
-    return np.concatenate(kept)[order], classes[order]
+    return cut[order], classes[order]

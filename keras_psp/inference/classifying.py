@@ -3,7 +3,6 @@
 The probabilities of all views, and of several models, are averaged.
 """
 
-import itertools
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 
 from keras_psp.data.resizing import resize_image
 from keras_psp.inference.images import as_pixels
-from keras_psp.inference.views import Views, find_views
+from keras_psp.inference.views import Views, check_batch_size, find_views, predict_views
 from keras_psp.models.conversion import to_fully_convolutional
 
 
@@ -53,8 +52,9 @@ def classify(
 
     Raises:
         ValueError: If the views or the size do not exist, if there is no model, if the models
-            differ in their classes, end otherwise or take other sizes, if the crops are larger than
-            an image at one of the scales, or if an image is not RGB 0–255.
+            differ in their classes, end otherwise or take other sizes, if a batch has no view, if
+            the crops are larger than an image at one of the scales, or if an image is not RGB
+            0–255.
 
     Reference:
         [Krizhevsky et al., 2012](https://papers.nips.cc/paper/4824), section 4.1;
@@ -193,7 +193,7 @@ class Member:
         self.image_size = image_size
         self.views = find_views(views)
         self.crop_size = size[0]
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
         self.network = model
         self.num_classes = model.outputs[0].shape[-1]
         self.gives_logits = activation is keras.activations.linear
@@ -208,16 +208,14 @@ class Member:
         """Turns images `(height, width, 3)`, uint8, into probabilities `(n, num_classes)`."""
         total = np.zeros((len(images), self.num_classes))
         counts = np.zeros((len(images), 1))
-        # Images of one shape follow one another, so that their views of one size share batches.
-        for _, group in itertools.groupby(self._views(images), lambda view: view[1].shape):
-            while batch := list(itertools.islice(group, self.batch_size)):
-                numbers, views = zip(*batch, strict=True)
-                np.add.at(total, list(numbers), self._probabilities(np.stack(views)))
-                np.add.at(counts, list(numbers), 1)
+        for i, scores in predict_views(self.network, self._views(images), self.batch_size):
+            total[i] += self._probabilities(scores.astype("float64"))
+            counts[i] += 1
         return total / counts
 
     def _views(self, images: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
         """Cuts every view, and says which image it is of."""
+        # Images of one shape follow one another, so that their views of one size share batches.
         order = sorted(range(len(images)), key=lambda i: images[i].shape[0] / images[i].shape[1])
         sizes = [self.views.sizes(one.shape[0], one.shape[1], self.image_size) for one in images]
         for scale in range(len(self.views.scales)):
@@ -225,15 +223,13 @@ class Member:
                 for view in _cut(images[i], self.views, sizes[i][scale], self.crop_size):
                     yield i, view
 
-    def _probabilities(self, views: np.ndarray) -> np.ndarray:
-        # Under MirroredStrategy every replica answers for the whole batch.
-        scores = self.network.predict_on_batch(views)[: len(views)].astype("float64")
+    def _probabilities(self, scores: np.ndarray) -> np.ndarray:
         if not self.views.crops:
-            scores = scores.mean(axis=(1, 2))
+            scores = scores.mean(axis=(0, 1))
         if not self.gives_logits:
             return scores
-        scores = np.exp(scores - scores.max(axis=-1, keepdims=True))
-        return scores / scores.sum(axis=-1, keepdims=True)
+        scores = np.exp(scores - scores.max())
+        return scores / scores.sum()
 
 
 def ensemble(models: keras.Model | Sequence[keras.Model], *options: Any) -> list[Member]:

@@ -1,13 +1,12 @@
 """A trained model as a file for other programs: SavedModel, ONNX, LiteRT and OpenVINO."""
 
-import dataclasses
 import importlib.util
 import os
 import tempfile
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -87,7 +86,7 @@ def export(
     """
     path = Path(path)
     row = _format(path, format)
-    images = _calibration(row, quantize, calibration_data)
+    _check_quantization(row, quantize, calibration_data)
     check_name("input_dtype", input_dtype, ["float32", "uint8"])
 
     form = fuse(model, image_size, batch_size, dtype="float32")
@@ -101,12 +100,15 @@ def export(
                 f" Received: classes=True, outputs of shape {output.shape}. Leave classes out."
             )
         name, output = "classes", _BestClass(name="best_class")(output)
-    if images is not None:
-        images = _calibration_batches(images, image)
+    exported = keras.Model(image, {name: output}, name=model.name)
+    images = None if calibration_data is None else _calibration_batches(calibration_data, image)
     with warnings.catch_warnings():
         # The libraries below warn about one another.
         warnings.simplefilter("ignore")
-        row.write(keras.Model(image, {name: output}, name=model.name), path, quantize, images)
+        if quantize is None:
+            row.write(exported, path)
+        else:
+            _write_litert(exported, path, quantize, images)
     return path
 
 
@@ -130,16 +132,16 @@ def _convert(model, path, format="tf_saved_model"):
     model.export(str(path), format, verbose=False, input_signature=[signature])
 
 
-def _write_keras(model, path, quantize, images):
+def _write_keras(model, path):
     (output,) = model.output.values()
     write_whole(path, keras.Model(model.input, output, name=model.name).save)
 
 
-def _write_saved_model(model, path, quantize, images):
+def _write_saved_model(model, path):
     write_folder_whole(path, lambda folder: _convert(model, folder), "saved_model.pb")
 
 
-def _write_onnx(model, path, quantize, images):
+def _write_onnx(model, path):
     import onnx
 
     def write(file):
@@ -157,7 +159,7 @@ def _write_onnx(model, path, quantize, images):
     write_whole(path, write)
 
 
-def _write_litert(model, path, quantize, images):
+def _write_litert(model, path, quantize=None, images=None):
     import tensorflow as tf
 
     with tempfile.TemporaryDirectory() as folder:
@@ -170,7 +172,7 @@ def _write_litert(model, path, quantize, images):
         write_whole(path, converter.convert())
 
 
-def _write_openvino(model, path, quantize, images):
+def _write_openvino(model, path):
     import openvino
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -184,48 +186,41 @@ def _write_openvino(model, path, quantize, images):
         os.replace(file, path)
 
 
-@dataclasses.dataclass(frozen=True)
-class Format:
+class Format(NamedTuple):
     """One row of the table of formats.
 
     Attributes:
         suffix: Ending of the path; empty for a folder.
-        write: Function (model, path, quantization, calibration images).
+        write: Function (model, path).
         packages: Packages that it needs beside Keras.
-        quantizations: Kinds of quantization to 8 bits that it has.
     """
 
     suffix: str
     write: Callable[..., None]
     packages: tuple[str, ...] = ("tensorflow",)
-    quantizations: tuple[str, ...] = ()
 
 
 FORMATS = {
     "keras": Format(".keras", _write_keras, packages=()),
     "saved_model": Format("", _write_saved_model),
     "onnx": Format(".onnx", _write_onnx, ("tensorflow", "onnx", "tf2onnx")),
-    "litert": Format(".tflite", _write_litert, quantizations=("dynamic", "int8")),
+    "litert": Format(".tflite", _write_litert),
     "openvino": Format(".xml", _write_openvino, ("tensorflow", "openvino")),
 }
 
 
 def _format(path: Path, name: str | None) -> Format:
     """Returns the format with this name, or of the path's ending, if it can be written here."""
-    if name is None:
-        name = {row.suffix: name for name, row in FORMATS.items()}.get(path.suffix)
-        if name is None:
-            endings = ", ".join(row.suffix for row in FORMATS.values() if row.suffix)
-            raise ValueError(
-                f"The ending of a path tells the format: {endings}, or none for a SavedModel's "
-                f"folder. Received: path='{path}'. Change the ending, or pass format=."
-            )
-    row = FORMATS[check_name("format", name, FORMATS)]
-    if row.suffix and path.suffix != row.suffix:
+    endings = {row.suffix: known for known, row in FORMATS.items()}
+    name = endings.get(path.suffix) if name is None else check_name("format", name, FORMATS)
+    # The folder of a SavedModel may have any name.
+    if name is None or FORMATS[name].suffix not in ("", path.suffix):
         raise ValueError(
-            f"A file of format {name!r} ends in {row.suffix}. Received: path='{path}'. Change the "
-            "ending, or the format."
+            f"The ending of a path tells the format: {', '.join(filter(None, endings))}, or none "
+            f"for a SavedModel's folder. Received: path='{path}', format={name!r}. Change the "
+            "ending or the format."
         )
+    row = FORMATS[name]
     if row.packages and keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"Only .keras files are written on every backend. Received: format={name!r} on "
@@ -241,8 +236,7 @@ def _format(path: Path, name: str | None) -> Format:
     return row
 
 
-def _calibration(row: Format, quantize: str | None, data: Any) -> Any:
-    """Checks `quantize`, and returns the calibration data if they are needed."""
+def _check_quantization(row: Format, quantize: str | None, data: Any) -> None:
     if (quantize == "int8") != (data is not None):
         raise ValueError(
             "Only int8 needs calibration data. Received: "
@@ -250,15 +244,14 @@ def _calibration(row: Format, quantize: str | None, data: Any) -> Any:
             "Pass both or neither."
         )
     if quantize is None:
-        return None
+        return
     check_name("quantization", quantize, ["dynamic", "int8"])
-    if quantize not in row.quantizations:
+    if row.write is not _write_litert:
         raise ValueError(
             "Only LiteRT files can be in 8 bits. "
             f"Received: quantize={quantize!r} for a path that ends in {row.suffix or 'nothing'}. "
             "Let it end in .tflite, or leave quantize out."
         )
-    return data
 
 
 def _calibration_batches(data: Iterable[Any], image: Any) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from keras_psp import imagenet
 from keras_psp.data.reading import read_image
 from keras_psp.data.resizing import interpolate, interpolation, is_smoothed
 from keras_psp.inference.images import as_pixels, image_files
-from keras_psp.inference.views import Box, Views, find_views
+from keras_psp.inference.views import Box, Views, check_batch_size, find_views, predict_views
 
 
 def segment(
@@ -140,15 +140,10 @@ class Segmenter:
         views: str | Views = "single",
         batch_size: int = 8,
     ):
-        if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-            raise ValueError(
-                "A batch has at least one window. "
-                f"Received: batch_size={batch_size!r}. Pass 1 or more."
-            )
         self.model = model
         self.image_size = image_size
         self.views = find_views(views)
-        self.batch_size = batch_size
+        self.batch_size = check_batch_size(batch_size)
         if self.views.crops:
             raise ValueError(
                 "A segmentation needs views that cover the whole image. "
@@ -173,22 +168,16 @@ class Segmenter:
             Both, and the probabilities, float32 `(height, width, K)`, a new array each time.
         """
         waiting: collections.deque = collections.deque()
-        answers = self._answers(self._windows(images, waiting))
+        answers = self._answers(self._windows(images, waiting), bar)
         for first in answers:
             pixels, tag = waiting.popleft()
-            total = np.zeros((*pixels.shape[:2], first.shape[-1]), np.float32)
+            total = np.zeros((*pixels.shape[:2], first[1].shape[-1]), np.float32)
             of_image = itertools.chain([first], answers)
             for size in self.sizes(pixels):
-                boxes = self.views.boxes(*size)
-                mosaic = _Mosaic(total, size, boxes, 1 / len(self.views.scales))
-                for box in boxes:
-                    mosaic.add(box, next(of_image))
-                    if bar is not None:
-                        bar.add(1)
-                mosaic.finish()
+                self._add_scale(total, size, of_image)
             yield pixels, tag, total
 
-    def _windows(self, images, waiting) -> Iterator[np.ndarray]:
+    def _windows(self, images, waiting) -> Iterator[tuple[Box, np.ndarray]]:
         """Cuts the views of every image, which waits for their answers from then on."""
         for pixels, tag in images:
             waiting.append((pixels, tag))
@@ -201,22 +190,57 @@ class Segmenter:
                 for box in self.views.boxes(*size):
                     if not box.mirrored:  # Else it is the one before.
                         window = _window(pixels, box, rows, columns)
-                    yield window[:, ::-1] if box.mirrored else window
+                    yield box, window[:, ::-1] if box.mirrored else window
 
-    def _answers(self, windows: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    def _answers(self, windows, bar) -> Iterator[tuple[Box, np.ndarray]]:
         """Predicts the probabilities of each window, `(height, width, K)`."""
-        for _, group in itertools.groupby(windows, key=lambda window: window.shape):
-            while batch := list(itertools.islice(group, self.batch_size)):
-                # Under MirroredStrategy every replica answers for the whole batch.
-                logits = self.model.predict_on_batch(np.stack(batch))[: len(batch)]
-                if logits.shape[1:3] != batch[0].shape[:2]:
-                    size = batch[0].shape[:2]
-                    logits = ops.image.resize(logits, size, data_format="channels_last")
-                logits = ops.cast(logits, "float32")
-                yield from ops.convert_to_numpy(ops.softmax(logits, axis=-1))
+        for box, logits in predict_views(self.model, windows, self.batch_size):
+            size = box.height, box.width
+            if logits.shape[:2] != size:
+                logits = ops.image.resize(logits, size, data_format="channels_last")
+            if bar is not None:
+                bar.add(1)
+            yield box, ops.convert_to_numpy(ops.softmax(ops.cast(logits, "float32"), axis=-1))
+
+    def _add_scale(self, total, size, answers) -> None:
+        """Adds the mean of an image's windows at one scale to the map of the whole image.
+
+        The mean over windows and scales lies in the shares that resizing gives each value. So rows
+        of windows are added one by one, and memory never holds more than one of them.
+        """
+        boxes = self.views.boxes(*size)
+        height, left = boxes[0].height, boxes[0].left
+        width = boxes[-1].left + boxes[-1].width - left
+        rows, row_shares = _averaging(size[0], len(total), {box.top for box in boxes}, height)
+        columns, column_shares = _averaging(
+            size[1], total.shape[1], {box.left for box in boxes}, boxes[0].width
+        )
+        row_shares /= np.float32(len(self.views.scales) * (1 + self.views.mirror))
+        of_scale = itertools.islice(answers, len(boxes))
+        for top, row in itertools.groupby(of_scale, key=lambda answer: answer[0].top):
+            sums = np.zeros((height, width, total.shape[-1]), np.float32)
+            for box, answer in row:
+                part = sums[:, box.left - left :][:, : box.width]
+                part += answer[:, ::-1] if box.mirrored else answer
+            inside = (top <= rows) & (rows < top + height)
+            affected = np.flatnonzero(inside.any(axis=1))
+            for start in range(0, len(affected), _ROWS):
+                block = affected[start : start + _ROWS]
+                numbers = np.clip(rows[block], top, top + height - 1)
+                first, end = numbers.min(), numbers.max() + 1
+                wide = interpolate(sums[first - top : end - top], 1, columns - left, column_shares)
+                shares = row_shares[block] * inside[block]
+                total[block] += interpolate(wide, 0, numbers - first, shares)
 
 
 Interpolation = tuple[np.ndarray, np.ndarray]
+
+
+def _averaging(old: int, new: int, starts: set[int], side: int) -> Interpolation:
+    """Says of which values of windows a resized row is made; where they overlap, of their mean."""
+    numbers, shares = interpolation(old, new)
+    covering = sum((start <= numbers) & (numbers < start + side) for start in starts)
+    return numbers, (shares / covering).astype(np.float32)
 
 
 def _window(
@@ -224,89 +248,13 @@ def _window(
 ) -> np.ndarray:
     """Cuts a window out of an image that is resized by these rules; float32, padded with the mean
     color."""
-    window = np.empty((box.height, box.width, 3), np.float32)
-    window[:] = imagenet.MEAN
-    inside = []
-    for axis, start, side, (numbers, shares) in [
-        (0, box.top, box.height, rows),
-        (1, box.left, box.width, columns),
+    top, left = max(box.top, 0), max(box.left, 0)
+    for axis, start, end, (numbers, shares) in [
+        (0, top, box.top + box.height, rows),
+        (1, left, box.left + box.width, columns),
     ]:
-        part = slice(max(start, 0), start + side)
-        # Resize only what the window needs, also along the other axis.
-        first, last = numbers[part].min(), numbers[part].max()
-        pixels = pixels[first : last + 1] if axis == 0 else pixels[:, first : last + 1]
-        pixels = interpolate(pixels, axis, numbers[part] - first, shares[part])
-        inside.append(slice(max(-start, 0), max(-start, 0) + pixels.shape[axis]))
-    window[tuple(inside)] = pixels
+        pixels = interpolate(pixels, axis, numbers[start:end], shares[start:end])
+    window = np.full((box.height, box.width, 3), imagenet.MEAN, np.float32)
+    height, width, _ = pixels.shape
+    window[top - box.top :][:height, left - box.left :][:, :width] = pixels
     return window
-
-
-class _Mosaic:
-    """Adds the probabilities of an image's windows at one scale to the map of the whole image.
-
-    The windows come row by row. Rows of pixels that the next windows no longer cover are averaged,
-    resized and added to the map, so that memory never holds more than one row of windows.
-
-    Args:
-        total: The map, `(height, width, K)`, at the image's own size.
-        size: The image's (height, width) at this scale.
-        boxes: The windows.
-        weight: The weight of this scale in the mean.
-    """
-
-    def __init__(
-        self, total: np.ndarray, size: tuple[int, int], boxes: Sequence[Box], weight: float
-    ):
-        self.total, self.size, self.weight = total, size, weight
-        self.top, self.left = boxes[0].top, boxes[0].left
-        shape = boxes[0].height, boxes[-1].left + boxes[-1].width - self.left
-        self.sums = np.zeros((*shape, total.shape[-1]), np.float32)
-        self.counts = np.zeros((*shape, 1), np.float32)
-        self.rows, self.columns = (
-            interpolation(old, new) for old, new in zip(size, total.shape, strict=False)
-        )
-        # Means at this scale, as wide as the image, from `first` on: the first row still needed.
-        self.means = np.zeros((0, *total.shape[1:]), np.float32)
-        self.first = 0
-        self.done = 0  # Rows of the map.
-
-    def add(self, box: Box, probabilities: np.ndarray) -> None:
-        """Adds the probabilities of one window."""
-        if box.top > self.top:
-            self._settle(box.top - self.top)
-        columns = slice(box.left - self.left, box.left - self.left + box.width)
-        self.sums[:, columns] += probabilities[:, ::-1] if box.mirrored else probabilities
-        self.counts[:, columns] += 1
-
-    def finish(self) -> None:
-        """Adds the rest, after the last window."""
-        self._settle(len(self.sums))
-
-    def _settle(self, rows: int) -> None:
-        """Averages the rows that are complete, and moves the sums down by as many."""
-        inside = slice(-min(self.left, 0), -min(self.left, 0) + self.size[1])
-        start, end = max(0, -self.top), min(rows, self.size[0] - self.top)
-        for block in range(start, end, _ROWS):
-            part = slice(block, min(block + _ROWS, end)), inside
-            means = interpolate(self.sums[part] / self.counts[part], 1, *self.columns)
-            self.means = np.concatenate([self.means, means])
-            self._enlarge()
-        self.top += rows
-        for array in (self.sums, self.counts):
-            array[: len(array) - rows] = array[rows:]
-            array[len(array) - rows :] = 0
-
-    def _enlarge(self) -> None:
-        """Adds to all rows of the map that are ready, and drops the means that no other needs."""
-        numbers, shares = self.rows
-        ready = int(np.searchsorted(numbers[:, -1], self.first + len(self.means)))
-        for block in range(self.done, ready, _ROWS):
-            part = slice(block, min(block + _ROWS, ready))
-            share = shares[part] * np.float32(self.weight)
-            self.total[part] += interpolate(self.means, 0, numbers[part] - self.first, share)
-        self.done = ready
-        if ready < len(numbers):
-            # Where the map is smaller than this scale, the next row may not be there yet.
-            dropped = min(int(numbers[ready, 0]) - self.first, len(self.means))
-            self.means = self.means[dropped:]
-            self.first += dropped

@@ -1,5 +1,6 @@
 """Segmenting a video: frame by frame, with the label maps laid over the frames."""
 
+import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -82,7 +83,11 @@ def segment_video(
             f"The ending of a video says its format: one of {', '.join(VIDEO_SUFFIXES)}. "
             f"Received: target='{target}'. Choose one of them, usually .mp4."
         )
-    with _open(av, source) as video:
+    with _naming(source, av):
+        video = av.open(str(source))
+    with video:
+        if not video.streams.video:
+            raise _without_pictures(source)
         stream = video.streams.video[0]
         bar = keras.utils.Progbar(stream.frames or None, verbose=int(progress), unit_name="frame")
 
@@ -108,10 +113,7 @@ def segment_video(
                     new.mux(encoder.encode(frame))
                     bar.add(1)
                 if encoder is None:
-                    raise ValueError(
-                        "A video to segment must have at least one frame. "
-                        f"Received: {source} without any. Pass another video."
-                    )
+                    raise _without_pictures(source)
                 new.mux(encoder.encode())
 
         return write_whole(target, write)
@@ -128,39 +130,34 @@ def _av() -> Any:
     return av
 
 
-def _open(av: Any, source: str | os.PathLike[str]) -> Any:
+@contextlib.contextmanager
+def _naming(source: Any, av: Any) -> Iterator[None]:
+    """Names the video where FFmpeg finds that it cannot be read."""
     try:
-        video = av.open(str(source))
+        yield
     except FileNotFoundError:
         raise
     except av.error.FFmpegError as error:
-        raise _broken(source, error) from error
-    if not video.streams.video:
-        video.close()
         raise ValueError(
-            "A video to segment must have pictures. "
-            f"Received: {source}, which has none. Pass another video."
-        )
-    return video
+            "A video must be whole, and in a format that FFmpeg reads. Received: "
+            f"{source} ({error.strerror or error}). Copy or convert it again."
+        ) from error
+
+
+def _without_pictures(source: Any) -> ValueError:
+    return ValueError(
+        f"A video to segment must have pictures. Received: {source}, which has none. "
+        "Pass another video."
+    )
 
 
 def _frames(av: Any, video: Any, source: Any) -> Iterator[tuple[np.ndarray, int]]:
     """Yields the pixels of every frame, upright, and its time."""
-    try:
+    with _naming(source, av):
         for frame in video.decode(video=0):
             pixels = frame.to_ndarray(format="rgb24")
             # Phones film sideways, and record by how much, counterclockwise.
             yield np.rot90(pixels, round(frame.rotation / 90)), frame.pts
-    except av.error.FFmpegError as error:
-        raise _broken(source, error) from error
-
-
-def _broken(source: Any, error: Exception) -> ValueError:
-    reason = getattr(error, "strerror", None) or error
-    return ValueError(
-        f"A video must be whole, and in a format that FFmpeg reads. Received: {source} ({reason}). "
-        "Copy or convert it again."
-    )
 
 
 def _even(picture: np.ndarray) -> np.ndarray:

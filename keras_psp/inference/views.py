@@ -200,12 +200,9 @@ class Views:
 
     def describe(self, image_size: int | Sequence[int] | None = None) -> str:
         """Describes the views in a few words, for reports."""
-        if image_size is None:
-            at = "their own size"
-        elif isinstance(image_size, Sequence):
+        at = "their own size" if image_size is None else f"shorter side {image_size}"
+        if isinstance(image_size, Sequence):
             at = "×".join(map(str, image_size))
-        else:
-            at = f"shorter side {image_size}"
         what = "whole images"
         if self.crops:
             what = f"crops ({', '.join(self.crops)}; squares: {self.squares}) of images"
@@ -270,6 +267,27 @@ VIEWS: dict[str, Views] = {
 
 VGG's paper calls the shorter side S in training and Q in the test.
 """
+
+
+def check_batch_size(batch_size: int) -> int:
+    """Returns the number of views in a batch; raises `ValueError` if it is none."""
+    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
+        raise ValueError(
+            f"A batch has at least one view. Received: batch_size={batch_size!r}. Pass 1 or more."
+        )
+    return batch_size
+
+
+def predict_views(
+    model: Any, views: Iterator[tuple[Any, np.ndarray]], batch_size: int
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Predicts views, each of which comes with a tag and leaves with it; views of one size that
+    follow one another share batches."""
+    for _, group in itertools.groupby(views, key=lambda view: view[1].shape):
+        while batch := list(itertools.islice(group, batch_size)):
+            tags, pixels = zip(*batch, strict=True)
+            # Under MirroredStrategy every replica answers for the whole batch: there are more.
+            yield from zip(tags, model.predict_on_batch(np.stack(pixels)), strict=False)
 
 
 def find_views(views: str | Views) -> Views:

@@ -57,11 +57,10 @@ def training_curves(
             f"Received: history with columns {list(history)} and no row. "
             "Give the history of a run that has finished an epoch."
         )
-    names = list(dict.fromkeys(name.removeprefix("val_") for name in values))
-    losses = [name for name in names if name.endswith("loss")]
-    rates = [name for name in names if name == "learning_rate"]
-    scores = [name for name in names if name not in losses + rates]
-    panels = {"Loss": losses, "Scores": scores, "Learning rate": rates}
+    panels: dict[str, list[str]] = {"Loss": [], "Scores": [], "Learning rate": []}
+    for name in dict.fromkeys(name.removeprefix("val_") for name in values):
+        title = "Learning rate" if name == "learning_rate" else "Scores"
+        panels["Loss" if name.endswith("loss") else title].append(name)
     panels = {title: members for title, members in panels.items() if members}
 
     figure = figures.new_figure(4.6 * len(panels), 3.4)
@@ -87,7 +86,7 @@ def training_curves(
                 label = "_" + label
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_xlim(left=0.5)
-        axes.set_ylim(0, 1 if members == scores else None)
+        axes.set_ylim(0, 1 if title == "Scores" else None)
         _style_curves(axes, title)
     note = "epoch (solid: validation, dashed: training)"
     compared = any(name.startswith("val_") for name in values)
@@ -175,40 +174,23 @@ def per_class_bars(
     visualization.per_class_bars("iou.png", [0.91, float("nan")], ClassList(["Road", "Car"]))
     ```
     """
-    iou = np.asarray(ops.convert_to_numpy(iou), float)
-    classes = numbered_classes(len(iou)) if classes is None else classes
-    if iou.shape != (len(classes),):
-        raise ValueError(
-            "There must be one IoU for each class. "
-            f"Received: iou of shape {iou.shape}, {len(classes)} classes. "
-            "Give the scores of all classes, NaN for those that are absent."
-        )
-    absent = np.isnan(iou)
+    iou, classes, names = _of_classes("iou", iou, 1, classes)
+    present = iou[~np.isnan(iou)]
     figure = figures.new_figure(6.4, 0.8 + 0.3 * len(iou))
     axes = figure.subplots()
-    rows = np.arange(len(iou))
-    axes.barh(
-        rows,
-        np.where(absent, 0, iou),
+    bars = axes.barh(
+        range(len(iou)),
+        np.nan_to_num(iou),
+        tick_label=names,
         color=np.array(classes.colors) / 255,
         edgecolor=figures.INK,
         linewidth=0.5,
     )
-    for row, value in enumerate(iou):
-        text = "absent" if absent[row] else f"{value:.3f}"
-        axes.annotate(
-            text,
-            (0 if absent[row] else value, row),
-            (4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-        )
-    if not absent.all():
-        mean = iou[~absent].mean()
-        axes.axvline(mean, color=figures.INK, linestyle="--", linewidth=1)
-        axes.set_title(f"mean IoU {mean:.3f}", fontsize=11, color=figures.INK)
-    axes.set_yticks(rows, [figures.readable(name) for name in classes.names])
+    texts = ["absent" if np.isnan(value) else f"{value:.3f}" for value in iou]
+    axes.bar_label(bars, texts, padding=4, fontsize=8)
+    if present.size:
+        axes.axvline(present.mean(), color=figures.INK, linestyle="--", linewidth=1)
+        axes.set_title(f"mean IoU {present.mean():.3f}", fontsize=11, color=figures.INK)
     axes.invert_yaxis()
     axes.set_xlim(0, 1.08)
     axes.set_xlabel("IoU", color=figures.INK)
@@ -242,14 +224,7 @@ def confusion_matrix(
     visualization.confusion_matrix("matrix.png", [[90, 10], [40, 60]], ClassList(["Road", "Car"]))
     ```
     """
-    matrix = np.asarray(ops.convert_to_numpy(matrix), float)
-    classes = numbered_classes(len(matrix)) if classes is None else classes
-    if matrix.shape != (len(classes),) * 2:
-        raise ValueError(
-            "A confusion matrix has one row and one column for each class. "
-            f"Received: matrix of shape {matrix.shape}, {len(classes)} classes. "
-            "Give the list of all classes."
-        )
+    matrix, classes, names = _of_classes("matrix", matrix, 2, classes)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
     side = 1.6 + 0.42 * min(len(classes), 30)
@@ -264,12 +239,27 @@ def confusion_matrix(
             text = "" if not share > 0 else f"{100 * share:.0f}" if share >= 0.005 else "·"
             color = "white" if share > 0.55 else figures.INK
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
-    names = [figures.readable(name) for name in classes.names]
     axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8)
     axes.set_yticks(range(len(classes)), names, fontsize=8)
     axes.set_xlabel("predicted", color=figures.INK)
     axes.set_ylabel("true", color=figures.INK)
     return figures.finish(figure, file)
+
+
+def _of_classes(
+    kind: str, scores: Any, axes: int, classes: ClassList | None
+) -> tuple[np.ndarray, ClassList, list[str]]:
+    """Returns scores as an array, once along each axis for each class; the classes, and their names
+    for people."""
+    scores = np.asarray(ops.convert_to_numpy(scores), float)
+    classes = numbered_classes(len(scores)) if classes is None else classes
+    if scores.shape != (len(classes),) * axes:
+        raise ValueError(
+            "Every class needs its score, or its row and its column. "
+            f"Received: {kind} of shape {scores.shape}, {len(classes)} classes. "
+            "Give those of all classes; of absent ones the IoU is NaN."
+        )
+    return scores, classes, [figures.readable(name) for name in classes.names]
 
 
 def _style_curves(axes: "Axes", title: str) -> None:

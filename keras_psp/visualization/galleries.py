@@ -1,7 +1,7 @@
 """Images beside their label maps: truth, prediction and errors, with a legend of the classes."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +48,7 @@ def legend(file: str | os.PathLike[str] | None, classes: ClassList) -> "Path | I
     ```
     """
     figure = figures.new_figure(8, 0.1)
-    figures.add_legend(figure, _swatches(range(len(classes)), classes))
+    figures.add_legend(figure, swatches(range(len(classes)), classes))
     return figures.finish(figure, file)
 
 
@@ -101,39 +101,35 @@ def segmentation_gallery(
     label_maps = []
     for title, given in (("Truth", truths), ("Prediction", predictions)):
         if given is not None:
-            labels = [ops.convert_to_numpy(one) for one in given]
-            columns[title] = [colorize(one, classes) for one in labels]
-            label_maps.append(labels)
+            label_maps.append([ops.convert_to_numpy(one) for one in given])
+            columns[title] = [colorize(one, classes) for one in label_maps[-1]]
     if not images or any(len(column) != len(images) for column in columns.values()):
         counts = ", ".join(f"{len(column)} of {title!r}" for title, column in columns.items())
         raise ValueError(
             "A gallery needs at least one image, and as many label maps as images. "
             f"Received: {counts}. Give batches of the same length."
         )
-    shares: list[str] = []
+    outcomes = []
     if len(label_maps) == 2:
-        columns["Errors"] = []
-        for truth, prediction in zip(*label_maps, strict=True):
-            columns["Errors"].append(error_map(truth, prediction))
-            right = (truth == prediction)[truth != VOID]
-            shares.append(f"{right.mean():.1%} right" if right.size else "all void")
+        columns["Errors"] = list(map(error_map, *label_maps))
+        outcomes = [("Right", RIGHT), ("Wrong", WRONG)]
 
     figure, grid = figures.image_grid(images, len(columns))
     for column, (title, column_pictures) in enumerate(columns.items()):
         for row, picture in enumerate(column_pictures):
             heading = "" if row else title
             figures.show(grid[row, column], picture, heading, smooth=title == "Image")
-    for axes, share in zip(grid[:, -1], shares, strict=False):
-        box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
-        style = {"transform": axes.transAxes, "fontsize": 8, "color": figures.INK, "bbox": box}
-        axes.text(0.02, 0.04, share, **style)
+    if outcomes:
+        for axes, truth, prediction in zip(grid[:, -1], *label_maps, strict=True):
+            right = (truth == prediction)[truth != VOID]
+            share = f"{right.mean():.1%} right" if right.size else "all void"
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5}
+            style = {"transform": axes.transAxes, "fontsize": 8, "color": figures.INK, "bbox": box}
+            axes.text(0.02, 0.04, share, **style)
     shown = {int(label) for maps in label_maps for one in maps for label in np.unique(one)}
     if whole_legend:
         shown |= {*range(len(classes)), VOID}
-    swatches = _swatches(sorted(shown), classes)
-    if "Errors" in columns:
-        swatches += [("Right", RIGHT), ("Wrong", WRONG)]
-    figures.add_legend(figure, swatches)
+    figures.add_legend(figure, swatches(sorted(shown), classes) + outcomes)
     return figures.finish(figure, file)
 
 
@@ -185,21 +181,22 @@ def class_errors(
     else:
         names = [names] if isinstance(names, str) else names
         chosen = [classes.names.index(check_name("class", name, classes.names)) for name in names]
-    maps = [(figures.readable(classes.names[k]), error_map(truth, prediction, k)) for k in chosen]
 
     image = as_uint8(image)
-    columns = min(4, 1 + len(maps))
-    rows = -(-(1 + len(maps)) // columns)
+    columns = min(4, 1 + len(chosen))
+    rows = -(-(1 + len(chosen)) // columns)
     figure, grid = figures.image_grid([image] * rows, columns)
     panels = iter(grid.flat)
     figures.show(next(panels), image, "Image")
-    for title, errors in maps:
+    for label in chosen:
+        errors = error_map(truth, prediction, label)
         hit, miss, false_alarm = (
             (errors == color).all(-1).sum() for color in (HIT, MISS, FALSE_ALARM)
         )
         union = hit + miss + false_alarm
         iou = f"IoU {hit / union:.3f}" if union else "absent"
-        figures.show(next(panels), errors, f"{title}, {iou}", smooth=False)
+        title = f"{figures.readable(classes.names[label])}, {iou}"
+        figures.show(next(panels), errors, title, smooth=False)
     for panel in panels:
         panel.set_axis_off()
     outcomes = [("Hit", HIT), ("Miss", MISS), ("False alarm", FALSE_ALARM)]
@@ -208,8 +205,8 @@ def class_errors(
     return figures.finish(figure, file)
 
 
-def _swatches(labels: Sequence[int], classes: ClassList) -> list[tuple[str, Color]]:
-    """Lists names and colors for a legend."""
+def swatches(labels: Iterable[int], classes: ClassList) -> list[tuple[str, Color]]:
+    """Lists the names and colors of some labels, such as for a legend."""
     names = {VOID: "Void", **dict(enumerate(map(figures.readable, classes.names)))}
     colors = {VOID: VOID_COLOR, **dict(enumerate(classes.colors))}
     return [(names[k], colors[k]) for k in labels]

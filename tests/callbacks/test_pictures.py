@@ -13,8 +13,20 @@ import keras_psp
 from keras_psp import SegmentationPictures, visualization
 from keras_psp.callbacks import pictures
 from keras_psp.labels import ClassList
-from tests.callbacks.test_run_folder import ABC, begin, train
+from tests.callbacks.test_run_folder import ABC
 from tests.tiny import Tiny, data
+
+
+@pytest.fixture(scope="module")
+def model():
+    model = Tiny()
+    # What a step does matters here, not how it is compiled.
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+    return model
+
+
+def train(model, *callbacks, epochs):
+    model.fit(*data(2), epochs=epochs, callbacks=callbacks, verbose=0)
 
 
 @pytest.fixture
@@ -64,18 +76,17 @@ def events(log_dir):
     return found
 
 
-def test_pictures_show_what_each_epoch_predicted(tmp_path, drawn):
-    model, _ = begin(tmp_path / "run")
+def test_pictures_show_what_each_epoch_predicted(model, tmp_path, drawn):
     images, labels = data(3, seed=1)
     said = []
     look = keras.callbacks.LambdaCallback(
-        on_epoch_end=lambda *_: said.append(model.predict(images, verbose=0).argmax(-1))
+        on_epoch_end=lambda *_: said.append(model.predict_on_batch(images).argmax(-1))
     )
     log_dir = tmp_path / "logs"
     draw = SegmentationPictures(
         (images, labels), tmp_path / "files", log_dir=log_dir, classes=ABC, num_samples=2
     )
-    train(model, look, callbacks=[draw])
+    train(model, look, draw, epochs=3)
     assert (said[0] != said[-1]).any()  # or it would not matter when
     for i, (image, truth, prediction) in enumerate(drawn):
         epoch, sample = divmod(i, 2)
@@ -103,14 +114,13 @@ def test_pictures_show_what_each_epoch_predicted(tmp_path, drawn):
     }
 
 
-def test_pictures_of_some_epochs_and_of_the_last(tmp_path, drawn):
-    model, _ = begin(tmp_path / "run")
+def test_pictures_of_some_epochs_and_of_the_last(model, tmp_path, drawn):
     options = {"classes": ABC, "num_samples": 1, "every": 2}
     draw = SegmentationPictures(data(1), tmp_path / "files", **options)
     train(model, draw, epochs=5)
     names = [f"sample-01/epoch-000{epoch}.png" for epoch in (2, 4, 5)]
     assert list(files(tmp_path / "files")) == names
-    assert {file.name for file in tmp_path.iterdir()} == {"run", "files"}
+    assert [file.name for file in tmp_path.iterdir()] == ["files"]
 
 
 class Sequence(keras.utils.PyDataset):
@@ -123,7 +133,7 @@ class Sequence(keras.utils.PyDataset):
 
 
 @pytest.mark.parametrize("kind", ["pair", "images", "batches", "PyDataset", "tf.data", "no labels"])
-def test_samples_are_the_first_of_whatever_data(tmp_path, drawn, kind):
+def test_samples_are_the_first_of_whatever_data(model, tmp_path, drawn, kind):
     images, labels = data(4)
     if kind in ("tf.data", "no labels"):
         tf = pytest.importorskip("tensorflow")
@@ -137,8 +147,9 @@ def test_samples_are_the_first_of_whatever_data(tmp_path, drawn, kind):
             "PyDataset": Sequence(),
         }[kind]
     draw = SegmentationPictures(given, tmp_path, classes=ABC, num_samples=3)
-    model, _ = begin(tmp_path / "run")
-    model.fit(*data(2), verbose=0, callbacks=[draw])
+    epoch = keras.callbacks.CallbackList([draw], model=model, epochs=1)
+    epoch.on_train_begin()
+    epoch.on_epoch_end(0)
     assert np.array_equal([image for (image,), _, _ in drawn], images[:3])
     if kind in ("images", "no labels"):
         assert [truth for _, truth, _ in drawn] == [None] * 3
@@ -146,8 +157,7 @@ def test_samples_are_the_first_of_whatever_data(tmp_path, drawn, kind):
         assert np.array_equal([truth for _, (truth,), _ in drawn], labels[:3])
 
 
-def test_real_pictures_of_a_run_have_one_size(tmp_path):
-    model, _ = begin(tmp_path / "run")
+def test_real_pictures_of_a_run_have_one_size(model, tmp_path):
     draw = SegmentationPictures(data(1), tmp_path / "files", classes=ABC)
     train(model, draw, epochs=2)
     first, second = sorted((tmp_path / "files").rglob("*.png"))
@@ -171,11 +181,10 @@ def test_pictures_that_cannot_be_drawn(tmp_path, arguments, error, message):
         SegmentationPictures(**{"data": data(1), **folder, **arguments})
 
 
-def test_pictures_of_another_models_classes(tmp_path):
-    model, _ = begin(tmp_path)
+def test_pictures_of_another_models_classes(model, tmp_path):
     draw = SegmentationPictures(data(1), tmp_path, classes=ClassList(["a", "b"]))
     with pytest.raises(ValueError, match="Received: num_classes=3, data of 2 classes"):
-        train(model, draw)
+        train(model, draw, epochs=1)
 
 
 def test_the_data_or_their_number_name_the_classes(tmp_path):
@@ -196,6 +205,6 @@ def test_tensorboard_needs_tensorflow(tmp_path, monkeypatch):
 
 
 def test_one_of_several_processes_draws_nothing(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "process_number", lambda: 0)
+    monkeypatch.setattr(pictures, "processes", lambda: (2, 0))
     with pytest.raises(RuntimeError, match=r"in one process only\. Received: one of several"):
         SegmentationPictures(data(1), tmp_path)

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,7 +43,7 @@ def begin(folder, settings=None, model=None, **kwargs):
     # Nothing here depends on how a step is compiled, which takes longer than all the steps.
     model.compile(SGD(), run_eagerly=keras.backend.backend() == "tensorflow")
     kwargs.setdefault("validation_data", [data(5, seed=1)])
-    return model, RunFolder(folder, classes=ABC, settings=settings, **kwargs)
+    return model, RunFolder(folder, classes=ABC, settings=settings, num_samples=1, **kwargs)
 
 
 def train(model, run, epochs=EPOCHS, callbacks=(), **kwargs):
@@ -68,18 +69,38 @@ def assert_same(state, expected):
         np.testing.assert_allclose(state[path], value, rtol=1e-5, atol=1e-6, err_msg=path)
 
 
+def draw_nothing(patch):
+    """Drawing takes longer than all the rest."""
+    for name in ("training_curves", "per_class_bars", "segmentation_gallery"):
+        patch.setattr(visualization, name, lambda file, *_: write_whole(file, b"a picture"))
+
+
 @pytest.fixture(autouse=True)
 def no_pictures(monkeypatch):
-    """But for `whole`: drawing takes longer than all the rest."""
-    for name in ("training_curves", "per_class_bars", "segmentation_gallery"):
-        monkeypatch.setattr(visualization, name, lambda file, *_: write_whole(file, b"a picture"))
+    """But for `whole`."""
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory):
+def killed(tmp_path_factory):
+    """What kills would have left of `whole`: copies of its folder, each before a file was there."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, killed):
     """An uninterrupted run: its folder, its history, the model's state after it."""
-    model, run = begin(tmp_path_factory.mktemp("runs") / "a" / "whole", settings={"seed": 3})
-    train(model, run)
+    place = tmp_path_factory.mktemp("runs")
+    replace = os.replace
+
+    def copy(source, target):
+        killed.append(shutil.copytree(Path(target).parent, place / f"killed {len(killed)}"))
+        replace(source, target)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "replace", copy)
+        model, run = begin(place / "a" / "whole", settings={"seed": 3})
+        train(model, run)
     return run.folder, rows(run.folder / "history.csv"), state(model)
 
 
@@ -104,17 +125,19 @@ def test_everything_of_a_run_lies_in_its_folder(whole):
     model = Tiny()
     keras_psp.load_weights(model, folder / "checkpoint.weights.h5")
     assert_same({w.path: final[w.path] for w in model.weights}, weights(model))
-    model.compile()
-    scores = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)
+    scores = evaluate(model)
     table = read_table(folder / "per_class.csv")
     assert [row["class"] for row in table] == ["a", "b", "c"]
     np.testing.assert_allclose(np.mean([float(r["iou"]) for r in table]), scores["mean_iou"])
     np.testing.assert_allclose(history[-1]["val_mean_iou"], scores["mean_iou"], rtol=1e-6)
-    model = Tiny()
     keras_psp.load_weights(model, folder / "best.weights.h5")
-    model.compile()
-    best = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)["mean_iou"]
+    best = evaluate(model)["mean_iou"]
     np.testing.assert_allclose(best, max(row["val_mean_iou"] for row in history), rtol=1e-6)
+
+
+def evaluate(model):
+    model.compile(run_eagerly=True)
+    return model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)
 
 
 def weights(model):
@@ -124,7 +147,9 @@ def weights(model):
 RUN = """
 import time
 import keras
-from tests.callbacks.test_run_folder import begin, train
+import pytest
+from tests.callbacks.test_run_folder import begin, draw_nothing, train
+draw_nothing(pytest.MonkeyPatch())
 model, run = begin(FOLDER, settings={"seed": 3})
 slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.3))
 train(model, run, callbacks=[slow])
@@ -162,38 +187,30 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, capsys):
         assert row == pytest.approx(expected, rel=1e-5)
 
 
-def test_cut_off_at_any_file_it_resumes_exactly(whole, tmp_path, monkeypatch):
-    replace, done = os.replace, []
-
-    def count_down(source, target):
-        """As a kill would: nothing after this point is done."""
-        done.append(Path(target).name)
-        if len(done) == stop:
-            raise KeyboardInterrupt
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", count_down)
-    before = [".writable", "config.json", "checkpoint.weights.h5"]
+def test_cut_off_at_any_file_it_resumes_exactly(whole, killed):
+    before_the_first_checkpoint = killed[2]
+    assert {f.name for f in before_the_first_checkpoint.iterdir()} == {
+        "config.json",
+        ".partial-checkpoint.weights.h5",
+    }
+    # At every file of the last epoch, after which no other one writes what is missing.
     of_an_epoch = len(FILES) - 1
-    # Before the first checkpoint, and at every file of the second epoch.
-    for stop in (3, *range(len(before) + of_an_epoch + 1, len(before) + 2 * of_an_epoch + 1)):
-        done.clear()
-        folder = tmp_path / str(stop)
-        with pytest.raises(KeyboardInterrupt):
-            train(*begin(folder, settings={"seed": 3}))
-        cut_off_at, stop = done[-1], 0
+    assert len(killed) == 3 + EPOCHS * of_an_epoch
+    trained = []
+    for folder in (before_the_first_checkpoint, *killed[-of_an_epoch:]):
         model, run = begin(folder, settings={"seed": 3})
-        train(model, run)
+        trained.append(train(model, run).epoch)
         assert_same(state(model), whole[2])
         for file in ("history.csv", "per_class.csv"):
             # To the fifth place.
-            assert len(rounded(folder / file)) == len(rounded(whole[0] / file)), cut_off_at
-            assert rounded(folder / file) == rounded(whole[0] / file), cut_off_at
+            assert rounded(folder / file) == rounded(whole[0] / file), folder
         model.load_weights(folder / "best.weights.h5")
         best = weights(model)
         model.load_weights(whole[0] / "best.weights.h5")
         assert_same(best, weights(model))
         assert {f.name for f in folder.iterdir() if not f.name.startswith(".")} == FILES
+    # The epoch counts with its checkpoint, which is the third of its files.
+    assert trained == [[0, 1, 2], *[[2]] * 3, *[[]] * 4]
 
 
 def rounded(file):
@@ -217,10 +234,10 @@ def test_order_and_views_go_on_too(tmp_path):
         model.fit(scenes, epochs=epochs, verbose=0, callbacks=[RunFolder(folder)], **options)
         return weights(model)
 
-    expected = fit(tmp_path / "whole", epochs=3)
-    for epochs in (2, 3):
+    expected = fit(tmp_path / "whole", epochs=2)
+    for epochs in (1, 2):
         # Nor does it matter who else looks at them.
-        resumed = fit(tmp_path / "cut off", epochs, validation=epochs == 2)
+        resumed = fit(tmp_path / "cut off", epochs, validation=epochs == 1)
     assert_same(resumed, expected)
 
 
@@ -386,7 +403,7 @@ def test_a_backbone_built_again_is_the_same(tmp_path):
         model = build()
         model.compile(run_eagerly=True)
         run = RunFolder(tmp_path, classes=ABC)
-        history = train(model, run, epochs=epochs)
+        history = model.fit(*data(1), epochs=epochs, callbacks=[run], verbose=0)
     assert history.epoch == [1]
     with pytest.raises(ValueError, match=r"the model changed \(backbone is another one\)"):
         train(build(filters=5), run, epochs=3)
@@ -416,8 +433,9 @@ def test_the_data_or_their_number_name_the_classes(tmp_path):
     model.fit(*data(2), verbose=0, callbacks=[named, unnamed])
     model.fit(scenes, verbose=0, callbacks=[RunFolder(tmp_path / "named by fit")])
     for folder in ("named", "named by fit"):
-        assert load_run(tmp_path / folder).classes.names[:2] == ("Building", "Tree")
-    assert load_run(tmp_path / "named").classes.colors == tuple(scenes.class_colors)
+        classes = load_run(tmp_path / folder).classes
+        assert classes.names[:2] == ("Building", "Tree")
+        assert classes.colors == tuple(scenes.class_colors)
     assert load_run(tmp_path / "unnamed").classes.names[:2] == ("class 0", "class 1")
 
 
@@ -430,7 +448,7 @@ def test_classes_of_another_model(tmp_path):
 def test_scores_are_found_where_there_are_any():
     model = Tiny()
     assert find_scores(model) is None
-    model.compile(metrics=["accuracy", MeanIoU(3)])
+    model.compile(metrics=["accuracy", MeanIoU(3)], run_eagerly=True)
     model.evaluate(*data(1), verbose=0)
     assert isinstance(find_scores(model), MeanIoU)
 
@@ -484,6 +502,8 @@ from keras_psp import SegmentationPictures
 from tests.callbacks.test_run_folder import *
 
 folder = Path(FOLDER)
+patch = pytest.MonkeyPatch()
+draw_nothing(patch)
 model, run = begin(folder / "whole")
 train(model, run, epochs=2)
 scores = model.evaluate(*data(5, seed=1), return_dict=True, verbose=0)
@@ -511,6 +531,7 @@ with pytest.raises(FloatingPointError):
     resumed.fit(images, labels, epochs=3, verbose=0, callbacks=[run])
 assert_same(state(resumed), before)
 
+patch.undo()
 draw = SegmentationPictures(data(1), folder / "files", log_dir=folder / "logs", classes=ABC)
 train(model, draw, epochs=1)
 (picture,) = (folder / "files").rglob("*.png")

@@ -6,6 +6,7 @@ import pytest
 
 from keras_psp.atomic import read_table
 from keras_psp.experiments import degradation
+from keras_psp.models.resnet import CIFAR_RESNETS
 
 
 @pytest.fixture
@@ -37,11 +38,41 @@ def test_batches_are_shifted_and_half_of_them_mirrored():
     assert 110 < mirrored < 190
 
 
-def test_a_killed_net_goes_on_and_none_repeats(data, tmp_path, monkeypatch, capsys):
+@pytest.fixture
+def networks(monkeypatch):
+    """The variants that are built, each of them as a network of a few weights: the real ones take
+    a minute to compile."""
+    built = []
+
+    def build(variant, num_classes, weights, input_shape, classifier_activation):
+        assert (weights, classifier_activation) == (None, None)
+        built.append(variant)
+        return keras.Sequential(
+            [
+                keras.Input(input_shape),
+                keras.layers.Conv2D(4, 3),
+                keras.layers.BatchNormalization(),
+                keras.layers.GlobalAveragePooling2D(),
+                keras.layers.Dense(num_classes),
+            ]
+        )
+
+    monkeypatch.setattr(degradation, "ResNet", build)
+    return built
+
+
+def test_its_networks_are_resnets_and_plain_nets():
+    for name, variant in degradation.NETWORKS.items():
+        assert variant == name.lower().replace("-", "")
+        assert variant in CIFAR_RESNETS
+
+
+def test_a_killed_net_goes_on_and_none_repeats(data, networks, tmp_path, monkeypatch, capsys):
     options = {"steps": 4, "batch_size": 4, "seeds": [1], "evaluations": 2}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    networks = ["plain-20", "ResNet-20"]
-    rows = degradation.run_degradation(whole, data, data, networks=networks, **options)
+    both = ["plain-20", "ResNet-20"]
+    rows = degradation.run_degradation(whole, data, data, networks=both, **options)
+    assert networks == ["plain20", "resnet20"]
     assert [(row["network"], row["seed"]) for row in rows] == [("plain-20", 1), ("ResNet-20", 1)]
     assert all(row["step"] == 4 and 0 <= row["train_error"] <= 1 for row in rows)
     history = read_table(whole / "plain-20-seed1.csv")

@@ -233,5 +233,7 @@ def test_what_cannot_classify_is_an_error():
         classify(linear(KERNEL, (5, 5)), [picture], crop_size=4)
     with pytest.raises(ValueError, match=r"crop_size=None for .*, which takes \(5, 6\)"):
         classify(linear(KERNEL, (5, 6)), [picture])
+    with pytest.raises(ValueError, match=r"at least one view\. Received: batch_size=0"):
+        classify(linear(KERNEL), [picture], batch_size=0)
     with pytest.raises(ValueError, match="must be RGB, 0–255"):
         classify(linear(KERNEL), picture)  # no batch

@@ -113,7 +113,7 @@ def test_what_a_segmenter_is_told_is_checked(strongest_channel, halves):
     for wrong in (0, (4, 0), 7.5, (1, 2, 3)):
         with pytest.raises(ValueError, match=r"or the shorter side\. Received: image_size="):
             segment(strongest_channel, halves, wrong)
-    with pytest.raises(ValueError, match=r"at least one window\. Received: batch_size=0"):
+    with pytest.raises(ValueError, match=r"at least one view\. Received: batch_size=0"):
         segment(strongest_channel, halves, batch_size=0)
     with pytest.raises(ValueError, match=r"the whole image\. Received: .*crops=\('center',\)"):
         segment(strongest_channel, halves, views="center_crop")
@@ -192,7 +192,7 @@ SIX = (0.5, 0.75, 1, 1.25, 1.5, 1.75)
     "size, image_size, views",
     [
         ((270, 363), 240, "course"),
-        ((270, 363), 240, "course_multi_scale"),
+        ((135, 182), 120, "course_multi_scale"),
         ((90, 71), 48, Views(41, antialias=False)),
         ((72, 96), 24, Views(21, scales=SIX, mirror=True, antialias=False)),
     ],
