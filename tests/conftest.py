@@ -95,19 +95,14 @@ def xla_compiles_quickly(tmp_path_factory):
 
 
 @pytest.fixture
-def eagerly():
-    """Lets TensorFlow compute at once instead of tracing graphs, which takes a test much longer.
+def eagerly(monkeypatch):
+    """Takes steps of `fit`, `evaluate` and `predict` as they are written.
 
-    For what surrounds a training. A step itself is tested as users run it, compiled.
+    To trace a step for TensorFlow takes several times as long as to take it.
     """
-    if keras.backend.backend() != "tensorflow":
-        yield
-        return
-    import tensorflow as tf
-
-    tf.config.run_functions_eagerly(True)
-    yield
-    tf.config.run_functions_eagerly(False)
+    if keras.backend.backend() == "tensorflow":
+        always = property(lambda self: True, lambda self, value: None)
+        monkeypatch.setattr(keras.Model, "run_eagerly", always)
 
 
 @pytest.fixture(scope="session")

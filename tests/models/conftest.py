@@ -20,11 +20,7 @@ def zeros_first():
 
 
 @pytest.fixture(autouse=True)
-def eager_steps(request, monkeypatch):
-    """Takes steps of `fit`, `evaluate` and `predict` as they are written.
-
-    To trace a step takes ten times as long as to take it. Tests of compiled steps are marked.
-    """
-    if "compiled" not in request.keywords and keras.backend.backend() == "tensorflow":
-        always = property(lambda self: True, lambda self, value: None)
-        monkeypatch.setattr(keras.Model, "run_eagerly", always)
+def eager_steps(request):
+    """Of models, tests of compiled steps are marked."""
+    if "compiled" not in request.keywords:
+        request.getfixturevalue("eagerly")
