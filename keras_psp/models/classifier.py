@@ -110,8 +110,8 @@ def build_classifier(
     Example: (a network of one's own)
 
     ```python
-    import keras
     from keras_psp.models import build_classifier
+    import keras
 
     def features(x):
         return keras.layers.Conv2D(8, 3, 2, activation="relu", name="conv")(x)
