@@ -256,16 +256,20 @@ def test_the_real_address_is_pinned():
     assert commit == "bb68b64e72cb004b3ed927fee0f5624dd8097498.zip"
 
 
-def test_one_download_serves_the_loader_and_tfds(server, tfds, segnet, capsys, home):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "tensorflow_datasets", None)
-        received = load("val", None)
-        load("test", None)
+def test_downloaded_once_by_keras(server, segnet, capsys, home, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    received = load("val", None)
+    load("test", None)
+    assert server == ["HEAD", "GET"]
     assert "Creative Commons BY-NC" in capsys.readouterr().out
     for one, other in zip(received, load("val", segnet), strict=True):
         np.testing.assert_array_equal(one, other)
     assert [file.name for file in (home / "datasets").iterdir()] == [f"CamVid-{release.COMMIT}"]
 
+
+def test_downloaded_once_by_tfds(server, tfds, tmp_path):
+    tfds.load("camvid", split="val")
+    assert list((tmp_path / "prepared" / "downloads").iterdir())
     dataset, info = tfds.load("camvid", split="train", with_info=True)
     assert info.splits["train"].num_examples == 3
     assert info.features["label"].names == list(classes.CAMVID_CLASSES)
@@ -317,9 +321,7 @@ def test_the_builder_takes_a_folder(original, tfds):
     assert labels == dict(zip(FRAMES["val"], [TREE, 255, 255], strict=True))
 
 
-def test_every_folder_is_prepared_apart(
-    server, home, tfds, segnet, tmp_path, write_image, monkeypatch
-):
+def test_every_folder_is_prepared_apart(server, tfds, segnet, tmp_path, write_image, monkeypatch):
     def prepared(**options):
         builder = tfds.builder("camvid", **options)
         builder.download_and_prepare()

