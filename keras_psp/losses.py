@@ -6,10 +6,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.configuration import FromArguments
 from keras_psp.labels import VOID
 from keras_psp.layers.batch_normalization import replicas
 from keras_psp.layers.bilinear_upsample import Strips, resize_bilinear
+from keras_psp.signatures import FromArguments
 
 _NO_REDUCTION = (None, "none")
 

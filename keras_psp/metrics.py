@@ -5,10 +5,10 @@ import numpy as np
 from keras import ops
 
 from keras_psp.choices import check_name
-from keras_psp.configuration import FromArguments
 from keras_psp.keras_internals import higher_is_better
 from keras_psp.labels import VOID
 from keras_psp.losses import check_class_axis, classes_last, label_map, valid_labels, weight_map
+from keras_psp.signatures import FromArguments
 
 # A counter is two int32, and the low one holds less than this. So a batch may have 2³¹ − 2¹⁶ pixels
 # and a split 2⁴⁷. Neither a class' row (of up to 32,000 classes) nor the sum over many replicas

@@ -20,7 +20,7 @@ ROOMS = {
     "atomic": "how is a file written whole or not at all?",
     "imagenet": "what are the colors of ImageNet's images?",
     "keras_internals": "what does Keras not offer publicly?",
-    "configuration": "what does Keras save of a layer?",
+    "signatures": "which arguments does it have?",
     "labels": "what do the numbers in a label map mean?",
     "data": "what are networks trained on?",
     "layers": "what are networks made of?",

@@ -10,7 +10,7 @@ from typing import Any
 from keras_psp.choices import repeated
 from keras_psp.data.camvid.layouts import KAGGLE, SEGNET_RELEASE
 from keras_psp.data.layouts import Layout, find_data
-from keras_psp.data.options import with_options
+from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
 from keras_psp.data.reading import DataError, LabeledImage, has_colors
 from keras_psp.labels import (
@@ -22,6 +22,7 @@ from keras_psp.labels import (
     LabelValues,
     distinct_colors,
 )
+from keras_psp.signatures import passes_on
 
 FOLDERS = Layout("folders", "{split}/images", "{split}/labels")
 LAYOUTS = (FOLDERS, SEGNET_RELEASE, KAGGLE)
@@ -30,7 +31,7 @@ COLORS_FILE, NAMES_FILE = "class_dict.csv", "classes.txt"
 COLUMNS = ("name", "r", "g", "b")
 
 
-@with_options
+@passes_on(LoadingOptions)
 def load_folder(
     folder: str | os.PathLike,
     split: str | Sequence[str] = "train",

@@ -1,13 +1,10 @@
 """What every loader can be told about its batches."""
 
 import dataclasses
-import inspect
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-
-Loader = TypeVar("Loader", bound=Callable[..., Any])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,25 +69,6 @@ class LoadingOptions:
             name: meant[name] for name in meant if getattr(self, name) == "auto"
         }
         return dataclasses.replace(self, **automatic)
-
-
-def with_options(loader: Loader) -> Loader:
-    """Makes the options a part of a loader's signature, as `help` shows it.
-
-    Args:
-        loader: A function whose last parameter is `**options`, which it passes to `load_splits`.
-    """
-    signature = inspect.signature(loader)
-    *own, _ = signature.parameters.values()
-    shared = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type
-        )
-        for field in dataclasses.fields(LoadingOptions)
-        if field.name not in signature.parameters
-    ]
-    setattr(loader, "__signature__", signature.replace(parameters=[*own, *shared]))  # noqa: B010
-    return loader
 
 
 def _check_positive(name: str, value: Any) -> None:

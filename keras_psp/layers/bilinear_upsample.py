@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_psp.configuration import FromArguments
+from keras_psp.signatures import FromArguments
 
 
 @keras.saving.register_keras_serializable("keras_psp")

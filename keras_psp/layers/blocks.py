@@ -6,9 +6,9 @@ import keras
 from keras import ops
 
 from keras_psp.choices import check_name
-from keras_psp.configuration import FromArguments
 from keras_psp.layers.batch_normalization import BatchNormalization, replicas
 from keras_psp.layers.convolution import PaddedConv2D
+from keras_psp.signatures import FromArguments
 
 
 class Block(FromArguments, keras.layers.Layer):

@@ -6,7 +6,7 @@ import operator
 import keras
 from keras import ops
 
-from keras_psp.configuration import FromArguments
+from keras_psp.signatures import FromArguments
 
 
 class _DilatedPooling2D(FromArguments, keras.layers.Layer):

@@ -3,9 +3,9 @@
 import keras
 from keras import ops
 
-from keras_psp.configuration import FromArguments
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.pyramid_convolution import PyramidConv2D
+from keras_psp.signatures import FromArguments
 
 
 @keras.saving.register_keras_serializable("keras_psp")

@@ -5,7 +5,7 @@ from keras import ops
 
 from keras_psp import imagenet
 from keras_psp.choices import check_name
-from keras_psp.configuration import FromArguments
+from keras_psp.signatures import FromArguments
 
 # "caffe" networks want BGR, and no division by the deviation.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)

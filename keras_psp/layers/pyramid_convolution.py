@@ -3,11 +3,11 @@
 import keras
 from keras import ops
 
-from keras_psp.configuration import FromArguments
 from keras_psp.layers import products
 from keras_psp.layers.bilinear_upsample import interpolation_matrix
 from keras_psp.layers.convolution import convolve
 from keras_psp.layers.pyramid_pooling import split
+from keras_psp.signatures import FromArguments
 
 
 @keras.saving.register_keras_serializable("keras_psp")

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
-from keras_psp.configuration import FromArguments
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
+from keras_psp.signatures import FromArguments
 
 
 @keras.saving.register_keras_serializable("keras_psp")

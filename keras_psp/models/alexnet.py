@@ -7,6 +7,7 @@ import keras
 from keras_psp.choices import check_name
 from keras_psp.layers import LocalResponseNormalization
 from keras_psp.models.classifier import build_classifier
+from keras_psp.signatures import passes_on
 
 # variant → rows of (filters, kernel size, strides, padding, groups, normalized, pooled). The second
 # is torchvision's: the network of "One weird trick" in one column, without normalization.
@@ -28,6 +29,7 @@ ALEXNETS = {
 }
 
 
+@passes_on(build_classifier, "include_top")
 def AlexNet(
     variant: str = "alexnet", *, grouped: bool = True, dropout: float = 0.5, **kwargs: Any
 ) -> keras.Model:

@@ -17,6 +17,7 @@ from keras_psp.layers.inception_module import convolution
 from keras_psp.models.classifier import Classifier, build_classifier
 from keras_psp.models.resnet import stage_dilations
 from keras_psp.models.training import ModelWithOwnLoss
+from keras_psp.signatures import FromArguments
 
 # The paper's table 1: 1×1, 3×3 reduce, 3×3, 5×5 reduce, 5×5, pool projection.
 MODULES = {
@@ -72,7 +73,7 @@ _AUXILIARY = ("inception_4a", "inception_4d")
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class AuxiliaryClassifier(keras.layers.Layer):
+class AuxiliaryClassifier(FromArguments, keras.layers.Layer):
     """The small network that classifies from the middle of GoogLeNet, so that the middle learns.
 
     Args:
@@ -136,14 +137,6 @@ class AuxiliaryClassifier(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.num_classes)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_classes": self.num_classes,
-            "activation": self.activation,
-            "dropout": self.dropout,
-        }
 
 
 @keras.saving.register_keras_serializable("keras_psp")

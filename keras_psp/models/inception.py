@@ -9,6 +9,7 @@ from keras_psp.choices import check_name
 from keras_psp.layers import BatchNormalization
 from keras_psp.models.classifier import build_classifier
 from keras_psp.models.googlenet import GOOGLENETS, build_googlenet
+from keras_psp.signatures import passes_on
 
 # Inception v3's batch norms have no factors in `keras.applications`; in torchvision they have, and
 # its average poolings count the zeros outside of the map.
@@ -16,6 +17,7 @@ V3S = {"inception_v3": False, "inception_v3_torchvision": True}
 INCEPTIONS = (*GOOGLENETS, *V3S)
 
 
+@passes_on(build_classifier, "include_top")
 def Inception(
     variant: str = "googlenet",
     *,

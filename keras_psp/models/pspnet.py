@@ -7,6 +7,7 @@ import keras
 
 from keras_psp.layers import PyramidPooling, SegmentationHead
 from keras_psp.models.segmentation_model import SegmentationModel
+from keras_psp.signatures import passes_on
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -65,6 +66,7 @@ class PSPNet(SegmentationModel):
     pyramid_pooling: Any
     auxiliary_head: Any
 
+    @passes_on(SegmentationModel.__init__)
     def __init__(
         self,
         backbone: str | keras.Model = "resnet50",

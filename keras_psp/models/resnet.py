@@ -14,6 +14,7 @@ from keras_psp.layers import (
     PaddedMaxPooling2D,
 )
 from keras_psp.models.classifier import build_classifier
+from keras_psp.signatures import passes_on
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,7 @@ CIFAR_RESNETS = {
 }
 
 
+@passes_on(build_classifier, "include_top")
 def ResNet(
     variant: str = "resnet50",
     *,

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 
 from keras_psp.models.segmentation_model import SegmentationModel
+from keras_psp.signatures import passes_on
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -50,6 +51,7 @@ class SimpleSegmentationNet(SegmentationModel):
     ```
     """
 
+    @passes_on(SegmentationModel.__init__)
     def __init__(
         self,
         backbone: str | keras.Model = "resnet50",

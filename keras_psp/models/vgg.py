@@ -7,6 +7,7 @@ import keras
 from keras_psp.choices import check_name
 from keras_psp.layers import LocalResponseNormalization
 from keras_psp.models.classifier import build_classifier
+from keras_psp.signatures import passes_on
 
 # The paper's table 1: kernel sizes of the convolutions in each of the five stages.
 _A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
@@ -33,6 +34,7 @@ VGGS |= _TORCHVISION
 _FILTERS = (64, 128, 256, 512, 512)
 
 
+@passes_on(build_classifier, "include_top")
 def VGG(variant: str = "vgg16", *, dropout: float = 0.5, **kwargs: Any) -> keras.Model:
     """Builds a VGG network.
 

@@ -184,6 +184,8 @@ def download(file: File) -> Path:
 
 
 def _has_digest(path: str | os.PathLike, file: File) -> bool:
-    algorithm = file.algorithm.replace("-", "").lower()
-    found = hashlib.new(algorithm, Path(path).read_bytes(), usedforsecurity=False)
+    found = hashlib.new(file.algorithm.replace("-", "").lower(), usedforsecurity=False)
+    with open(path, "rb") as opened:
+        while block := opened.read(1 << 20):
+            found.update(block)
     return found.hexdigest().startswith(file.digest)

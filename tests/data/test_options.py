@@ -6,7 +6,6 @@ import pytest
 
 import keras_psp
 from keras_psp.data import LoadingOptions
-from keras_psp.data.options import with_options
 
 LOADERS = keras_psp.load_camvid, keras_psp.load_folder, keras_psp.load_street_scenes
 SHARED = {
@@ -29,16 +28,6 @@ def test_help_shows_every_option_of_a_loader(loader):
     for name in SHARED.keys() - {"augment"}:
         assert parameters[name].kind is inspect.Parameter.KEYWORD_ONLY
         assert f"`{name}`" in loader.__doc__ or name == "antialias"
-
-
-def test_a_loader_keeps_its_own_defaults():
-    @with_options
-    def load(image_size=(1, 2), **options):
-        return image_size, options
-
-    names = list(inspect.signature(load).parameters)
-    assert names == ["image_size", "batch_size", *SHARED]
-    assert load(seed=3) == ((1, 2), {"seed": 3})
 
 
 def test_an_unknown_option_suggests_the_nearest():

@@ -8,11 +8,12 @@ from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_MERGINGS
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, SPLITS, camvid_coding, find_camvid
-from keras_psp.data.options import with_options
+from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
+from keras_psp.signatures import passes_on
 
 
-@with_options
+@passes_on(LoadingOptions)
 def load_camvid(
     split: str | Sequence[str] = "train",
     image_size: tuple[int, int] | None = (360, 480),

@@ -8,9 +8,10 @@ import numpy as np
 
 from keras_psp.choices import check_name
 from keras_psp.data.camvid.classes import CAMVID
-from keras_psp.data.options import with_options
+from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
 from keras_psp.data.street_scenes.drawing import street_scene
+from keras_psp.signatures import passes_on
 
 SPLITS = {"train": 400, "val": 100, "test": 100}
 """Number of scenes in each split, unless another is asked for."""
@@ -19,7 +20,7 @@ SCENES_PER_SPLIT = 1_000_000
 """Scenes that each split may draw from: no scene is in two of them."""
 
 
-@with_options
+@passes_on(LoadingOptions)
 def load_street_scenes(
     split: str | Sequence[str] = "train",
     image_size: tuple[int, int] = (180, 240),
