@@ -21,6 +21,7 @@ from keras_psp.data.street_scenes import street_scene
 from keras_psp.experiments import degradation, papers
 from keras_psp.inference.views import Views
 from keras_psp.models import BACKBONES
+from tests.tiny import tiny_backbone
 
 SMALL = [
     *("--backbone", "tiny", "--scenes", "4", "--image-size", "33", "48"),
@@ -28,21 +29,10 @@ SMALL = [
 ]
 
 
-def tiny(name, weights, output_stride, input_shape):
-    """A network of four convolutions, as a row of the table of backbones."""
-    image = keras.Input(input_shape)
-    maps = [keras.layers.Rescaling(1 / 255)(image)]
-    for filters in (4, 8, 12, 16):
-        maps.append(keras.layers.Conv2D(filters, 3, 2, "same", activation="relu")(maps[-1]))
-    network = keras.Model(image, maps[1:])
-    network.initial_weights = "random values"
-    return network, maps[1:]
-
-
 @pytest.fixture(scope="module", autouse=True)
 def tiny_is_a_backbone():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(BACKBONES, "tiny", tiny)
+        patch.setitem(BACKBONES, "tiny", tiny_backbone)
         yield
 
 

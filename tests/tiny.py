@@ -1,4 +1,4 @@
-"""A segmentation model of a hundred weights, for tests of everything but the networks."""
+"""Networks of few weights, for tests of everything but the networks."""
 
 import keras
 import numpy as np
@@ -56,6 +56,17 @@ class Tiny(SegmentationModel):
     @classmethod
     def from_config(cls, config, custom_objects=None):
         return cls(**config)
+
+
+def tiny_backbone(name, weights, output_stride, input_shape):
+    """A network of four convolutions, as a row of the table of backbones."""
+    image = keras.Input(input_shape)
+    maps = [keras.layers.Rescaling(1 / 255)(image)]
+    for filters in (4, 8, 12, 16):
+        maps.append(keras.layers.Conv2D(filters, 3, 2, "same", activation="relu")(maps[-1]))
+    network = keras.Model(image, maps[1:])
+    network.initial_weights = "random values"
+    return network, maps[1:]
 
 
 def data(number=8, size=(6, 7), num_classes=3, seed=0):

@@ -151,7 +151,7 @@ class Plain:
     name: str
     color: tuple[int, int, int]
 
-    def read(self, coding, size, antialias):
+    def read(self, size, antialias):
         return np.full((*size, 3), self.color, np.uint8), np.zeros(size, np.uint8)
 
 
@@ -161,7 +161,7 @@ def test_other_layers_have_the_same_distribution(monkeypatch, rng):
 
     def load():
         options = LoadingOptions((12, 16), 40, augment="scratch")
-        return make_dataset(samples, LabelValues([0]), DatasetInfo(NAMES, split="train"), options)
+        return make_dataset(samples, DatasetInfo(NAMES, split="train"), options)
 
     means = [np.concatenate([x.mean((1, 2)) for x, _ in arrays(load())])]
     monkeypatch.setattr("keras_psp.data.pipeline.keras.backend.backend", lambda: "jax")
