@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
@@ -64,7 +65,10 @@ def assert_same(result, expected):
 
 @pytest.fixture(scope="module")
 def model():
-    return make_model()
+    """What several devices are compared with, on TensorFlow without compiling it."""
+    model = make_model()
+    model.run_eagerly = keras.backend.backend() == "tensorflow"
+    return model
 
 
 @pytest.fixture(scope="module")
