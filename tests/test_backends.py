@@ -56,7 +56,7 @@ TESTS = [
     "tests/models/test_segmentation_model.py::test_a_batch_of_void_teaches_nothing",
     "tests/models/test_segmentation_model.py::test_keras_losses_weigh_both_heads",
     "tests/models/test_segmentation_model.py::test_class_and_sample_weights_multiply[per pixel]",
-    "tests/models/test_segmentation_model.py::test_every_fit_uses_the_same_step[with class weights]",
+    "tests/models/test_segmentation_model.py::test_every_fit_uses_the_same_step[weighted first]",
     "tests/models/test_segmentation_model.py::test_another_loss_gets_given_class_weights",
     "tests/models/test_segmentation_model.py::test_what_a_step_cannot_know_of_needs_another",
     "tests/models/test_segmentation_model.py::test_fits_leave_nothing_behind",

@@ -242,7 +242,7 @@ RUNS = [{"epochs": 1}, {"epochs": 3, "class_weight": {1: 5.0}}, {"epochs": 2}]
 
 
 @pytest.mark.compiled
-@pytest.mark.parametrize("first", [0, 1], ids=["without class weights", "with class weights"])
+@pytest.mark.parametrize("first", [0, 1], ids=["plain first", "weighted first"])
 def test_every_fit_uses_the_same_step(first):
     model = Counted()
     model.compile()
