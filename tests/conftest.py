@@ -94,15 +94,27 @@ def xla_compiles_quickly(tmp_path_factory):
         yield
 
 
+def take_steps_eagerly(patch):
+    if keras.backend.backend() == "tensorflow":
+        always = property(lambda self: True, lambda self, value: None)
+        patch.setattr(keras.Model, "run_eagerly", always)
+
+
 @pytest.fixture
 def eagerly(monkeypatch):
     """Takes steps of `fit`, `evaluate` and `predict` as they are written.
 
     To trace a step for TensorFlow takes several times as long as to take it.
     """
-    if keras.backend.backend() == "tensorflow":
-        always = property(lambda self: True, lambda self, value: None)
-        monkeypatch.setattr(keras.Model, "run_eagerly", always)
+    take_steps_eagerly(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def all_eagerly():
+    """The same for a file of tests and what they share."""
+    with pytest.MonkeyPatch.context() as patch:
+        take_steps_eagerly(patch)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ SMALL = [
 
 
 @pytest.fixture(scope="module", autouse=True)
-def tiny_is_a_backbone():
+def tiny_is_a_backbone(all_eagerly):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(BACKBONES, "tiny", tiny_backbone)
         yield

@@ -9,7 +9,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import keras
 import numpy as np
 import pytest
 
@@ -65,10 +64,7 @@ def assert_same(result, expected):
 
 @pytest.fixture(scope="module")
 def model():
-    """What several devices are compared with, on TensorFlow without compiling it."""
-    model = make_model()
-    model.run_eagerly = keras.backend.backend() == "tensorflow"
-    return model
+    return make_model()
 
 
 @pytest.fixture(scope="module")

@@ -211,7 +211,7 @@ def test_the_miniature_checks(run, benchmark):
 
 @pytest.mark.slow
 def test_the_miniature_measures_and_trains(run):
-    out, found = run(0.6, "speed", "training")
+    out, found = run(0.9, "speed", "training")
     for row in found["speed"]:
         if "failed" not in row:
             assert row["images_s"] == pytest.approx(row["batch"] / row["step_s"])
