@@ -70,9 +70,10 @@ FULL = {
     "seconds": 2.0,
     "largest": 8,
     "backbone": "resnet18_v1c",
-    "image_size": (480, 640),
-    "crop_size": (384, 480),
+    "image_size": (540, 720),
+    "crop_size": (416, 544),
     "training_batch": 16,
+    "warm_up": 5,
     "scenes": 300,
 }
 TINY = {
@@ -85,6 +86,7 @@ TINY = {
     "image_size": (48, 64),
     "crop_size": (40, 48),
     "training_batch": 4,
+    "warm_up": 1,
     "scenes": 8,
 }
 OURS, THEIRS, COMPILED = "keras-psp", "PyTorch, channels last, autocast", "and torch.compile"

@@ -448,30 +448,31 @@ def _pytorch_steps(spec, images, labels):
 
 # For batches of 16 from random values: the command line's .02, chosen at 4, times the root of 16/4.
 RATE = 0.04
-# Seconds that a run folder takes to be written down, by guess.
-WRITE_S = 3.0
 # At most this share of the time goes into validating and writing.
 OVERHEAD = 0.15
 
 
-def schedule(seconds, epoch_s, validation_s, write_s=WRITE_S):
+# What steps may take longer than in the beginning.
+MARGIN = 0.05
+
+
+def schedule(seconds, epoch_s, extra_s):
     """How a training fits into the seconds that are left.
 
     Args:
         seconds: That are left.
         epoch_s: Of a pass over the training split.
-        validation_s: Of one over the validation split.
-        write_s: Of writing the run folder.
+        extra_s: Of validating and of writing the run folder.
 
     Returns:
         After how many epochs the model is validated and written down, and how many there are, which
         is a multiple of that.
     """
-    extra = validation_s + write_s
-    every = math.ceil(extra * (1 - OVERHEAD) / OVERHEAD / epoch_s)
+    seconds *= 1 - MARGIN
+    every = math.ceil(extra_s * (1 - OVERHEAD) / OVERHEAD / epoch_s)
     # Where time is short, at least once.
-    every = max(1, min(every, int((seconds - extra) / epoch_s)))
-    rounds = int(seconds / (every * epoch_s + extra))
+    every = max(1, min(every, int((seconds - extra_s) / epoch_s)))
+    rounds = int(seconds / (every * epoch_s + extra_s))
     return every, every * max(1, rounds)
 
 
@@ -501,32 +502,32 @@ def train(spec):
     run = out / "run"
 
     def learn():
+        def fit(run, passes, rounds, callback, **settings):
+            options = {"validation_data": val, "classes": classes, "settings": settings}
+            folder = keras_psp.RunFolder(run, **options)
+            data, callbacks = _passes(train, passes), [folder, callback]
+            model.fit(data, validation_data=val, epochs=rounds, callbacks=callbacks, verbose=2)
+            return folder
+
         # The first epochs tell what an epoch takes, and warm up: in the second all is compiled.
         clock = _clock()
-        model.fit(train, validation_data=val, epochs=2, callbacks=[clock], verbose=2)
-        end = spec["end"] - spec["reserve"] - 3 * clock.validation_s
-        every, epochs = schedule(end - time.time(), clock.epoch_s, clock.validation_s)
+        fit(out / "warm_up", spec["warm_up"], 2, clock)
+        epoch_s = clock.epoch_s / spec["warm_up"]
+        end = spec["end"] - spec["reserve"] - 2 * clock.extra_s
+        every, epochs = schedule(end - time.time(), epoch_s, clock.extra_s)
         settings = {name: spec[name] for name in ("data", "backbone", "policy", "batch")}
         settings |= {"image_size": spec["image_size"], "crop_size": spec["crop_size"]}
-        settings |= {"rate": RATE, "warm_up_epochs": 2, "epochs": epochs}
-        folder = _run_folder(run, validation_data=val, classes=classes, settings=settings)
-        model.fit(
-            train,
-            validation_data=val,
-            validation_freq=every,
-            epochs=epochs,
-            callbacks=[folder, _in_time(end)],
-            verbose=2,
-        )
+        settings |= {"rate": RATE, "warm_up_epochs": 2 * spec["warm_up"], "epochs": epochs}
+        folder = fit(run, every, epochs // every, _in_time(end), **settings)
         scores = [row["val_mean_iou"] for row in folder.history]
         return {
             **settings,
             "train_images": len(train.sample_names),
             "val_images": len(val.sample_names),
-            "epoch_s": clock.epoch_s,
-            "validation_s": clock.validation_s,
+            "epoch_s": epoch_s,
+            "extra_s": clock.extra_s,
             "every": every,
-            "epochs_done": int(folder.history[-1]["epoch"]) + 1 if scores else 0,
+            "epochs_done": every * len(scores),
             "mean_iou": max(scores, default=None),
             "mean_iou_last": scores[-1] if scores else None,
         }
@@ -558,9 +559,13 @@ def train(spec):
 
 def _data(spec):
     import keras_psp
+    from keras_psp.data import augmentation
 
     given = tuple(spec["image_size"]), spec["batch"]
-    views = {"augment": "scratch", "crop_size": tuple(spec["crop_size"])}
+    # As the preset "scratch", and as there will be more passes over the data, more of it.
+    colors = augmentation.RandomColors(0.2, 0.4, (0.3, 0.7), dtype="float32")
+    view = augmentation.RandomView(*spec["crop_size"], (0.6, 1.5), degrees=10.0, dtype="float32")
+    views = {"augment": [view, colors], "crop_size": tuple(spec["crop_size"])}
     load, options = keras_psp.load_street_scenes, {"num_images": spec["scenes"]}
     if spec["data"] == "camvid":
         load, options = keras_psp.load_camvid, {"data_dir": spec["camvid"]}
@@ -572,7 +577,7 @@ def _clock():
     import keras
 
     class Clock(keras.callbacks.Callback):
-        """Seconds of the last epoch and of its validation."""
+        """Seconds of the last epoch, and of its validation and the callbacks before this one."""
 
         def on_epoch_begin(self, epoch, logs=None):
             self.start = time.time()
@@ -580,23 +585,22 @@ def _clock():
         def on_test_begin(self, logs=None):
             self.epoch_s, self.start = time.time() - self.start, time.time()
 
-        def on_test_end(self, logs=None):
-            self.validation_s = time.time() - self.start
+        def on_epoch_end(self, epoch, logs=None):
+            self.extra_s = time.time() - self.start
 
     return Clock()
 
 
-def _run_folder(folder, **options):
-    import keras_psp
+def _passes(data, count):
+    """Data of which an epoch is that many of the given ones, with no pause between them."""
+    from keras_psp.data import Batches
 
-    class Seldom(keras_psp.RunFolder):
-        """Is written where the model was validated: on a GPU it would take longer than an epoch."""
+    length = len(data)
 
-        def on_epoch_end(self, epoch, logs=None):
-            if "val_loss" in logs:
-                super().on_epoch_end(epoch, logs)
+    def make(epoch, index):
+        return data.make(epoch * count + index // length, index % length)
 
-    return Seldom(folder, **options)
+    return Batches(make, count * length, data.info)
 
 
 def _in_time(end):
@@ -609,10 +613,9 @@ def _in_time(end):
             self.last = time.time()
 
         def on_epoch_end(self, epoch, logs=None):
-            if "val_loss" in logs:
-                now = time.time()
-                self.model.stop_training = now + (now - self.last) > end
-                self.last = now
+            now = time.time()
+            self.model.stop_training = now + (now - self.last) > end
+            self.last = now
 
     return InTime()
 

@@ -9,6 +9,8 @@ import pytest
 import tensorflow as tf
 
 from keras_psp.data import augmentation
+from keras_psp.data.augmentation.applying import apply_layer
+from keras_psp.data.augmentation.random_numbers import BatchNumbers
 from keras_psp.labels import VOID
 
 pytestmark = pytest.mark.usefixtures("without_xla")
@@ -254,6 +256,19 @@ def test_the_presets_blur_as_opencv_does():
         np.testing.assert_allclose(blurred, np.broadcast_to(expected, blurred.shape), atol=0.025)
 
 
+def test_colors_of_arrays_are_those_of_keras_jitter():
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 255, (8, 10, 12, 3)).astype("float32")
+    masks = np.zeros((8, 10, 12), "uint8")
+    factors = {"brightness_factor": 0.3, "contrast_factor": 0.5, "saturation_factor": (0.2, 0.8)}
+    keras_jitter = keras.layers.RandomColorJitter(**factors)
+    expected, _ = apply_layer(keras_jitter, images, masks[..., None], BatchNumbers(1, []))
+    ours = augmentation.RandomColors(**factors)
+    found, _ = ours.on_arrays(images, masks, BatchNumbers(1, []))
+    assert np.abs(found - images).mean((1, 2, 3)).min() > 1
+    np.testing.assert_allclose(found, expected, atol=0.02)
+
+
 def test_half_of_the_images_are_blurred():
     images = np.random.default_rng(0).uniform(0, 255, (64, 8, 8, 3)).astype("float32")
     augment = augmentation.get(augmentation.PRESETS["course"](8, 8)[0], input_size=(8, 8))
@@ -359,7 +374,10 @@ def test_cutmix_cuts_labels_too():
     np.testing.assert_allclose(new_images, COLORS[new_labels], atol=1e-3)
 
 
-@pytest.mark.parametrize("layer", [augmentation.RandomView, augmentation.RandomBlur])
+LAYERS = [augmentation.RandomView, augmentation.RandomBlur, augmentation.RandomColors]
+
+
+@pytest.mark.parametrize("layer", LAYERS)
 def test_config_round_trip(layer):
     original = layer(8, 9, scale=(0.5, 1.5), degrees=3.0) if "View" in layer.__name__ else layer()
     config = keras.saving.serialize_keras_object(original)

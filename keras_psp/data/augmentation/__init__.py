@@ -7,7 +7,7 @@ depend on a seed alone, however many threads draw them.
 """
 
 from keras_psp.data.augmentation.augmentation import Augmentation, get
-from keras_psp.data.augmentation.layers import RandomBlur, RandomView
+from keras_psp.data.augmentation.layers import RandomBlur, RandomColors, RandomView
 from keras_psp.data.augmentation.presets import PRESETS
 
-__all__ = ["PRESETS", "Augmentation", "RandomBlur", "RandomView", "get"]
+__all__ = ["PRESETS", "Augmentation", "RandomBlur", "RandomColors", "RandomView", "get"]

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.data.augmentation.applying import apply_layer, find_flaw, layers_of, on_the_processor
-from keras_psp.data.augmentation.layers import RandomBlur, RandomView
+from keras_psp.data.augmentation.layers import RandomBlur, RandomColors, RandomView
 from keras_psp.data.augmentation.presets import PRESETS, preset_layers
 from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW, BatchNumbers, GraphNumbers
 from keras_psp.data.epochs import Epochs
@@ -132,8 +132,9 @@ class Augmentation:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Augments a batch of NumPy arrays on any backend; arguments as in `on_tensors`.
 
-        `RandomView` and `RandomBlur` work in NumPy and Pillow, in as many threads as call this;
-        other layers compute with Keras' backend on the processor, one call after the other.
+        `RandomView`, `RandomBlur` and `RandomColors` work in NumPy and Pillow, in as many threads
+        as call this; other layers compute with Keras' backend on the processor, one call after
+        the other.
         """
         entropy = [self.seed % 2**64, *seed]
         if view_numbers is None:
@@ -144,7 +145,7 @@ class Augmentation:
         def apply(place: int, layer: keras.Layer, images: Any, masks: Any) -> Any:
             state = np.random.SeedSequence([*entropy, place]).generate_state(1)
             numbers = BatchNumbers(int(state[0] >> 1), for_views)  # PyTorch has no more bits.
-            if type(layer) in (RandomView, RandomBlur):
+            if type(layer) in (RandomView, RandomBlur, RandomColors):
                 return layer.on_arrays(images, masks, numbers)
             with self._lock:
                 result = apply_layer(layer, images, masks[..., None], numbers)

@@ -1,4 +1,4 @@
-"""Two layers of the presets: a random view of an image and its label, and a random blur."""
+"""The layers of the presets: a random view of an image and its label, random blur and colors."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -289,6 +289,78 @@ class RandomBlur(keras.layers.RandomGaussianBlur):
                 images = images + kernel[:, i] * padded[tuple(cut)]
             images = np_.reshape(images, (batch, *shape, channels))
         return images
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class RandomColors(keras.layers.RandomColorJitter):
+    """Changes brightness, contrast and saturation at random, in this order, as Keras' color jitter.
+
+    On JAX and PyTorch the loaders compute it in NumPy, in several threads. There is no hue: streets
+    have the same ones everywhere.
+
+    Args:
+        brightness_factor: Largest change, as a share of 255, or (smallest, largest).
+        contrast_factor: Largest change of the distances from the mean color, as a share of them.
+        saturation_factor: (smallest, largest) f, 0–1, of which 0.5 changes nothing: distances from
+            the brightest channel are multiplied by f/(1-f).
+        **kwargs: `seed`, `name` and `dtype`, as in every Keras layer.
+
+    Example:
+
+    ```python
+    import numpy as np
+    from keras_psp.data.augmentation import RandomColors
+
+    colors = RandomColors(brightness_factor=0.15, contrast_factor=0.3)
+    assert colors(np.zeros((2, 64, 96, 3)), training=True).shape == (2, 64, 96, 3)
+    ```
+    """
+
+    def __init__(
+        self,
+        brightness_factor: Any = 0.0,
+        contrast_factor: Any = 0.0,
+        saturation_factor: Any = (0.5, 0.5),
+        **kwargs: Any,
+    ):
+        super().__init__(
+            brightness_factor=brightness_factor,
+            contrast_factor=contrast_factor,
+            saturation_factor=saturation_factor,
+            data_format="channels_last",
+            **kwargs,
+        )
+
+    def on_arrays(
+        self, images: np.ndarray, masks: np.ndarray, numbers: BatchNumbers
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Changes NumPy arrays; arguments and results as in `RandomView.on_arrays`."""
+        images = images.astype(np.float32)
+        layers = self.random_brightness, self.random_contrast, self.random_saturation
+        names = "rgb_delta", "contrast_factor", "factor"
+        drawn = (
+            layer.get_random_transformation(images, seed=numbers)[name]
+            for layer, name in zip(layers, names, strict=True)
+        )
+        factors = (keras.ops.convert_to_numpy(factor).ravel() for factor in drawn)
+        for image, delta, contrast, saturation in zip(images, *factors, strict=True):
+            # Rows of all channels: NumPy is slow where the last axis is three numbers long.
+            rows = image.reshape(len(image), -1)
+            np.clip(np.add(rows, delta, out=rows), 0, 255, out=rows)
+            mean = np.tile(image.mean(0).mean(0), image.shape[1]) * (1 - contrast)
+            np.multiply(rows, contrast, out=rows)
+            np.clip(np.add(rows, mean, out=rows), 0, 255, out=rows)
+            brightest = np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
+            brightest *= 1 - saturation
+            np.multiply(rows, saturation, out=rows)
+            for channel in range(3):
+                image[..., channel] += brightest
+        return images, masks
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("name", "seed", "brightness_factor", "contrast_factor", "saturation_factor")
+        config = {name: getattr(self, name) for name in names}
+        return config | {"dtype": super().get_config()["dtype"]}
 
 
 def _compiled(function: Callable, backend: Any) -> Callable:

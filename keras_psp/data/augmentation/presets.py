@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 
 from keras_psp.choices import check_name
-from keras_psp.data.augmentation.layers import RandomBlur, RandomView
+from keras_psp.data.augmentation.layers import RandomBlur, RandomColors, RandomView
 
 
 def _authors(height: int, width: int) -> list[keras.Layer]:
@@ -15,7 +15,7 @@ def _authors(height: int, width: int) -> list[keras.Layer]:
 
 
 def _scratch(height: int, width: int) -> list[keras.Layer]:
-    colors = keras.layers.RandomColorJitter(
+    colors = RandomColors(
         brightness_factor=0.15, contrast_factor=0.3, saturation_factor=(0.35, 0.65)
     )
     return [RandomView(height, width, scale=(0.6, 1.5)), colors]
