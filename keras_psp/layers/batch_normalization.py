@@ -82,9 +82,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         alone = not self.synchronized or replicas() == 1
         if alone and self._is_one_operation(inputs):
             outputs, mean, variance, *_ = self._fused(inputs)
-            shape = ops.shape(inputs)
-            count = ops.cast(shape[0] * shape[1] * shape[2], "float32")
             # The operation returns the unbiased variance; Keras keeps the biased one.
+            count = ops.cast(_places(inputs), "float32")
             return outputs, mean, variance * (count - 1.0) / count
         # The sums would overflow in half precision.
         x = ops.cast(inputs, keras.backend.result_type(inputs.dtype, "float32"))
@@ -104,12 +103,17 @@ class BatchNormalization(keras.layers.BatchNormalization):
         self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
 
     def _is_one_operation(self, inputs):
-        last = self.axis in (-1, 3) and len(inputs.shape) == 4
-        return keras.backend.backend() == "tensorflow" and last and self.scale and self.center
+        backend = keras.backend.backend()
+        if self.axis not in (-1, 3) or len(inputs.shape) != 4 or not (self.scale and self.center):
+            return False
+        # PyTorch refuses to train on a single place.
+        return backend == "tensorflow" or (backend == "torch" and _places(inputs) > 1)
 
     def _fused(self, inputs, mean=None, variance=None):
         # It reads memory once forwards and once backwards, where the composed form does a dozen
         # times. Given mean and variance, it becomes a part of the convolution before it.
+        if keras.backend.backend() == "torch":
+            return self._fused_of_pytorch(inputs, mean, variance)
         import tensorflow as tf
 
         return tf.raw_ops.FusedBatchNormV3(
@@ -121,6 +125,27 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=mean is None,
         )
+
+    def _fused_of_pytorch(self, inputs, mean, variance):
+        import torch
+
+        training = mean is None
+        if training:
+            # With momentum 1, the statistics of the batch end up in them.
+            mean, variance = ops.zeros((2, inputs.shape[-1]))
+        dtype = keras.backend.result_type(inputs.dtype, "float32")
+        given = mean, variance, self.gamma, self.beta
+        mean, variance, gamma, beta = (ops.convert_to_tensor(one, dtype) for one in given)
+        outputs = torch.nn.functional.batch_norm(
+            inputs.permute(0, 3, 1, 2), mean, variance, gamma, beta, training, 1.0, self.epsilon
+        )
+        return outputs.permute(0, 2, 3, 1), mean, variance
+
+
+def _places(inputs):
+    """How many places all maps of a batch have."""
+    shape = ops.shape(inputs)
+    return shape[0] * shape[1] * shape[2]
 
 
 def _moments_of_replicas(x, axes):

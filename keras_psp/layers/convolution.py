@@ -83,8 +83,7 @@ class PaddedConv2D(_PadsEvenly, keras.layers.Conv2D):
     def call(self, inputs, training=None):
         padding = self.padding
         if padding == "valid" and self.kernel_size != (1, 1):
-            rates = zip(self.kernel_size, self.dilation_rate, strict=True)
-            sides = [rate * (side - 1) // 2 for side, rate in rates]
+            sides = _even_padding(self.kernel_size, self.dilation_rate)
             inputs, padding = _padded_evenly(inputs, sides, self.strides)
         outputs = convolve(
             inputs, self.kernel, self.strides, padding, self.dilation_rate, training=training
@@ -147,6 +146,8 @@ def convolve(x, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1), *,
         if plain and any(isinstance(n, int) and n < side for n, side in sizes):
             # On a CPU, XLA takes up to twenty times as long if the map is smaller than the kernel.
             return _as_one_product(x, kernel, dilation_rate)
+    if keras.backend.backend() == "torch":
+        return _of_pytorch(x, kernel, strides, padding, dilation_rate)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -158,6 +159,22 @@ def convolve(x, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1), *,
             # them to equal sizes, and put the results together again.
             return tf.nn.conv2d(x, kernel, strides, padding.upper(), dilations=dilation_rate)
     return ops.conv(x, kernel, list(strides), padding, "channels_last", dilation_rate)
+
+
+def _of_pytorch(x, kernel, strides, padding, dilation_rate):
+    """PyTorch's convolution. Keras would copy the map twice before each, to change its layout."""
+    import torch
+
+    x, kernel = (ops.convert_to_tensor(one) for one in (x, kernel))
+    outputs = torch.nn.functional.conv2d(
+        x.permute(0, 3, 1, 2),  # A view, which is PyTorch's channels-last layout.
+        kernel.permute(3, 2, 0, 1),
+        stride=strides,
+        padding=_even_padding(kernel.shape[:2], dilation_rate) if padding == "same" else 0,
+        dilation=dilation_rate,
+        groups=x.shape[3] // kernel.shape[2],
+    )
+    return outputs.permute(0, 2, 3, 1)
 
 
 def _with_gradients_of_all_images(x, kernel, dilation_rate):
@@ -217,6 +234,12 @@ def _seen_by_taps(x, sides, dilation_rate):
     for i, j in itertools.product(*map(range, sides)):
         top, left = i * dilation_rate[0], j * dilation_rate[1]
         yield x[:, top : top + height, left : left + width]
+
+
+def _even_padding(kernel_size, dilation_rate):
+    """By how much a map is padded on either side along each axis."""
+    rates = zip(kernel_size, dilation_rate, strict=True)
+    return tuple(rate * (side - 1) // 2 for side, rate in rates)
 
 
 def _padded_evenly(x, sides, strides):
