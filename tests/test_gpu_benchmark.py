@@ -40,25 +40,24 @@ def test_a_step_gets_its_share_plus_leftovers(benchmark):
 
 
 @pytest.mark.parametrize(
-    "seconds, epoch, validation, every, epochs",
+    "seconds, epoch, extra, every, epochs",
     [
-        # 3 s of writing: 17 s of training beside them are 85 % of the time. Ten rounds of 20 s.
-        (200, 1.0, 0.0, 17, 170),
+        # 17 s of training beside 3 s are 85 % of the time. Ten rounds of 20 s, and a twentieth.
+        (211, 1.0, 3.0, 17, 170),
         # Epochs longer than that are validated each.
-        (100, 20.0, 2.0, 2, 4),
-        (1000, 100.0, 2.0, 1, 9),
+        (106, 20.0, 5.0, 2, 4),
+        (1053, 100.0, 5.0, 1, 9),
         # Time for a single validation: at the end of it.
-        (25, 2.0, 3.0, 9, 9),
+        (27, 2.0, 6.0, 9, 9),
         # Time for nothing: an epoch all the same, so that there are weights.
-        (1, 50.0, 3.0, 1, 1),
-        (-5, 2.0, 3.0, 1, 1),
+        (1, 50.0, 6.0, 1, 1),
+        (-5, 2.0, 6.0, 1, 1),
     ],
 )
-def test_a_training_fits_into_the_time(benchmark, seconds, epoch, validation, every, epochs):
-    gpu_jobs = benchmark("gpu_jobs")
-    assert gpu_jobs.schedule(seconds, epoch, validation, write_s=3.0) == (every, epochs)
+def test_a_training_fits_into_the_time(benchmark, seconds, epoch, extra, every, epochs):
+    assert benchmark("gpu_jobs").schedule(seconds, epoch, extra) == (every, epochs)
     rounds = epochs // every
-    assert rounds == 1 or epochs * epoch + rounds * (validation + 3.0) <= seconds
+    assert rounds == 1 or epochs * epoch + rounds * extra <= 0.95 * seconds
 
 
 def test_the_batch_grows_while_memory_allows(benchmark):

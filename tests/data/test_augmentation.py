@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from keras import ops
 
 from keras_psp.data import augmentation
 from keras_psp.data.augmentation.applying import apply_layer
@@ -256,16 +257,28 @@ def test_the_presets_blur_as_opencv_does():
         np.testing.assert_allclose(blurred, np.broadcast_to(expected, blurred.shape), atol=0.025)
 
 
-def test_colors_of_arrays_are_those_of_keras_jitter():
-    rng = np.random.default_rng(0)
-    images = rng.uniform(0, 255, (8, 10, 12, 3)).astype("float32")
+def test_colors_change_as_by_layers_of_keras():
+    images = np.random.default_rng(0).uniform(0, 255, (8, 10, 12, 3)).astype("float32")
     masks = np.zeros((8, 10, 12), "uint8")
-    factors = {"brightness_factor": 0.3, "contrast_factor": 0.5, "saturation_factor": (0.2, 0.8)}
-    keras_jitter = keras.layers.RandomColorJitter(**factors)
-    expected, _ = apply_layer(keras_jitter, images, masks[..., None], BatchNumbers(1, []))
-    ours = augmentation.RandomColors(**factors)
-    found, _ = ours.on_arrays(images, masks, BatchNumbers(1, []))
-    assert np.abs(found - images).mean((1, 2, 3)).min() > 1
+    layer = augmentation.RandomColors(0.3, 0.5, (0.2, 0.8))
+    brightness, contrast, saturation = (
+        ops.convert_to_numpy(factor)
+        for factor in layer.get_random_transformation(images, seed=BatchNumbers(1, []))
+    )
+    for factor, low, high in (brightness, -76.5, 76.5), (contrast, 0.5, 1.5), (saturation, 0.25, 4):
+        assert low <= factor.min() < factor.max() <= high
+    expected = keras.layers.RandomBrightness(0.3).transform_images(
+        ops.convert_to_tensor(images), {"rgb_delta": brightness}
+    )
+    expected = keras.layers.RandomContrast(0.5).transform_images(
+        expected, {"contrast_factor": contrast}
+    )
+    expected = keras.layers.RandomSaturation((0.2, 0.8), value_range=(0, 255)).transform_images(
+        expected, {"factor": saturation.ravel()}
+    )
+    found, _ = apply_layer(layer, images, masks[..., None], BatchNumbers(1, []))
+    np.testing.assert_allclose(found, expected, atol=0.02)
+    found, _ = layer.on_arrays(images, masks, BatchNumbers(1, []))
     np.testing.assert_allclose(found, expected, atol=0.02)
 
 

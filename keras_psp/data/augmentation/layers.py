@@ -293,10 +293,9 @@ class RandomBlur(keras.layers.RandomGaussianBlur):
 
 @keras.saving.register_keras_serializable("keras_psp")
 class RandomColors(keras.layers.RandomColorJitter):
-    """Changes brightness, contrast and saturation at random, in this order, as Keras' color jitter.
+    """Changes brightness, contrast and saturation at random, in this order.
 
-    On JAX and PyTorch the loaders compute it in NumPy, in several threads. There is no hue: streets
-    have the same ones everywhere.
+    It does what Keras' color jitter does, several times as fast on a CPU, and knows no hue.
 
     Args:
         brightness_factor: Largest change, as a share of 255, or (smallest, largest).
@@ -304,6 +303,10 @@ class RandomColors(keras.layers.RandomColorJitter):
         saturation_factor: (smallest, largest) f, 0–1, of which 0.5 changes nothing: distances from
             the brightest channel are multiplied by f/(1-f).
         **kwargs: `seed`, `name` and `dtype`, as in every Keras layer.
+
+    Input shape: `(batch, height, width, 3)`, RGB, 0–255.
+
+    Output shape: The input's.
 
     Example:
 
@@ -331,31 +334,53 @@ class RandomColors(keras.layers.RandomColorJitter):
             **kwargs,
         )
 
+    def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
+        if not training:
+            return None
+        images = data["images"] if isinstance(data, dict) else data
+        shape = self.backend.shape(images)[0], 1, 1, 1
+        seed = seed_generator(self) if seed is None else seed
+        low, high = self.random_contrast.factor
+        ranges = self.random_brightness.factor, (1 - low, 1 + high), self.random_saturation.factor
+        delta, contrast, share = (
+            self.backend.random.uniform(shape, *bounds, seed=seed) for bounds in ranges
+        )
+        return 255 * delta, contrast, share / (1 - share + 1e-7)
+
+    def transform_images(self, images: Any, transformation: Any, training: bool = True) -> Any:
+        images = self.backend.cast(images, self.compute_dtype)
+        if not training:
+            return images
+        factors = (self.backend.cast(factor, images.dtype) for factor in transformation)
+        return _compiled(self._change, self.backend)(images, *factors)
+
     def on_arrays(
         self, images: np.ndarray, masks: np.ndarray, numbers: BatchNumbers
     ) -> tuple[np.ndarray, np.ndarray]:
         """Changes NumPy arrays; arguments and results as in `RandomView.on_arrays`."""
         images = images.astype(np.float32)
-        layers = self.random_brightness, self.random_contrast, self.random_saturation
-        names = "rgb_delta", "contrast_factor", "factor"
-        drawn = (
-            layer.get_random_transformation(images, seed=numbers)[name]
-            for layer, name in zip(layers, names, strict=True)
-        )
+        drawn = self.get_random_transformation(images, seed=numbers)
         factors = (keras.ops.convert_to_numpy(factor).ravel() for factor in drawn)
         for image, delta, contrast, saturation in zip(images, *factors, strict=True):
             # Rows of all channels: NumPy is slow where the last axis is three numbers long.
             rows = image.reshape(len(image), -1)
             np.clip(np.add(rows, delta, out=rows), 0, 255, out=rows)
-            mean = np.tile(image.mean(0).mean(0), image.shape[1]) * (1 - contrast)
+            mean = np.tile(image.mean(0).mean(0), image.shape[1])
             np.multiply(rows, contrast, out=rows)
-            np.clip(np.add(rows, mean, out=rows), 0, 255, out=rows)
+            np.clip(np.add(rows, (1 - contrast) * mean, out=rows), 0, 255, out=rows)
             brightest = np.maximum(np.maximum(image[..., 0], image[..., 1]), image[..., 2])
-            brightest *= 1 - saturation
             np.multiply(rows, saturation, out=rows)
+            brightest *= 1 - saturation
             for channel in range(3):
                 image[..., channel] += brightest
         return images, masks
+
+    def _change(self, images: Any, delta: Any, contrast: Any, saturation: Any) -> Any:
+        np_ = self.backend.numpy
+        images = np_.clip(images + delta, 0, 255)
+        mean = np_.mean(np_.mean(images, axis=1, keepdims=True), axis=2, keepdims=True)
+        images = np_.clip(contrast * images + (1 - contrast) * mean, 0, 255)
+        return saturation * images + (1 - saturation) * np_.max(images, axis=-1, keepdims=True)
 
     def get_config(self) -> dict[str, Any]:
         names = ("name", "seed", "brightness_factor", "contrast_factor", "saturation_factor")
