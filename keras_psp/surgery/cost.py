@@ -64,9 +64,11 @@ def layer_costs(
             "What a network costs depends on the size of the image. "
             f"Received: image_size=None for {model.name}, which takes any. Name a size."
         )
-    count = _Count(model)
+    noted: list[tuple[keras.Layer, LayerCost]] = []
     try:
-        count.compute_output_spec(keras.KerasTensor((1, *shape), image.dtype))
+        walk(
+            model, functools.partial(_visit, noted, ""), keras.KerasTensor((1, *shape), image.dtype)
+        )
     except Exception as error:  # of the layer that finds nothing left, or too much
         if image_size is None:
             raise
@@ -75,54 +77,57 @@ def layer_costs(
             f"Received: image_size={tuple(image_size)} for {model.name}. Name another size, or "
             "build the network for this one, or without its fully connected layers."
         ) from error
-    return tuple(cost for _, cost in count.noted)
+    return tuple(cost for _, cost in noted)
 
 
-class _Count(keras.Operation):
-    """Walks through a model on shapes alone, and notes what each layer costs."""
+def _visit(noted: list, prefix: str, operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """Finds out the shape of an operation's outputs, and notes what each layer in it costs."""
+    if not isinstance(operation, keras.Layer):
+        return operation.compute_output_spec(*args, **kwargs)
+    name, outputs, before = prefix + operation.name, None, len(noted)
+    if layers_in(operation, recursive=False):
+        visit = functools.partial(_visit, noted, f"{name}/")
+        try:
+            outputs = walk(operation, visit, *args, **kwargs)
+        except Exception:  # Not every layer can be walked into; this one counts as a whole.
+            del noted[before:]
+    if outputs is None:
+        outputs = _outputs(operation, *args, **kwargs)
+    cost = _cost(operation, name, _shape((args, kwargs)), _shape(outputs), noted, noted[before:])
+    noted.append((operation, cost))
+    return outputs
 
-    def __init__(self, model: keras.Model):
-        super().__init__()
-        self.model = model
-        self.noted: list[tuple[keras.Layer, LayerCost]] = []
 
-    def call(self, image):
-        self.noted = []  # Backends may ask for shapes more than once.
-        return walk(self.model, functools.partial(self._visit, ""), image)
+def _outputs(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
+    """The outputs of a layer, without values, and without a trace in it, as a call would leave."""
+    shape = _shape((args, kwargs))
+    for spec in keras.tree.flatten(layer.input_spec):
+        for axis, length in ((spec and spec.axes) or {}).items():
+            if length is not None and shape[axis] != length:
+                raise ValueError(f"{layer.name} takes {length}, not {shape[axis]}, on axis {axis}.")
+    if isinstance(layer, keras.layers.EinsumDense):
+        # Its own function of shapes has the axes of "..." in the wrong order (Keras 3.15 at least).
+        return keras.Operation.compute_output_spec(layer, *args, **kwargs)
+    return layer.compute_output_spec(*args, **kwargs)
 
-    def _visit(self, prefix: str, operation: Any, *args: Any, **kwargs: Any) -> Any:
-        if not isinstance(operation, keras.Layer):
-            return operation(*args, **kwargs)
-        name, outputs, before = prefix + operation.name, None, len(self.noted)
-        if layers_in(operation, recursive=False):
-            visit = functools.partial(self._visit, f"{name}/")
-            try:
-                outputs = walk(operation, visit, *args, **kwargs)
-            except Exception:  # Not every layer can be walked into; this one counts as a whole.
-                del self.noted[before:]
-        if outputs is None:
-            outputs = operation(*args, **kwargs)
-        self._note(operation, name, _shape((args, kwargs)), _shape(outputs), self.noted[before:])
-        return outputs
 
-    def _note(self, layer, name, inputs, outputs, inner) -> None:
-        theirs = {id(v) for other, _ in inner for v in other.variables}
-        # A model in the model has beside its layers only what trains it.
-        variables = [] if isinstance(layer, keras.Model) else layer.variables
-        own = [v for v in variables if id(v) not in theirs]
-        trainable = {id(v) for v in layer.trainable_variables}
-        weights = sum(_size(v.shape) for v in own if v.name in _KERNELS)
-        # A layer that is used twice has its parameters once.
-        first_use = all(other is not layer for other, _ in self.noted)
-        cost = LayerCost(
-            name,
-            type(layer).__name__,
-            tuple(outputs[1:]),
-            first_use * sum(_size(v.shape) for v in own if id(v) in trainable),
-            first_use * weights,
-            weights * _places(layer, inputs, outputs) if weights else 0,
-        )
-        self.noted.append((layer, cost))
+def _cost(layer, name, inputs, outputs, earlier, inner) -> LayerCost:
+    theirs = {id(v) for other, _ in inner for v in other.variables}
+    # A model in the model has beside its layers only what trains it.
+    variables = [] if isinstance(layer, keras.Model) else layer.variables
+    own = [v for v in variables if id(v) not in theirs]
+    trainable = {id(v) for v in layer.trainable_variables}
+    weights = sum(_size(v.shape) for v in own if v.name in _KERNELS)
+    # A layer that is used twice has its parameters once.
+    first_use = all(other is not layer for other, _ in earlier)
+    return LayerCost(
+        name,
+        type(layer).__name__,
+        tuple(outputs[1:]),
+        first_use * sum(_size(v.shape) for v in own if id(v) in trainable),
+        first_use * weights,
+        weights * _places(layer, inputs, outputs) if weights else 0,
+    )
 
 
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")

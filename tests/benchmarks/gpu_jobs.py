@@ -515,6 +515,7 @@ def train(spec):
         fit(out / "warm_up", spec["warm_up"], 2, clock)
         epoch_s = clock.epoch_s / spec["warm_up"]
         end = spec["end"] - spec["reserve"] - 2 * clock.extra_s
+        end = min(end, time.time() + spec["longest_s"])
         every, epochs = schedule(end - time.time(), epoch_s, clock.extra_s)
         settings = {name: spec[name] for name in ("data", "backbone", "policy", "batch")}
         settings |= {"image_size": spec["image_size"], "crop_size": spec["crop_size"]}
