@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from typing import Any
 
 
-def check_name(kind: str, name: object, known: Iterable[str]) -> str:
+def check_name(
+    kind: str, name: object, known: Iterable[str], repair: str = "Choose one of the names above."
+) -> str:
     """Returns `name` if it is one of the `known` names of this `kind`.
 
-    Otherwise it raises a ValueError, which suggests the nearest one.
+    Otherwise it raises a ValueError, which suggests the nearest one, and ends in `repair`.
     """
     known = list(known)
     if name in known:
@@ -21,7 +23,7 @@ def check_name(kind: str, name: object, known: Iterable[str]) -> str:
     hint = f"Did you mean {plain[nearest[0]]!r}? " if nearest else ""
     raise ValueError(
         f"A {kind} must be one of {', '.join(map(repr, known))}. Received: {kind}={name!r}. {hint}"
-        f"Choose one of the names above."
+        f"{repair}"
     )
 
 

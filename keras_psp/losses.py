@@ -93,7 +93,7 @@ class SparseCategoricalCrossentropy(FromArguments, keras.losses.Loss):
     def __call__(self, y_true, y_pred, sample_weight=None):
         y_true, y_pred = classes_last(y_true, y_pred, self.axis)
         y_pred = ops.cast(y_pred, self._precision)
-        labels = label_map(y_true, y_pred)
+        labels = label_map(y_true, ops.shape(y_pred))
         classes, weight, reduced = self._pixels(labels, y_pred.shape[-1], sample_weight)
         # Logits of void pixels may be infinite, and so would their gradients be.
         logits = ops.where(ops.not_equal(weight, 0.0)[..., None], y_pred, 0.0)
@@ -141,7 +141,7 @@ class SparseCategoricalCrossentropy(FromArguments, keras.losses.Loss):
         if self.reduction in _NO_REDUCTION or not self.from_logits:
             large = resize_bilinear(small, ops.shape(small)[1:3], size, align_corners)
             return self(y_true, ops.moveaxis(large, -1, self.axis), sample_weight)
-        labels = label_map(y_true, keras.KerasTensor((None, *size)))
+        labels = label_map(y_true, (None, *size))
         classes, weight, reduced = self._pixels(labels, small.shape[-1], sample_weight)
         return reduced(_upsampled_total(small, size, align_corners, classes, weight))
 
@@ -222,31 +222,44 @@ def classes_last(labels, predictions, axis):
     return labels, ops.moveaxis(predictions, axis, -1)
 
 
-def label_map(labels, predictions):
-    """Returns labels as a tensor `(batch, height, width)` of the predictions' size.
+def label_map(labels, shape):
+    """Returns labels as a tensor `(batch, height, width)` of this shape.
 
     Its type is int32, or float32 if the labels are no integers.
 
     Args:
         labels: Numbers `(batch, height, width)` or `(batch, height, width, 1)`.
-        predictions: A tensor whose shape begins with `(batch, height, width)`.
+        shape: A shape that begins with `(batch, height, width)`, such as the predictions'. A size
+            may be a tensor, or `None` if it does not matter.
 
     Raises:
-        ValueError: If the sizes differ, or the labels are not one number per pixel.
+        ValueError: If the sizes differ, or the labels are not one number per pixel. (A compiled
+            step of TensorFlow that learns sizes from batch to batch raises
+            `tf.errors.InvalidArgumentError`.)
     """
     labels = ops.convert_to_tensor(labels)
     is_float = "float" in keras.backend.standardize_dtype(labels.dtype)
     labels = ops.cast(labels, "float32" if is_float else "int32")
     if len(labels.shape) == 4 and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, -1)
-    pairs = list(zip(labels.shape, predictions.shape, strict=False))
-    if len(labels.shape) != 3 or any(None not in pair and pair[0] != pair[1] for pair in pairs):
+    given = ops.shape(labels)
+    pairs = [pair for pair in zip(given, shape, strict=False) if None not in pair]
+    known = [pair for pair in pairs if all(isinstance(size, int) for size in pair)]
+    rule = "A label map (batch, height, width) has one class number per pixel of its image."
+    repair = (
+        "Resize the labels (nearest neighbor); turn one-hot labels into class numbers by argmax."
+    )
+    if len(labels.shape) != 3 or any(one != other for one, other in known):
         raise ValueError(
-            "A label map (batch, height, width) has one class number per pixel of its image. "
-            f"Received: labels of shape {tuple(labels.shape)}, predictions of shape "
-            f"{tuple(predictions.shape)}. Resize the labels (nearest neighbor); turn one-hot "
-            "labels into class numbers by argmax."
+            f"{rule} Received: labels of shape {tuple(labels.shape)}, predictions of shape "
+            f"{tuple(n if isinstance(n, int) else None for n in shape)}. {repair}"
         )
+    if len(known) < len(pairs):
+        import tensorflow as tf
+
+        ones, others = (tf.stack(sizes) for sizes in zip(*pairs, strict=True))
+        received = [rule, "Received: labels of shape", ones, "predictions of shape", others]
+        tf.debugging.Assert(tf.reduce_all(ones == others), [*received, repair])
     return labels
 
 

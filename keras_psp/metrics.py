@@ -1,5 +1,7 @@
 """Scores of a segmentation, all computed from one exact confusion matrix."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -64,7 +66,7 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
         if not self.sparse_y_true:
             y_true = ops.argmax(y_true, axis=self.axis)
         y_true, y_pred = classes_last(y_true, ops.convert_to_tensor(y_pred), self.axis)
-        labels = label_map(y_true, y_pred)
+        labels = label_map(y_true, ops.shape(y_pred))
         classes, valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
         if sample_weight is not None:
             valid = ops.logical_and(valid, ops.not_equal(weight_map(sample_weight), 0.0))
@@ -91,7 +93,7 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
                 f"sparse_y_pred={self.sparse_y_pred}. Give the metric the model's num_classes, and "
                 "leave sparse_y_pred out."
             )
-        predicted = label_map(y_pred, y_pred)
+        predicted = label_map(y_pred, ops.shape(y_pred))
         predicted, _, _ = valid_labels(predicted, self.num_classes, None, noun="predicted class")
         return predicted
 
@@ -246,16 +248,17 @@ class PixelAccuracy(ConfusionMatrixMetric):
         return ops.cast(accuracy, self.dtype)
 
 
-@keras.saving.register_keras_serializable("keras_psp")
-class SegmentationScores(ConfusionMatrixMetric):
+def segmentation_scores(num_classes: int, **kwargs: Any) -> list[keras.metrics.Metric]:
     """Mean IoU, mean accuracy and pixel accuracy together, at the cost of one of them.
+
+    The first counts the pixels of a batch, and the others read what it has counted.
 
     Args:
         num_classes: Number of classes K.
-        **kwargs: The other arguments of `MeanIoU`.
+        **kwargs: The other arguments of `MeanIoU`, except `name`.
 
     Returns:
-        `result()` is a dictionary of scalars, 0–1: `mean_iou`, `mean_accuracy`, `pixel_accuracy`.
+        Three metrics for `compile`: `mean_iou` (a `MeanIoU`), `mean_accuracy`, `pixel_accuracy`.
 
     Example:
 
@@ -263,21 +266,31 @@ class SegmentationScores(ConfusionMatrixMetric):
     import numpy as np
     import keras_psp
 
-    scores = keras_psp.metrics.SegmentationScores(num_classes=2)
-    scores.update_state(np.array([[[0, 0], [0, 1]]]), np.array([[[0, 0], [1, 1]]]))
-    assert np.isclose(scores.result()["mean_iou"], (2 / 3 + 1 / 2) / 2)
+    scores = keras_psp.metrics.segmentation_scores(num_classes=2)
+    for score in scores:
+        score.update_state(np.array([[[0, 0], [0, 1]]]), np.array([[[0, 0], [1, 1]]]))
+    results = {score.name: float(score.result()) for score in scores}
+    assert results["pixel_accuracy"] == 3 / 4
     ```
     """
+    counts = MeanIoU(num_classes, **kwargs)
+    return [counts, ScoreOfCounts(counts, MeanAccuracy), ScoreOfCounts(counts, PixelAccuracy)]
 
-    default_name = "scores"
-    per_class = MeanIoU.per_class
+
+class ScoreOfCounts(keras.metrics.Metric):
+    """Another score of the pixels that a metric counts. It counts none itself."""
+
+    def __init__(self, counts: ConfusionMatrixMetric, kind: type[ConfusionMatrixMetric]):
+        super().__init__(name=kind.default_name, dtype=counts.dtype)
+        higher_is_better(self)
+        # In an attribute Keras would find the metric, and its variables for a second time.
+        self._result = lambda: kind.result(counts)
+
+    def update_state(self, y_true, y_pred, sample_weight=None):
+        pass
 
     def result(self):
-        return {
-            "mean_iou": MeanIoU.result(self),
-            "mean_accuracy": MeanAccuracy.result(self),
-            "pixel_accuracy": PixelAccuracy.result(self),
-        }
+        return self._result()
 
 
 def confusion_matrix(
@@ -307,7 +320,7 @@ def confusion_matrix(
     assert confusion_matrix(labels, predictions, 2).tolist() == [[1, 1], [0, 1]]
     ```
     """
-    labels = label_map(labels, predictions)
+    labels = label_map(labels, predictions.shape)
     classes, valid, _ = valid_labels(labels, num_classes, ignore_class)
     classes, valid = ops.convert_to_numpy(classes), ops.convert_to_numpy(valid)
     cells = classes[valid].astype("int64") * num_classes + predictions[valid]

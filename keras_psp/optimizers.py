@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_psp.keras_internals import index_of
+from keras_psp.keras_internals import index_of, learning_rate_of
 
 # These layers of our segmentation models start from random values, so they learn ten times as fast
 # as a backbone that has seen ImageNet.
@@ -51,8 +51,8 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         self.base = base
         self.power = power
         self.total_steps = total_steps
-        # First step and number of steps.
-        self._run: Any = (0, math.inf if total_steps is None else total_steps)
+        # First step, number of steps, and the rate of the first one.
+        self._run: Any = (0, math.inf if total_steps is None else total_steps, base)
 
     def of(self, optimizer) -> "PolynomialDecay":
         """Returns this schedule, with the length of the run as a variable of the optimizer.
@@ -81,23 +81,37 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
         schedule = copy.copy(self)
         if run is None:
             options = {"dtype": "float32", "aggregation": "only_first_replica", "name": "run"}
-            run = optimizer.add_variable((2,), **options)
+            run = optimizer.add_variable((3,), **options)
         schedule._run = run
         schedule.end_run()
         return schedule
 
     def begin_run(self, first_step: int, total_steps: float) -> None:
-        """Lets the rate decay from the optimizer's step `first_step` on, for `total_steps`."""
-        self._run.assign([first_step, total_steps])
+        """Lets the rate decay from the optimizer's step `first_step` on, for `total_steps`.
+
+        It does nothing after `keep`.
+        """
+        if not self.is_kept:
+            self._run.assign([first_step, total_steps, self.base])
+
+    def keep(self, rate: float) -> None:
+        """Sets the rate, which no run changes any more."""
+        # Less than no steps: a file that holds the variable tells it, too.
+        self._run.assign([0, -math.inf, rate])
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether the rate was set by `keep`."""
+        return float(self._run[1]) < 0
 
     def end_run(self) -> None:
         """Leaves the run that began last: the rate is `base`."""
         self.begin_run(first_step=0, total_steps=math.inf)
 
     def __call__(self, step):
-        first_step, total_steps = self._run[0], self._run[1]
+        first_step, total_steps, base = (self._run[i] for i in range(3))
         progress = (ops.cast(step, "float32") - first_step) / total_steps
-        return self.base * ops.power(1.0 - ops.clip(progress, 0.0, 1.0), self.power)
+        return base * ops.power(1.0 - ops.clip(progress, 0.0, 1.0), self.power)
 
     def get_config(self):
         return {"base": self.base, "power": self.power, "total_steps": self.total_steps}
@@ -113,7 +127,8 @@ class SGD(keras.optimizers.SGD):
     was gathered, while in Keras' SGD each gradient keeps the rate of its own step.
 
     Args:
-        learning_rate: A float, or a schedule; `None` is `PolynomialDecay(0.01)`.
+        learning_rate: A float, or a schedule; `None` is `PolynomialDecay(0.01)`. A number that is
+            assigned to the attribute `learning_rate` takes the schedule's place for good.
         momentum: Momentum, 0–1.
         nesterov: Whether to apply Nesterov momentum.
         weight_decay: Keras' own, the decoupled one: each step makes a weight smaller by this share,
@@ -155,6 +170,24 @@ class SGD(keras.optimizers.SGD):
         self.l2 = l2
         given = learning_rate_multipliers
         self.learning_rate_multipliers = dict.fromkeys(HEADS, 10.0) if given is None else {**given}
+
+    @property
+    def learning_rate(self):
+        """The learning rate now. A number assigned to it takes the place of the schedule for good,
+        as `ReduceLROnPlateau` and `LearningRateScheduler` of Keras need it."""
+        return super().learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, rate):
+        schedule = learning_rate_of(self)
+        if callable(rate) or not isinstance(schedule, PolynomialDecay):
+            keras.optimizers.SGD.learning_rate.fset(self, rate)
+            return
+        if schedule is not (bound := schedule.of(self)):
+            keras.optimizers.SGD.learning_rate.fset(self, bound)
+        if not bound.is_kept:
+            print(f"The learning rate was set to {float(rate):g}: it no longer decays by itself.")
+        bound.keep(float(rate))
 
     def build(self, variables):
         super().build(variables)

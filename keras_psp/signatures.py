@@ -1,11 +1,52 @@
 """Arguments, written once: what Keras saves of an object, and what a function passes on."""
 
+import functools
 import inspect
 import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+# What segmentation_models, torchvision, keras.applications and others call our arguments, and what
+# to write here.
+NAMES_ELSEWHERE = {
+    **dict.fromkeys(("classes", "n_classes", "nclass", "num_labels"), "Write num_classes=…."),
+    **dict.fromkeys(("encoder_name", "encoder", "backbone_name"), "Write backbone=…."),
+    **dict.fromkeys(("encoder_weights", "weights_backbone"), "Write backbone_weights=…."),
+    **dict.fromkeys(("encoder_output_stride", "downsample_factor"), "Write output_stride=…."),
+    **dict.fromkeys(("pretrained", "checkpoint_path"), "Write weights=…, a name or a file."),
+    **dict.fromkeys(("psp_dropout", "dropout_rate", "drop_rate"), "Write dropout=…."),
+    **dict.fromkeys(("aux_loss", "aux_params"), "Write auxiliary_weight=…; 0 is without."),
+    **dict.fromkeys(("input_size", "image_shape"), "Write input_shape=(height, width, 3)."),
+    **dict.fromkeys(
+        ("in_channels", "in_chans"),
+        "Leave it out: images are RGB; repeat the channel of gray images three times.",
+    ),
+    **dict.fromkeys(
+        ("activation", "final_activation"),
+        "Segmentation models return logits, of which keras.ops.softmax(logits) makes "
+        "probabilities; classifiers take classifier_activation=….",
+    ),
+    "input_tensor": "Call the model on the tensor: model(tensor).",
+}
+
+
+def explains_other_names(function: Function) -> Function:
+    """Lets a function that is given an argument of another library say what its name is here."""
+    known = inspect.signature(function).parameters
+
+    @functools.wraps(function)
+    def explained(*args: Any, **kwargs: Any) -> Any:
+        for name in NAMES_ELSEWHERE.keys() & kwargs.keys() - known.keys():
+            raise TypeError(
+                "Arguments have the names of this package. "
+                f"Received: {name}={kwargs[name]!r}. {NAMES_ELSEWHERE[name]}"
+            )
+        return function(*args, **kwargs)
+
+    return explained  # type: ignore[return-value]
 
 
 class FromArguments:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from keras_psp.layers import BilinearUpsample
-from keras_psp.layers.bilinear_upsample import Strips
+from keras_psp.layers.bilinear_upsample import Strips, upsampled_argmax
 from keras_psp.losses import SparseCategoricalCrossentropy
 
 LOG2, LOG3 = np.log(2.0), np.log(3.0)
@@ -310,6 +310,36 @@ def test_label_out_of_range_fails_compiled_step(jit, dtype):
 def test_labels_of_another_size_are_an_error(shape):
     with pytest.raises(ValueError, match=r"one class number per pixel.*Received: labels of shape"):
         SparseCategoricalCrossentropy()(np.zeros(shape, "int32"), np.zeros((1, 3, 3, 4), "float32"))
+
+
+@pytest.mark.parametrize("upsampled", [False, True])
+def test_labels_of_another_size_fail_steps_of_any_size(upsampled):
+    tf = pytest.importorskip("tensorflow")
+    loss = SparseCategoricalCrossentropy()
+
+    @tf.function(input_signature=[tf.TensorSpec((None,) * 3), tf.TensorSpec((None,) * 3 + (4,))])
+    def step(labels, logits):
+        if upsampled:
+            return loss.of_upsampled(labels, logits, keras.ops.shape(logits)[1:3])
+        return loss(labels, logits)
+
+    logits = np.zeros((1, 3, 3, 4), "float32")
+    assert float(step(np.zeros((1, 3, 3), "float32"), logits)) == pytest.approx(np.log(4))
+    # Twice as high: as many pixels as two images have.
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"labels of shape\] \[.*6 3\]"):
+        step(np.zeros((1, 6, 3), "float32"), logits)
+
+
+def test_an_empty_batch_has_loss_0():
+    """As a replica's share of the last batch may be."""
+    tf = pytest.importorskip("tensorflow")
+    loss, labels = SparseCategoricalCrossentropy(), np.zeros((0, 6, 8), "int32")
+    small, large = np.zeros((0, 3, 4, 4), "float32"), np.zeros((0, 6, 8, 4), "float32")
+    assert float(tf.function(loss)(labels, large)) == 0
+    step = tf.function(lambda labels, small: loss.of_upsampled(labels, small, (6, 8)))
+    assert float(step(labels, small)) == 0
+    best = tf.function(lambda small: upsampled_argmax(small, (6, 8), True))(small)
+    assert best.shape == (0, 6, 8)
 
 
 def test_class_weights_of_wrong_number_are_an_error():

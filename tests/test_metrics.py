@@ -11,11 +11,28 @@ from keras_psp.metrics import (
     MeanAccuracy,
     MeanIoU,
     PixelAccuracy,
-    SegmentationScores,
     iou_per_class,
+    segmentation_scores,
 )
 
-ALL = [MeanIoU, MeanAccuracy, PixelAccuracy, SegmentationScores]
+ALL = [MeanIoU, MeanAccuracy, PixelAccuracy]
+
+
+class Scores:
+    """The three metrics of one count, as one."""
+
+    def __init__(self, *args, **kwargs):
+        self.all = segmentation_scores(*args, **kwargs)
+
+    def __getattr__(self, name):
+        return getattr(self.all[0], name)
+
+    def update_state(self, *args, **kwargs):
+        for one in self.all:
+            one.update_state(*args, **kwargs)
+
+    def result(self):
+        return {one.name: one.result() for one in self.all}
 
 
 @pytest.fixture
@@ -60,7 +77,7 @@ def floats(scores):
     ],
 )
 def test_equals_vectors_of_the_course(num_classes, predicted, labels, intersection, target, union):
-    scores = SegmentationScores(num_classes)
+    scores = Scores(num_classes)
     scores.update_state(np.array([labels]), np.array([predicted]))
     matrix = scores.confusion_matrix()
     assert matrix.diagonal().tolist() == intersection
@@ -76,6 +93,7 @@ def test_equals_vectors_of_the_course(num_classes, predicted, labels, intersecti
 def test_equals_a_reference_over_several_batches(rng, maps, absent):
     num_classes = 7
     metrics = {m.name: m for m in (c(num_classes, absent_classes=absent) for c in ALL)}
+    metrics["scores"] = Scores(num_classes, absent_classes=absent)
     batches = []
     for batch in (3, 1, 2):
         # Of the classes, 5 is never true and 6 neither true nor predicted.
@@ -110,7 +128,7 @@ def test_equals_a_reference_over_several_batches(rng, maps, absent):
 
 
 def test_no_pixels_score_0():
-    scores = SegmentationScores(3)
+    scores = Scores(3)
     assert floats(scores.result()) == {"mean_iou": 0, "mean_accuracy": 0, "pixel_accuracy": 0}
     scores.update_state(np.full((1, 2, 2), 255), np.zeros((1, 2, 2, 3)))
     assert floats(scores.result()) == {"mean_iou": 0, "mean_accuracy": 0, "pixel_accuracy": 0}
@@ -123,7 +141,7 @@ def test_pixels_of_weight_0_are_left_out(rng, shape):
     weight = rng.integers(0, 3, shape)
     weight.flat[0] = 0
     counted = np.broadcast_to(weight.reshape(*shape[:3], *[1] * (3 - len(shape))) != 0, (2, 3, 4))
-    scores = SegmentationScores(3)
+    scores = Scores(3)
     scores.update_state(labels, predicted, sample_weight=weight)
     expected = expected_scores(*reference(3, labels, predicted, counted))
     assert floats(scores.result()) == pytest.approx(expected)
@@ -138,7 +156,7 @@ def count_up_to(scores, matrix):
 
 @pytest.mark.parametrize("before", [2**24, 2**31 - 1, 2**40])
 def test_counts_exactly_what_float32_and_int32_cannot(before):
-    scores = SegmentationScores(2)
+    scores = Scores(2)
     start = np.array([[before, 3], [2**16 - 1, before - 5]])
     count_up_to(scores, start)
     labels = np.array([[[0, 1, 0, 1]]])
@@ -172,7 +190,7 @@ def test_many_classes_do_not_overflow_a_row():
 
 def test_starts_again_after_reset(rng):
     labels, predicted = rng.integers(0, 3, (2, 2, 3, 4))
-    scores, fresh = SegmentationScores(3), SegmentationScores(3)
+    scores, fresh = Scores(3), Scores(3)
     count_up_to(scores, np.full((3, 3), 2**20 + 7))
     scores.reset_state()
     for metric in (scores, fresh):
@@ -241,7 +259,7 @@ def test_equals_keras_mean_iou_with_the_same_arguments(rng, options):
     assert float(ours.result()) == pytest.approx(float(theirs.result()), rel=rough)
 
 
-@pytest.mark.parametrize("cls", ALL)
+@pytest.mark.parametrize("cls", [*ALL, Scores])
 def test_results_have_the_type_asked_for(cls):
     metric = cls(2, dtype="float16")
     metric.update_state(np.array([[[0, 1, 1]]]), np.array([[[0, 1, 0]]]))
@@ -259,16 +277,21 @@ def test_sparse_predictions_have_no_channels():
         MeanIoU(3, sparse_y_pred=True).update_state(np.zeros((1, 2, 2)), np.zeros((1, 2, 2, 3)))
 
 
-def test_early_stopping_knows_that_more_is_better():
+def test_callbacks_know_that_more_is_better():
     x, y = np.zeros((1, 2, 2, 3)), np.zeros((1, 2, 2))
     model = keras.Sequential([keras.Input((2, 2, 3)), keras.layers.Dense(3)])
-    metrics = [cls(3) for cls in (MeanIoU, MeanAccuracy, PixelAccuracy)]
+    metrics = segmentation_scores(3)
     # Compiling takes longer than the steps, except where each operation is compiled.
     eagerly = keras.backend.backend() != "jax"
     model.compile("sgd", lambda y, p: p[..., 0], metrics=metrics, run_eagerly=eagerly)
     stopping = [keras.callbacks.EarlyStopping(f"val_{metric.name}") for metric in metrics]
     model.fit(x, y, validation_data=(x, y), verbose=0, callbacks=stopping)
     assert [one.monitor_op for one in stopping] == [keras.ops.greater] * 3
+
+
+def test_three_scores_have_the_variables_of_one():
+    scores = segmentation_scores(3)
+    assert [len(score.variables) for score in scores] == [2, 0, 0]
 
 
 def test_label_out_of_range_is_named():
@@ -312,8 +335,8 @@ def test_counts_in_a_compiled_step(rng):
     model = keras.Model(image, keras.layers.Identity()(image))
     results = {}
     for jit in (False, keras.backend.backend() != "torch"):
-        scores = SegmentationScores(3)
-        model.compile(loss=lambda y, p: 0.0 * p[..., 0], metrics=[scores], jit_compile=jit)
+        scores = segmentation_scores(3)
+        model.compile(loss=lambda y, p: 0.0 * p[..., 0], metrics=scores, jit_compile=jit)
         results = model.evaluate(logits, labels, return_dict=True, verbose=0)
         expected = expected_scores(*reference(3, labels, predicted))
         assert {name: results[name] for name in expected} == pytest.approx(expected)

@@ -351,3 +351,36 @@ def test_rate_ends_at_0_with_accumulated_gradients():
     )
     model.fit(images, labels, batch_size=2, epochs=2, callbacks=end, verbose=0)
     assert rates == [0.0]
+
+
+@pytest.mark.compiled
+def test_keras_callbacks_set_the_rate(capsys):
+    images, labels = data(2)
+    model, seen = Tiny(), []
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda epoch, logs: seen.append(
+            (float(model.optimizer.learning_rate), model.head.get_weights()[0])
+        )
+    )
+    rates = [0.5, 0.25, 0.0]
+    scheduler = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rates[epoch])
+    model.fit(images, labels, epochs=3, callbacks=[scheduler, note], verbose=0)
+    assert [rate for rate, _ in seen] == rates
+    _, second, third = (weights for _, weights in seen)
+    np.testing.assert_array_equal(second, third)  # The steps have that rate, too.
+    assert capsys.readouterr().out.count("no longer decays") == 1
+
+
+def test_a_plateau_reduces_the_rate_for_good():
+    images, labels = data(2)
+    model = Tiny()
+    model.compile(SGD(PolynomialDecay(0.01)))
+    plateau = keras.callbacks.ReduceLROnPlateau("loss", 0.1, patience=1, min_delta=100)
+    model.fit(images, labels, epochs=3, callbacks=[plateau], verbose=0)
+    # After two thirds of the run, and once more after its end.
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.01 / 3**0.9 / 100, rel=1e-4)
+    before = float(model.optimizer.learning_rate)
+    model.fit(images, labels, epochs=2, verbose=0)
+    assert float(model.optimizer.learning_rate) == before
+    model.optimizer.learning_rate = 0.3
+    assert float(model.optimizer.learning_rate) == pytest.approx(0.3)

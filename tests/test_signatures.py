@@ -6,6 +6,8 @@ import keras
 import pytest
 
 import keras_psp
+from keras_psp import PSPNet, ResNet, SimpleSegmentationNet
+from keras_psp.models.segmentation_model import SegmentationOptions
 from keras_psp.signatures import FromArguments, passes_on
 
 
@@ -51,3 +53,27 @@ def test_networks_show_all_their_arguments(name):
     parameters = inspect.signature(getattr(keras_psp, name)).parameters
     assert {"num_classes", "weights", "fresh_head", "input_shape", "name"} < parameters.keys()
     assert not {"kwargs", "features", "hidden", "model_class"} & parameters.keys()
+
+
+@pytest.mark.parametrize("network", [PSPNet, SimpleSegmentationNet])
+def test_editors_know_the_arguments_that_help_shows(network):
+    code = network.__init__.__code__
+    own = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
+    assert {*own, *SegmentationOptions.__annotations__} == {*inspect.signature(network).parameters}
+
+
+@pytest.mark.parametrize(
+    "make, given, ours",
+    [
+        (PSPNet, {"classes": 11}, r"Received: classes=11\. Write num_classes=…\."),
+        (PSPNet, {"encoder_name": "resnet18"}, "Write backbone=…"),
+        (SimpleSegmentationNet, {"encoder_weights": "imagenet"}, "Write backbone_weights=…"),
+        (PSPNet, {"in_channels": 3}, "images are RGB"),
+        (PSPNet, {"activation": "softmax"}, r"keras\.ops\.softmax\(logits\)"),
+        (ResNet, {"classes": 10}, r"Write num_classes=…\."),
+        (ResNet, {"activation": None}, "take classifier_activation=…"),
+    ],
+)
+def test_arguments_of_other_libraries_name_ours(make, given, ours):
+    with pytest.raises(TypeError, match=ours):
+        make(**given)

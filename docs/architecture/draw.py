@@ -55,7 +55,7 @@ WAYS = {
         ("layers:SegmentationHead", "from features to a score for each class"),
         ("layers:BilinearUpsample", "logits at the image's own size"),
         ("losses:SparseCategoricalCrossentropy", "the loss, in training; void counts nowhere"),
-        ("metrics:SegmentationScores", "the confusion matrix, and mean IoU from it"),
+        ("metrics:MeanIoU", "the confusion matrix, and mean IoU from it"),
         ("evaluation:evaluate", "scores of a split, of each class and image, and a report"),
     ],
     "weights": [

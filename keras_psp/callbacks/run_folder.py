@@ -22,7 +22,7 @@ from keras_psp.data.info import info_of
 from keras_psp.data.sharding import processes
 from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList
-from keras_psp.metrics import MeanIoU, SegmentationScores
+from keras_psp.metrics import MeanIoU
 
 _CONFIG = "config.json"
 _CHECKPOINT = "checkpoint.weights.h5"
@@ -129,7 +129,17 @@ class RunFolder(keras.callbacks.Callback):
         if self.history:
             epoch = int(self.history[-1]["epoch"]) + 1
             set_initial_epoch(self.model, epoch)
-            print(f"Going on after epoch {epoch} of the run in {self.folder}.")
+            if epoch < self.params["epochs"]:
+                print(f"Going on after epoch {epoch} of the run in {self.folder}.")
+            else:
+                print(
+                    f"The run in {self.folder} is complete: it has {epoch} epochs. To go on, call "
+                    f"fit with epochs={2 * epoch} or so; to begin anew, take another folder."
+                )
+                # What `fit` returns then has the losses of the run.
+                for name in self.history[-1].keys() - {"epoch"}:
+                    values = [row[name] for row in self.history if name in row]
+                    self.model.history.history[name] = values
             # The kill may have come just before the checkpoint was written, or just after.
             write_table(self._out / _HISTORY, self.history)
             self._save_best()
@@ -248,12 +258,12 @@ class RunFolder(keras.callbacks.Callback):
             visualization.segmentation_gallery(file, images, labels, predictions, self.classes)
 
 
-def find_scores(model: keras.Model) -> SegmentationScores | MeanIoU | None:
+def find_scores(model: keras.Model) -> MeanIoU | None:
     """Returns the metric of a compiled model that has the IoU of every class, if there is one."""
     metrics = list(model.metrics)
     for metric in metrics:
         metrics += getattr(metric, "metrics", [])
-        if isinstance(metric, (SegmentationScores, MeanIoU)):
+        if isinstance(metric, MeanIoU):
             return metric
     return None
 

@@ -6,17 +6,17 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.data.each_batch import each_batch, only_tensor
 from keras_psp.data.info import DatasetInfo, shared_classes
 from keras_psp.labels import ClassList
 
 
 def first_samples(data: Any, number: int) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
     """Returns the first images of a dataset, or of arrays, and their labels, if there are any."""
-    is_one_batch = isinstance(data, tuple) or hasattr(data, "shape")
     images: list[np.ndarray] = []
     labels: list[np.ndarray] = []
-    for batch in [data] if is_one_batch else data:
-        x, y, _ = keras.utils.unpack_x_y_sample_weight(batch)
+    for batch in each_batch(data):
+        x, y, _ = map(only_tensor, batch)
         x = ops.convert_to_numpy(x)
         if x.ndim != 4:
             raise ValueError(

@@ -3,13 +3,14 @@
 import collections
 import dataclasses
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.data.each_batch import check_ends, each_batch
 from keras_psp.inference.classifying import Member, as_bytes, ensemble
 from keras_psp.inference.views import Views
 from keras_psp.surgery.cost import layer_costs
@@ -53,7 +54,7 @@ class ClassifierEvaluation:
 
 def evaluate_classifier(
     models: keras.Model | Sequence[keras.Model],
-    data: Iterable[tuple[Any, Any]],
+    data: Any,
     image_size: int | Sequence[int] | None = 256,
     views: str | Views = "center_crop",
     *,
@@ -65,8 +66,8 @@ def evaluate_classifier(
 
     Args:
         models: A classifier or several: see `classify`.
-        data: Batches of images and classes: images as `classify` takes them, classes integers
-            `(n,)`, 0 … K−1.
+        data: Batches of images and classes, as `evaluate` takes them, without weights: images as
+            `classify` takes them, classes integers `(n,)`, 0 … K−1.
         image_size: The size that images are resized to before the views are cut; see `classify`.
         views: A name from `keras_psp.inference.VIEWS`, or `Views`.
         crop_size: Side of the crops; see `classify`.
@@ -95,9 +96,17 @@ def evaluate_classifier(
     ```
     """
     members = ensemble(models, image_size, views, crop_size, batch_size)
-    bar = keras.utils.Progbar(operator.length_hint(data) or None, verbose=int(progress))
+    check_ends(data)
+    number = None if isinstance(data, tuple) else operator.length_hint(data) or None
+    bar = keras.utils.Progbar(number, verbose=int(progress))
     hits, shapes = [], []
-    for images, labels in data:
+    for images, labels, weights in each_batch(data):
+        if labels is None or weights is not None:
+            raise ValueError(
+                "Classifiers are scored on batches of images and classes, and all images count. "
+                f"Received: {'images alone' if labels is None else 'weights, too'}. Give pairs "
+                "(images, classes)."
+            )
         pixels, labels = [as_bytes(image) for image in images], ops.convert_to_numpy(labels)
         _check_labels(labels, len(pixels), members[0].num_classes)
         # Equal probabilities stay in the order of their classes.

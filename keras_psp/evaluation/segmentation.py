@@ -1,8 +1,11 @@
 """How good a segmentation model is on a split: scores of classes and images, the worst and best."""
 
 import dataclasses
+import html
+import io
 import itertools
 import json
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,11 +17,13 @@ from keras import ops
 
 from keras_psp import metrics, visualization
 from keras_psp.atomic import write_table, write_whole
+from keras_psp.data.each_batch import check_ends, each_batch, only_tensor
 from keras_psp.data.info import DatasetInfo, info_of, shared_classes
 from keras_psp.evaluation import report
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
-from keras_psp.labels import ClassList
+from keras_psp.labels import VOID, ClassList
+from keras_psp.losses import weight_map
 from keras_psp.visualization.figures import readable
 
 
@@ -41,9 +46,9 @@ class ScoredImage:
     prediction: np.ndarray
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Evaluation:
-    """The scores of a model on a split. Printed, it is a table.
+    """The scores of a model on a split. Printed, it is a table; in a notebook it is the report.
 
     Args:
         classes: Names and colors of the K classes.
@@ -114,6 +119,16 @@ class Evaluation:
             lines += [f"{title} images: {shown}"] if shown else []
         views = f" Views: {self.views}." if self.views else ""
         return "\n".join([*lines, f"It had started from {self.initial_weights}.{views}"])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        """The report, in a frame of its own: its style is not the notebook's."""
+        matrix = io.BytesIO()
+        picture: Any = visualization.confusion_matrix(None, self.confusion_matrix, self.classes)
+        picture.save(matrix, "png")
+        page = html.escape(report.page(self, matrix.getvalue()))
+        return f'<iframe srcdoc="{page}" style="width: 100%; height: 40em; border: 0"></iframe>'
 
     def write(self, folder: str | os.PathLike[str], comparison: Any = None) -> Path:
         """Writes scores, tables and pictures.
@@ -211,8 +226,10 @@ def evaluate(
 
     Args:
         model: A segmentation model: RGB images 0–255 in, logits out.
-        data: Batches of images and labels, of known number: a dataset of `load_camvid` and the
-            other loaders, or a list.
+        data: What `model.evaluate` takes, but as one argument: a dataset of `load_camvid` and the
+            other loaders, a `tf.data.Dataset`, `keras.utils.PyDataset`, `DataLoader`, list or
+            generator of batches `(images, labels)`, or such a pair of arrays. Pixels whose weight
+            is 0, in batches `(images, labels, weights)`, are left out.
         image_size: The size at which the model sees the images: `(height, width)`, or the shorter
             side. `None` is the images' own. The scales of the views multiply it.
         views: A name from `keras_psp.inference.VIEWS`, or `Views`.
@@ -227,8 +244,8 @@ def evaluate(
         An `Evaluation`.
 
     Raises:
-        ValueError: If there is no batch, if labels or classes are not the model's, or if the views
-            or the size do not exist.
+        ValueError: If there is no image or no label, if the data repeat without end, if labels or
+            classes are not the model's, or if the views or the size do not exist.
 
     Example:
 
@@ -247,22 +264,18 @@ def evaluate(
     assert windows.confusion_matrix.sum() == 66 * 90
     ```
     """
-    if not len(data):
-        raise ValueError(
-            "A split to be scored must hold at least one batch. Received: data of length 0. Check "
-            "the split's folder and its name."
-        )
+    check_ends(data)
     segmenter = Segmenter(model, image_size, views, batch_size)
-    bar = keras.utils.Progbar(len(data), verbose=int(progress))
-    every = -(-len(data) // num_samples)
+    number = None if isinstance(data, tuple) else operator.length_hint(data) or None
+    bar = keras.utils.Progbar(number, verbose=int(progress))
     names: list[str] = []
     matrices: list[np.ndarray] = []
-    samples: list[ScoredImage] = []
+    samples = _Samples(num_samples)
     worst: list[ScoredImage] = []
     best: list[ScoredImage] = []
     info = info_of(data)
-    found = zip(segmenter(_images(data, every, bar)), _names(info), strict=False)
-    for (image, (label, is_sample), probabilities), name in found:
+    found = zip(segmenter(_images(data, bar)), _names(info), strict=False)
+    for (image, label, probabilities), name in found:
         scored = shared_classes(probabilities.shape[-1], info, classes)
         prediction = best_class(probabilities)
         matrix = metrics.confusion_matrix(label[None], prediction[None], len(scored))
@@ -275,30 +288,62 @@ def evaluate(
             label.reshape(prediction.shape).astype(np.uint8),
             prediction,
         )
-        if is_sample:
-            samples.append(one)
+        samples.add(one)
         if not np.isnan(one.mean_iou):
             worst = sorted([*worst, one], key=lambda one: one.mean_iou)[:num_samples]
             best = sorted([*best, one], key=lambda one: -one.mean_iou)[:num_samples]
+    if not names:
+        raise ValueError(
+            "A split to be scored must hold at least one image. Received: data without any. Check "
+            "the split's folder and its name."
+        )
     return Evaluation(
         scored,
         tuple(names),
         np.array(matrices),
         getattr(model, "initial_weights", "unknown weights"),
         segmenter.views.describe(image_size),
-        samples,
+        samples.spread(),
         worst,
         best,
     )
 
 
-def _images(data: Any, every: int, bar: Any) -> Iterator[tuple[np.ndarray, Any]]:
-    """Yields every image with its labels, and whether it is a sample."""
-    for number, batch in enumerate(data):
-        is_sample = number % every == 0
-        for image, label in zip(*map(ops.convert_to_numpy, batch), strict=True):
-            yield image, (label, is_sample)
-            is_sample = False
+class _Samples:
+    """A few images, evenly spread over a split whose length is not known before its end."""
+
+    def __init__(self, number: int):
+        self.number = number
+        self.every, self.seen = 1, 0
+        self.kept: list[ScoredImage] = []
+
+    def add(self, one: ScoredImage) -> None:
+        if self.seen % self.every == 0:
+            self.kept.append(one)
+        self.seen += 1
+        if len(self.kept) > 2 * self.number:
+            self.kept, self.every = self.kept[::2], 2 * self.every
+
+    def spread(self) -> list[ScoredImage]:
+        number = min(self.number, len(self.kept))
+        return [self.kept[i * len(self.kept) // number] for i in range(number)]
+
+
+def _images(data: Any, bar: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields every image with its labels, which are void where the weight is 0."""
+    for batch in each_batch(data):
+        images, labels, weights = map(only_tensor, batch)
+        if labels is None:
+            raise ValueError(
+                "Images are scored by their labels. Received: data of images alone. Give pairs "
+                "(images, labels)."
+            )
+        images, labels = ops.convert_to_numpy(images), ops.convert_to_numpy(labels)
+        if weights is not None:
+            counts = ops.convert_to_numpy(weight_map(weights)) != 0
+            counts = counts[..., None] if labels.ndim == 4 else counts
+            labels = np.where(counts, labels, VOID)
+        yield from zip(images, labels, strict=True)
         bar.add(1)
 
 

@@ -98,13 +98,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def update_statistics(self, mean, variance):
         """Moves the moving statistics toward those of a batch."""
-        keep = self.momentum
-        self.moving_mean.assign(self.moving_mean * keep + mean * (1.0 - keep))
-        self.moving_variance.assign(self.moving_variance * keep + variance * (1.0 - keep))
+        for moving, now in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            now = ops.cast(now, moving.dtype)
+            moving.assign(moving * self.momentum + now * (1.0 - self.momentum))
 
     def _is_one_operation(self, inputs):
         backend = keras.backend.backend()
         if self.axis not in (-1, 3) or len(inputs.shape) != 4 or not (self.scale and self.center):
+            return False
+        if keras.backend.standardize_dtype(inputs.dtype) == "float64":
             return False
         # PyTorch refuses to train on a single place.
         return backend == "tensorflow" or (backend == "torch" and _places(inputs) > 1)
@@ -118,10 +120,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         return tf.raw_ops.FusedBatchNormV3(
             x=inputs,
-            scale=tf.convert_to_tensor(self.gamma),
-            offset=tf.convert_to_tensor(self.beta),
-            mean=tf.zeros([0]) if mean is None else tf.convert_to_tensor(mean),
-            variance=tf.zeros([0]) if variance is None else tf.convert_to_tensor(variance),
+            scale=ops.cast(self.gamma, "float32"),
+            offset=ops.cast(self.beta, "float32"),
+            mean=tf.zeros([0]) if mean is None else ops.cast(mean, "float32"),
+            variance=tf.zeros([0]) if variance is None else ops.cast(variance, "float32"),
             epsilon=self.epsilon,
             is_training=mean is None,
         )

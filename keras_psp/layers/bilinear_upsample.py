@@ -133,7 +133,8 @@ class Strips:
     def __init__(self, x, new_size, align_corners):
         batch, *self.size, self.channels = ops.shape(x)
         self.height, self.width = new_size
-        rows = self.NUMBERS // (batch * self.width * self.channels)
+        # A replica's batch may be empty.
+        rows = self.NUMBERS // _largest(1, batch * self.width * self.channels)
         self.rows = _largest(1, _smallest(rows, self.height))
         self.number = (self.height + self.rows - 1) // self.rows
         self.columns = interpolation_matrix(self.size[1], self.width, align_corners, x.dtype)

@@ -145,7 +145,7 @@ def build_backbone(
         network, maps = _from_model(backbone, output_stride, shape, normalization)
         name = f"{backbone.name}_backbone"
     else:
-        name = check_name("backbone", backbone, BACKBONES)
+        name = _checked(backbone)
         network, maps = BACKBONES[backbone](
             name, weights=weights, output_stride=output_stride, input_shape=shape
         )
@@ -164,6 +164,24 @@ def build_backbone(
         initial_weights=network.initial_weights,
         name=name,
     )
+
+
+def _checked(name):
+    """The name, if it is in the table; Keras' own networks are given as models."""
+    plain = str(name).lower().replace("-", "").replace("_", "")
+    builders = [builder for builder in dir(keras.applications) if builder[0].isupper()]
+    builder = next((one for one in builders if one.lower() == plain), None)
+    if builder is not None and plain not in BACKBONES:
+        raise ValueError(
+            "A backbone is a name from the table keras_psp.models.BACKBONES, or a Keras model. "
+            f"Received: backbone={name!r}, which is no such name. Pass the model: "
+            f"backbone=keras.applications.{builder}(include_top=False)."
+        )
+    repair = (
+        "Choose one of the names above, or pass a Keras model: "
+        "backbone=keras.applications.EfficientNetB0(include_top=False)."
+    )
+    return check_name("backbone", name, BACKBONES, repair)
 
 
 def _from_model(source, output_stride, input_shape, normalization):

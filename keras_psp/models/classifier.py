@@ -8,6 +8,7 @@ import keras
 from keras_psp.choices import check_name
 from keras_psp.layers import ImageNormalization
 from keras_psp.models.training import Model
+from keras_psp.signatures import explains_other_names
 from keras_psp.weights.loading import load_first_weights
 
 
@@ -46,6 +47,7 @@ class Classifier(Model):
 _POOLS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
+@explains_other_names
 def build_classifier(
     variant: str,
     features: Callable[[Any], Any],

@@ -1,13 +1,16 @@
 """PSPNet: the Pyramid Scene Parsing Network."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
 from keras_psp.layers import PyramidPooling, SegmentationHead
-from keras_psp.models.segmentation_model import SegmentationModel
+from keras_psp.models.segmentation_model import SegmentationModel, SegmentationOptions
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -63,7 +66,7 @@ class PSPNet(SegmentationModel):
     """
 
     stages = ("P4", "P5")
-    pyramid_pooling: Any
+    pyramid_pooling: PyramidPooling | None
     auxiliary_head: Any
 
     @passes_on(SegmentationModel.__init__)
@@ -77,7 +80,7 @@ class PSPNet(SegmentationModel):
         dropout: float = 0.1,
         auxiliary_weight: float = 0.4,
         name: str = "pspnet",
-        **kwargs: Any,
+        **kwargs: "Unpack[SegmentationOptions]",
     ):
         self.bins = tuple(bins)
         self.dropout = dropout

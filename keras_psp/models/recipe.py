@@ -10,7 +10,7 @@ from keras_psp.data.info import DatasetInfo, info_of
 from keras_psp.keras_internals import learning_rate_of, step_counter, trained_variables
 from keras_psp.labels import check_same_classes
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
-from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
+from keras_psp.metrics import ConfusionMatrixMetric, ScoreOfCounts, segmentation_scores
 from keras_psp.models.training import ModelWithOwnLoss, strategy_scope
 from keras_psp.optimizers import SGD, PolynomialDecay
 
@@ -32,16 +32,16 @@ class RecipeModel(ModelWithOwnLoss):
     data_info: DatasetInfo | None = None
     _class_weights: "ClassWeights"
     _compiled_step: tuple[Any, ...] | None = None
-    _weighs_classes = _compiled_by_fit = _in_fit = False
+    _weighs_classes = _compiled_by_fit = _in_fit = _scored_by_recipe = False
 
     def compile(
         self,
-        optimizer="recipe",
-        loss="recipe",
+        optimizer: str | keras.optimizers.Optimizer = "recipe",
+        loss: Any = "recipe",
         *,
-        metrics="recipe",
-        **kwargs,
-    ):
+        metrics: Any = "recipe",
+        **kwargs: Any,
+    ) -> None:
         """Configures the model for training; without arguments, by the paper's recipe.
 
         Args:
@@ -50,7 +50,7 @@ class RecipeModel(ModelWithOwnLoss):
                 any Keras optimizer.
             loss: `"recipe"` is `keras_psp.losses.SparseCategoricalCrossentropy()`, blind to void.
                 Otherwise any Keras loss of labels and logits. The auxiliary head gets the same.
-            metrics: `"recipe"` is `keras_psp.metrics.SegmentationScores`: mean IoU, mean accuracy
+            metrics: `"recipe"` is `keras_psp.metrics.segmentation_scores`: mean IoU, mean accuracy
                 and pixel accuracy. Otherwise any Keras metrics of labels and logits.
             **kwargs: What `keras.Model.compile` takes.
 
@@ -66,8 +66,9 @@ class RecipeModel(ModelWithOwnLoss):
                 optimizer = SGD()
             if loss == "recipe":
                 loss = SparseCategoricalCrossentropy()
-            if metrics == "recipe":
-                metrics = [SegmentationScores(self.num_classes)]
+            self._scored_by_recipe = metrics == "recipe"
+            if self._scored_by_recipe:
+                metrics = segmentation_scores(self.num_classes)
             self._class_weights = ClassWeights(self.num_classes)
             super().compile(optimizer=optimizer, loss=loss, metrics=metrics, **kwargs)
         _open_schedule(self)
@@ -80,11 +81,16 @@ class RecipeModel(ModelWithOwnLoss):
             and kwargs.get("loss_weights") is None
         )
         self.scores_class_maps = type(self).compute_metrics is keras.Model.compute_metrics and all(
-            isinstance(metric, ConfusionMatrixMetric)
-            and type(metric).update_state is ConfusionMatrixMetric.update_state
+            isinstance(metric, ScoreOfCounts)
+            or getattr(type(metric), "update_state", None) is ConfusionMatrixMetric.update_state
             for metric in keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])
             if metric is not None
         )
+
+    def get_compile_config(self):
+        config = super().get_compile_config()
+        # Three metrics of one count would come back from a file as three that count.
+        return {**config, "metrics": "recipe"} if self._scored_by_recipe else config
 
     def compile_from_config(self, config):
         # What Keras does itself, but not for a model with a `compile` of its own.
@@ -104,12 +110,13 @@ class RecipeModel(ModelWithOwnLoss):
         *args,
         class_weight: Mapping[int, float] | Sequence[float] | None = None,
         **kwargs,
-    ):
+    ) -> keras.callbacks.History:
         """Trains the model: `keras.Model.fit`, and by the recipe where `compile` was not called.
 
         Args:
             x: A `tf.data.Dataset`, `keras.utils.PyDataset` or `DataLoader` of
-                `(images, labels)`, or an array of images.
+                `(images, labels)`, or an array of images. Heights and widths may be unknown, and
+                other ones in every batch.
             y: Labels, where `x` holds images only.
             batch_size: As in Keras.
             epochs: As in Keras. The learning rate decays to 0 over all of them; each `fit` begins
@@ -131,8 +138,8 @@ class RecipeModel(ModelWithOwnLoss):
                 train with.
         """
         _check_strategy(self)
-        _check_classes(self, x)
-        _check_classes(self, kwargs.get("validation_data"))
+        _check_data(self, x)
+        _check_data(self, kwargs.get("validation_data"))
         self.data_info = info_of(x)
         if not self.compiled or self._must_compile_again():
             self.compile()
@@ -222,7 +229,7 @@ class RecipeModel(ModelWithOwnLoss):
         Raises:
             ValueError: If the data has other classes than the model.
         """
-        _check_classes(self, x)
+        _check_data(self, x)
         return super().evaluate(x, *args, **kwargs)
 
 
@@ -308,10 +315,25 @@ class _BeginSchedule(keras.callbacks.Callback):
         self.begun = True
 
 
-def _check_classes(model: RecipeModel, data: Any) -> None:
-    """Refuses data of other classes: where XLA compiles the step, a wrong label raises nothing."""
+def _check_data(model: RecipeModel, data: Any) -> None:
+    """Refuses data of other classes, and data sets whose tensors have no known number of axes."""
+    # Where XLA compiles the step, a wrong label raises nothing.
     if (info := info_of(data)) is not None:
         check_same_classes(model.num_classes, info.classes)
+    specs = keras.tree.flatten(getattr(data, "element_spec", None))
+    if ragged := [spec for spec in specs if hasattr(spec, "ragged_rank")]:
+        raise ValueError(
+            "All images of a batch have one size. "
+            f"Received: data of ragged tensors, {ragged[0]}. Use batches of one image, or "
+            "padded_batch(size, padding_values=(0.0, 255)), with labels of the type uint8."
+        )
+    if any(spec is not None and spec.shape.rank is None for spec in specs):
+        raise ValueError(
+            "The number of axes of images and labels must be known. "
+            f"Received: data of {data.element_spec}. In data.map, give what numpy_function or "
+            "from_generator returned its shape: tf.ensure_shape(images, (None, None, None, 3)), "
+            "tf.ensure_shape(labels, (None, None, None))."
+        )
 
 
 def _check_strategy(model: keras.Model) -> None:

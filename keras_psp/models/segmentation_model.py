@@ -2,18 +2,31 @@
 
 import contextlib
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 from keras import ops
 
+from keras_psp.data.each_batch import only_tensor
 from keras_psp.keras_internals import add_layers, compiled_loss, layers_in
 from keras_psp.layers.bilinear_upsample import BilinearUpsample, upsampled_argmax
 from keras_psp.layers.blocks import Block
 from keras_psp.layers.products import PREDICTING
 from keras_psp.models.backbones import build_backbone
 from keras_psp.models.recipe import RecipeModel
+from keras_psp.signatures import explains_other_names
 from keras_psp.weights.loading import load_weights
+
+
+class SegmentationOptions(TypedDict, total=False):
+    """What networks pass on to `SegmentationModel`, for editors."""
+
+    backbone_weights: str | None
+    weights: str | None
+    fresh_head: bool
+    align_corners: bool
+    gradient_checkpointing: bool
+    input_shape: Sequence[int | None]
 
 
 class SegmentationModel(RecipeModel):
@@ -23,7 +36,8 @@ class SegmentationModel(RecipeModel):
 
     A network says in `build_decoder` which layers it has behind its backbone, and in `decode` how
     they make logits of the backbone's maps. Building, weights, training by the paper's recipe and
-    files are here.
+    files are here. A copy is `type(model).from_config(model.get_config())`, with the weights set;
+    `keras.models.clone_model` gives a plain functional model, without recipe and auxiliary head.
 
     Args:
         backbone: A name from the table `keras_psp.models.BACKBONES` (`"resnet18"` … `"resnet269"`,
@@ -87,6 +101,7 @@ class SegmentationModel(RecipeModel):
     auxiliary_weight: float = 0.0
     _made = False
 
+    @explains_other_names
     def __init__(
         self,
         backbone: str | keras.Model,
@@ -215,8 +230,9 @@ class SegmentationModel(RecipeModel):
         raise NotImplementedError
 
     def call(self, inputs, training=None):
-        logits = self.decode(self.features(inputs, training=training), training=training)
-        return self.upsample(logits, like=inputs)
+        image = only_tensor(inputs)
+        logits = self.decode(self.features(image, training=training), training=training)
+        return self.upsample(logits, like=image)
 
     # What its steps compute -----------------------------------------------------------------------
 

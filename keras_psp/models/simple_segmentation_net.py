@@ -1,11 +1,14 @@
 """The simplest network that segments: what PSPNet is measured against."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
-from keras_psp.models.segmentation_model import SegmentationModel
+from keras_psp.models.segmentation_model import SegmentationModel, SegmentationOptions
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -59,7 +62,7 @@ class SimpleSegmentationNet(SegmentationModel):
         *,
         output_stride: int = 32,
         name: str = "simple_segmentation_net",
-        **kwargs: Any,
+        **kwargs: "Unpack[SegmentationOptions]",
     ):
         super().__init__(backbone, num_classes, output_stride=output_stride, name=name, **kwargs)
 

@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from keras_psp import onednn
+from keras_psp.data.each_batch import only_tensor
 
 
 class Model(keras.Model):
@@ -29,6 +30,26 @@ class Model(keras.Model):
             with strategy_scope(self):
                 optimizer.build(self.trainable_variables)
         return super().make_train_function(force)
+
+    def save(self, filepath, *args, **kwargs):
+        """Saves the model, also as a checkpoint: `keras.Model.save`, to a `.keras` file.
+
+        Args:
+            filepath: The file.
+            *args: Further arguments of `keras.Model.save`.
+            **kwargs: The same.
+
+        Raises:
+            ValueError: If it is an HDF5 file, which forgets what the layers are.
+        """
+        if str(filepath).endswith((".h5", ".hdf5")):
+            raise ValueError(
+                "A whole model is saved in a .keras file, since an HDF5 file could not be loaded "
+                f"again. Received: filepath={str(filepath)!r}. Name it *.keras; or save the "
+                'weights alone: model.save_weights("model.weights.h5"), and in a checkpoint '
+                "save_weights_only=True."
+            )
+        super().save(filepath, *args, **kwargs)
 
 
 class ModelWithOwnLoss(Model):
@@ -113,7 +134,7 @@ class ModelWithOwnLoss(Model):
         if keras.backend.backend() == "tensorflow":
             # Each replica has its share of the loss.
             loss = loss * self.distribute_strategy.num_replicas_in_sync
-        batch = ops.shape(keras.tree.flatten(x)[0])[0]
+        batch = ops.shape(x)[0]
         mean_loss = next(metric for metric in self.metrics if metric.name == "loss")
         mean_loss.update_state(loss, sample_weight=batch)
         predictions = self.predictions(x, ops.stop_gradient(outputs))
@@ -131,6 +152,7 @@ class ModelWithOwnLoss(Model):
         optimizer_variables=None,
     ):
         """Computes the loss on JAX, where a step gets and returns all variables."""
+        x, y, sample_weight = map(only_tensor, (x, y, sample_weight))
         state = [
             *zip(self.trainable_variables, trainable_variables, strict=True),
             *zip(self.non_trainable_variables, non_trainable_variables, strict=True),
@@ -150,8 +172,8 @@ class ModelWithOwnLoss(Model):
 
 
 def _unpack(data):
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
-    return keras.tree.map_structure(ops.convert_to_tensor, x), y, sample_weight
+    x, y, sample_weight = map(only_tensor, keras.utils.unpack_x_y_sample_weight(data))
+    return ops.convert_to_tensor(x), y, sample_weight
 
 
 def strategy_scope(model: keras.Model) -> Any:

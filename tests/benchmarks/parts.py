@@ -72,7 +72,7 @@ def _keras(spec, inputs, labels):
     models = map(keras.Model, [model.backbone.inputs, *maps[:-1]], maps)
     chains = dict(zip(PARTS, models, strict=False))
     loss, size = keras_psp.losses.SparseCategoricalCrossentropy(), labels.shape[1:3]
-    scores = keras_psp.metrics.SegmentationScores(spec["classes"])
+    scores = keras_psp.metrics.MeanIoU(spec["classes"])
     functions = {
         **{name: lambda x, training, f=f: f(x, training=training) for name, f in chains.items()},
         "pyramid and head": lambda x, training: model.head(

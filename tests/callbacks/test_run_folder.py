@@ -187,6 +187,16 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, capsys):
         assert row == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_complete_run_says_how_to_go_on(whole, tmp_path, capsys):
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    model, run = begin(folder, settings={"seed": 3})
+    history = train(model, run).history
+    said = capsys.readouterr().out
+    assert f"is complete: it has {EPOCHS} epochs. To go on, call fit with epochs=6" in said
+    assert history["loss"] == pytest.approx([row["loss"] for row in whole[1]], rel=1e-5)
+    assert_same(state(model), whole[2])
+
+
 def test_cut_off_at_any_file_it_resumes_exactly(whole, killed):
     before_the_first_checkpoint = killed[2]
     assert {f.name for f in before_the_first_checkpoint.iterdir()} == {

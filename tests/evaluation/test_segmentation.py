@@ -75,6 +75,13 @@ def test_the_table_names_classes_scores_and_origin(result):
     assert "started from nothing at all" in table
 
 
+def test_a_notebook_shows_the_report(result):
+    shown = result._repr_html_()
+    assert shown.startswith("<iframe srcdoc=")
+    assert shown.count("data:image/png") > 5
+    assert repr(result) == str(result)
+
+
 def test_images_that_are_all_void_have_no_score(always_road):
     labels = np.array([[[0, 1]], [[255, 255]]])
     result = evaluate(always_road, [(np.zeros((2, 1, 2, 3)), labels)], classes=CLASSES)
@@ -169,6 +176,60 @@ def test_what_is_written_can_be_read(result, tmp_path):
             picture.verify()
 
 
-def test_a_split_without_a_batch_is_an_error():
-    with pytest.raises(ValueError, match=r"at least one batch\. Received: data of length 0\."):
-        evaluate(None, [], classes=CLASSES)
+class Frames(keras.utils.PyDataset):
+    """As most people write one: behind its end there are more batches, empty ones."""
+
+    def __init__(self, images, labels):
+        super().__init__()
+        self.pairs = images, labels
+
+    def __len__(self):
+        return 3
+
+    def __getitem__(self, number):
+        return tuple(part[2 * number : 2 * number + 2] for part in self.pairs)
+
+
+def tf_data(*parts):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(parts).batch(4)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        lambda x, y: (x, y),
+        lambda x, y: ({"image": x}, [y]),
+        lambda x, y: iter([(x[:3], y[:3]), (x[3:], y[3:])]),
+        lambda x, y: Frames(x, y),
+        lambda x, y: tf_data(x, y).filter(lambda x, y: True),
+        lambda x, y: (np.tile(x, (2, 1, 1, 1)), np.tile(y, (2, 1, 1)), np.arange(12) < 6),
+        lambda x, y: (x, np.where(y == 255, 0, y), y != 255),
+    ],
+    ids=[
+        *("arrays", "dictionary and list", "generator", "PyDataset", "unknown length"),
+        *("weights of images", "weights of pixels"),
+    ],
+)
+def test_takes_what_keras_evaluate_takes(always_road, given):
+    images, labels = noise(6)
+    expected = evaluate(always_road, [(images, labels)]).confusion_matrix
+    assert np.array_equal(evaluate(always_road, given(images, labels)).confusion_matrix, expected)
+
+
+def test_samples_need_no_known_length(always_road):
+    data = ((np.full((1, 1, 1, 3), n), np.zeros((1, 1, 1), int)) for n in range(25))
+    samples = evaluate(always_road, data, num_samples=3).samples
+    assert [int(one.image.max()) for one in samples] == [0, 8, 16]
+
+
+def test_data_that_cannot_be_scored_are_errors(always_road):
+    images, labels = noise(2)
+    with pytest.raises(ValueError, match=r"at least one image\. Received: data without any\."):
+        evaluate(always_road, [], classes=CLASSES)
+    with pytest.raises(ValueError, match=r"Received: data of images alone\. Give pairs"):
+        evaluate(always_road, images)
+    with pytest.raises(ValueError, match=r"Received: 2 tensors \(image, label\) in the place of"):
+        evaluate(always_road, [{"image": images, "label": labels}])
+    with pytest.raises(ValueError, match=r"data that repeat without end\. Leave out repeat"):
+        evaluate(always_road, tf_data(images, labels).repeat())

@@ -111,3 +111,20 @@ def test_batch_renormalization_is_an_error():
 
 def test_keeps_the_contract_of_a_layer(rng, check_layer):
     check_layer(BatchNormalization(), rng.normal(2.0, 3.0, (2, 5, 6, 3)).astype("float32"))
+
+
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+def test_all_numbers_may_be_half_or_double(floatx, rng):
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)  # Follows, unless a test has set it.
+    try:
+        layer = BatchNormalization()
+        x = rng.normal(3.0, 2.0, (4, 5, 6, 7))
+        outputs = keras.ops.convert_to_numpy(layer(keras.ops.cast(x, floatx), training=True))
+        assert outputs.dtype == floatx
+        assert abs(outputs.astype("float32").std() - 1) < 0.01
+        moved = keras.ops.convert_to_numpy(layer.moving_mean)
+        assert np.abs(moved - 0.1 * x.mean((0, 1, 2))).max() < 1e-3
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")

@@ -502,3 +502,16 @@ def test_a_model_brings_its_own_weights(tiny_backbone):
 def test_an_unknown_name():
     with pytest.raises(ValueError, match=r"backbone='resnet50deep'. Did you mean 'resnet50_deep'"):
         build_backbone("resnet50deep")
+
+
+@pytest.mark.parametrize(
+    "name, repair",
+    [
+        ("efficientnetb0", r"backbone=keras\.applications\.EfficientNetB0\(include_top=False\)\."),
+        ("EfficientNet-B0", r"backbone=keras\.applications\.EfficientNetB0\(include_top=False\)\."),
+        ("resnet 50", r"Did you mean 'resnet50'\? .* or pass a Keras model: backbone=keras\."),
+    ],
+)
+def test_other_names_say_that_a_model_may_be_passed(name, repair):
+    with pytest.raises(ValueError, match=repair):
+        build_backbone(name)

@@ -558,3 +558,51 @@ def test_made_under_a_strategy_trains_outside():
     ]
     for name, values in histories[1].items():
         assert histories[0][name] == pytest.approx(values, rel=1e-5)
+
+
+@pytest.mark.parametrize("floatx", ["float16", "float64"])
+def test_all_numbers_may_be_half_or_double(floatx):
+    keras.config.set_floatx(floatx)
+    keras.config.set_dtype_policy(floatx)  # Follows, unless a test has set it.
+    try:
+        model = Tiny()
+        images, labels = data(4)
+        history = model.fit(images, labels, validation_data=(images, labels), verbose=0).history
+        assert np.isfinite(history["val_loss"])
+        assert model.predict(images, verbose=0).shape == (*labels.shape, 3)
+    finally:
+        keras.config.set_floatx("float32")
+        keras.config.set_dtype_policy("float32")
+
+
+@pytest.mark.parametrize("name", ["model.h5", "model.hdf5"])
+def test_a_file_that_could_not_be_loaded_is_not_written(name, tmp_path):
+    with pytest.raises(ValueError, match=r"saved in a \.keras file, .*Name it \*\.keras; or"):
+        Tiny().save(tmp_path / name)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_keeps_the_recipes_one_count(tmp_path):
+    images, labels = data(2)
+    model = Tiny()
+    model.fit(images, labels, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert set(loaded.evaluate(images, labels, verbose=0, return_dict=True)) == {"loss", *SCORES}
+    assert len(loaded.metrics_variables) == len(model.metrics_variables)
+
+
+@pytest.mark.parametrize("monitor", ["val_mean_iou", "val_mean_accuracy", "val_pixel_accuracy"])
+def test_keras_callbacks_watch_the_scores(monitor, tmp_path):
+    images, labels = data(2)
+    callbacks = [
+        keras.callbacks.EarlyStopping(monitor),
+        keras.callbacks.ModelCheckpoint(
+            tmp_path / "{epoch}.weights.h5", monitor, save_best_only=True, save_weights_only=True
+        ),
+        keras.callbacks.ReduceLROnPlateau(monitor),
+    ]
+    Tiny().fit(images, labels, validation_data=(images, labels), callbacks=callbacks, verbose=0)
+    assert callbacks[0].monitor_op is callbacks[1].monitor_op is keras.ops.greater
+    assert [file.name for file in tmp_path.iterdir()] == ["1.weights.h5"]
+    assert callbacks[2].monitor_op(1.0, 0.5)
