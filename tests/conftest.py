@@ -96,7 +96,7 @@ def xla_compiles_quickly(tmp_path_factory):
 
 @pytest.fixture(scope="session", autouse=True)
 def numpy_starts_weights():
-    """Has NumPy draw and fill what weights start from on JAX, which compiles that for each shape."""
+    """Has NumPy make what weights start from on JAX, which would compile that for each shape."""
     if keras.backend.backend() != "jax":
         yield
         return
