@@ -2,11 +2,13 @@
 
 __version__ = "0.1.0"
 
-from keras_psp import arguments, onednn
+from keras_psp import arguments, onednn, quiet
 
 # Before anything imports Keras: that takes seconds, and TensorFlow reads its settings meanwhile.
 arguments.answer_at_once()
-onednn.switch_on()
+with quiet.on_the_command_line():
+    onednn.switch_on()
+    import keras  # noqa: F401
 
 from keras_psp import (
     analysis,

@@ -13,10 +13,12 @@ from keras_psp import __version__
 
 FOLDER = "path/of/a/folder"
 _SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "class_weights": 0.5}
+_TRAINED = {"backbone_weights": "auto"}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "street-scenes": {**_SMALL, "epochs": 8, "scenes": 200},
-    "camvid": {**_SMALL, "epochs": 6},
+    "street-scenes": {**_SMALL, "backbone_weights": "none", "epochs": 8, "scenes": 200},
+    "camvid": {**_SMALL, **_TRAINED, "epochs": 6},
     FOLDER: {
+        **_TRAINED,
         "image_size": (240, 320),
         "augment": "scratch",
         "batch_size": 8,
@@ -36,7 +38,7 @@ COMMANDS = {
         "Images and labels have the run's size, as in training. With one of the options from "
         "--short-side on, frames and labels keep their own size, as in papers."
     ),
-    "predict": "Segments an image, all images of a folder, or a video; names the files that fail.",
+    "predict": "Segments images, all images of folders, and videos; names the files that fail.",
     "export": "Writes the model of a run for other programs: ONNX, LiteRT, OpenVINO, SavedModel.",
     "tables": "Prints the tables of the papers, with their numbers beside those counted here.",
     "degradation": "Trains shallow and deep nets, plain and residual, and draws their errors.",
@@ -63,9 +65,14 @@ def answer_at_once() -> None:
     saved model, Keras needs classes that were imported before. So the package calls this function
     before it imports the rest. With other arguments, and in other programs, it does nothing.
     """
-    program = Path(sys.argv[0]).name if sys.argv else ""
-    if program in ("keras-psp", "keras-psp.exe"):
+    if is_the_program():
         parse()
+
+
+def is_the_program() -> bool:
+    """Whether this process is the console script, not a program that imports the package."""
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    return program in ("keras-psp", "keras-psp.exe")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -102,7 +109,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", "run folder (default: runs/DATA-BACKBONE); an old run in it is continued")
     add("--backbone", "resnet18 … resnet269, vgg16, googlenet, …", default="resnet18")
     weights = "auto (ImageNet where it can be had), imagenet, none, or a file"
-    add("--backbone-weights", weights, default="auto")
+    add("--backbone-weights", f"{weights} ({_default('backbone_weights')})")
     add("--weights", "start from a whole PSPNet's weights, such as another run's", metavar="FILE")
     add("--output-stride", "stride of the features: 8 (the paper's), 16, 32", type=int, default=16)
     help = "save memory: compute a ResNet's blocks again on the way back (gradient checkpointing)"
@@ -130,10 +137,16 @@ def _parser() -> argparse.ArgumentParser:
     add("--out", "folder of scores and pictures (default: RUN/evaluation-SPLIT[-own-size])")
     _add_views(add)
 
-    add = _add_run_command(commands, "predict")
-    add("images", "what to segment: an image, a folder of images, or a video", metavar="IMAGE")
-    add("--image-size", "pixels that the network sees (default: the run's)", **_SIZE)
-    add("--out", "folder of label maps and overlays (default: RUN/predictions)")
+    add = _add_command(commands, "predict")
+    add("images", "images, folders of images, and videos", nargs="+", metavar="IMAGE")
+    help = "a run folder, or a .keras file of a segmentation model"
+    add("--model", help, required=True, metavar="RUN|FILE.keras")
+    add("--weights", "of the run: best or last", default="best")
+    add(
+        "--image-size", "pixels that the network sees (default: the run's, or the image's)", **_SIZE
+    )
+    add("--max-pixels", "of an image (default: 178 million)", type=_count, metavar="PIXELS")
+    add("--out", "folder of label maps and overlays (default: predictions/ beside the weights)")
     _add_views(add)
 
     add = _add_run_command(commands, "export")
@@ -161,10 +174,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", "folder; old runs in it are continued", default="runs/degradation")
 
     add = _add_command(commands, "convert")
-    add("file", "a checkpoint of PyTorch's, or weights or a model of ours", metavar="FILE")
+    help = "a checkpoint of PyTorch's, a run folder, or weights or a model of ours"
+    add("file", help, metavar="FILE")
     add("out", "what to write: a .weights.h5 or a .keras file", metavar="OUT")
-    add("--backbone", "of the PSPNet, where the file is weights of ours, which do not tell it")
-    add("--num-classes", "of that PSPNet", type=_count, default=11)
+    add("--backbone", "of the PSPNet, where the file is weights of ours that lie in no run folder")
+    add("--num-classes", "of that PSPNet (default: 11)", type=_count)
+    help = "of the PSPNet, where the file does not tell it (default: 8)"
+    add("--output-stride", help, type=int, choices=[8, 16, 32])
     help = "how the PSPNet upsamples: no for most of mmsegmentation's (default: yes)"
     add("--align-corners", help, choices=["yes", "no"])
 

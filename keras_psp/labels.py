@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from keras_psp.arrays import to_numpy
 from keras_psp.choices import repeated
 
 Color = tuple[int, int, int]
@@ -188,7 +189,7 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
     """
     pixels, present = np.zeros((2, num_classes), np.int64)
     for _, labels in data:
-        for label in np.asarray(labels):
+        for label in to_numpy(labels):
             known = label[label != VOID]
             if other := sorted({int(n) for n in known[(known < 0) | (known >= num_classes)]}):
                 raise ValueError(

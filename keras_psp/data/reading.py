@@ -1,7 +1,10 @@
 """Reading an image and its label map, and saying what is wrong with a file."""
 
+import contextlib
 import dataclasses
 import io
+import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -78,19 +81,21 @@ class LabeledImage:
         return resize_image(image, size, antialias), resize_label(label, size)
 
 
-def read_image(file: Path) -> np.ndarray:
+def read_image(file: Path, max_pixels: int | None = None) -> np.ndarray:
     """Reads an 8-bit RGB image.
 
     Args:
         file: The file.
+        max_pixels: The most pixels that it may have, by its header; `None` is Pillow's own limit,
+            which holds for the whole process.
 
     Returns:
         uint8, `(height, width, 3)`, RGB.
 
     Raises:
-        DataError: If the file is missing, truncated, or not 8-bit RGB.
+        DataError: If the file is missing, truncated, too large, or not 8-bit RGB.
     """
-    image, kind = _open(file)
+    image, kind = _open(file, max_pixels)
     if kind != "RGB":
         raise DataError(
             "wrong kind of file",
@@ -140,14 +145,20 @@ def has_colors(file: Path) -> bool:
     return _open(file)[0].mode in ("RGB", "RGBA")
 
 
-def _open(file: Path) -> tuple[Any, str]:
+def _open(file: Path, max_pixels: int | None = None) -> tuple[Any, str]:
     """Returns the decoded Pillow image and what kind it is."""
     from PIL import Image
 
     try:
         data = file.read_bytes()
-        image = Image.open(io.BytesIO(data))
-        image.load()
+        image: Any = Image.open(io.BytesIO(data)) if max_pixels is None else _open_any(data)
+        too_large = image.width * image.height > (max_pixels or math.inf)
+        if not too_large:
+            if max_pixels is not None and image.format == "TIFF":
+                # A TIFF asks for that limit by itself, unless there is memory for it.
+                ends = [part[1][2:] for part in image.tile]
+                image.im = Image.new(image.mode, tuple(map(max, *ends, (0, 0)))).im
+            image.load()
     # Pillow's answers to files that are damaged, or larger than anything but an attack.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         reason = "unknown format" if "cannot identify" in str(error) else str(error).rstrip(".")
@@ -156,10 +167,31 @@ def _open(file: Path) -> tuple[Any, str]:
             f"An image file must be whole. Received: {file}, which cannot be read ({reason}). Copy "
             f"or download it again, or remove it together with its partner.",
         ) from error
+    if too_large:
+        raise DataError(
+            "too large",
+            f"An image has at most max_pixels={max_pixels:,} pixels. Received: {file} of "
+            f"{image.height}×{image.width} (height×width). Pass a larger max_pixels, and let the "
+            "model see windows of it.",
+        )
     # Pillow reads 16-bit color PNGs as if they had 8 bits, so that their header has to be asked.
     if (data.startswith(_PNG) and data[_PNG_BIT_DEPTH] == 16) or image.mode[0] in "IF":
         return image, "16-bit or deeper"
     return image, _MODES.get(image.mode, image.mode)
+
+
+def _open_any(data: bytes) -> Any:
+    """Opens an image as `Image.open` does, which would ask for the limit of the whole process."""
+    from PIL import Image
+
+    Image.init()
+    for factory, accepts in Image.OPEN.values():
+        accepted = accepts is None or accepts(data[:16])
+        # It may say in words what is missing to read it.
+        if accepted and not isinstance(accepted, str):
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):
+                return factory(io.BytesIO(data), "")
+    raise Image.UnidentifiedImageError("cannot identify it")
 
 
 def _size(pixels: np.ndarray) -> str:

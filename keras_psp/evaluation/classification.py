@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_psp.arrays import to_numpy
 from keras_psp.inference.classifying import Member, as_bytes, ensemble
 from keras_psp.inference.views import Views
 from keras_psp.surgery.cost import layer_costs
@@ -98,7 +98,7 @@ def evaluate_classifier(
     bar = keras.utils.Progbar(operator.length_hint(data) or None, verbose=int(progress))
     hits, shapes = [], []
     for images, labels in data:
-        pixels, labels = [as_bytes(image) for image in images], ops.convert_to_numpy(labels)
+        pixels, labels = [as_bytes(image) for image in images], to_numpy(labels)
         _check_labels(labels, len(pixels), members[0].num_classes)
         # Equal probabilities stay in the order of their classes.
         probabilities = np.mean([member(pixels) for member in members], axis=0)

@@ -10,16 +10,16 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_psp import metrics, visualization
+from keras_psp.arrays import to_numpy
 from keras_psp.atomic import write_table, write_whole
 from keras_psp.data.info import DatasetInfo, info_of, shared_classes
 from keras_psp.evaluation import report
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
 from keras_psp.labels import ClassList
-from keras_psp.visualization.figures import readable
+from keras_psp.visualization.figures import format_score, readable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Evaluation:
         views: The views of the images that the model got, in words.
         samples: Images spread evenly over the split.
         worst: Images with the lowest mean IoU, the lowest first.
-        best: Images with the highest, the highest first.
+        best: Others with the highest, the highest first.
     """
 
     classes: ClassList
@@ -111,7 +111,8 @@ class Evaluation:
         lines += [f"{name:<{width}}  {format_score(score):>6}" for name, score in scores.items()]
         for title, images in (("Worst", self.worst), ("Best", self.best)):
             shown = ", ".join(f"{one.name} ({one.mean_iou:.3f})" for one in images)
-            lines += [f"{title} images: {shown}"] if shown else []
+            count = f"{len(images)} of {len(self.names)}"
+            lines += [f"{title} images ({count}): {shown}"] if shown else []
         views = f" Views: {self.views}." if self.views else ""
         return "\n".join([*lines, f"It had started from {self.initial_weights}.{views}"])
 
@@ -175,11 +176,6 @@ class Evaluation:
 _SCORES = ("mean_iou", "mean_accuracy", "pixel_accuracy")
 
 
-def format_score(value: float, sign: str = "") -> str:
-    """Formats a score for a table; NaN is an absent class."""
-    return "absent" if np.isnan(value) else f"{value:{sign}.3f}"
-
-
 def scores_by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, float | None]:
     """Returns scores by name, for JSON, which has no NaN."""
     numbers = [None if np.isnan(value) else float(value) for value in values]
@@ -220,7 +216,7 @@ def evaluate(
             tell them, the classes are numbered.
         batch_size: Number of windows, all of one size, that the model gets at a time.
         num_samples: How many images to keep for the pictures: so many evenly spread over the split,
-            so many of the worst, and of the best.
+            so many of the worst, and of the best. No image is among both of these.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -260,6 +256,7 @@ def evaluate(
     samples: list[ScoredImage] = []
     worst: list[ScoredImage] = []
     best: list[ScoredImage] = []
+    number = 0  # of images that are not all void
     info = info_of(data)
     found = zip(segmenter(_images(data, every, bar)), _names(info), strict=False)
     for (image, (label, is_sample), probabilities), name in found:
@@ -279,7 +276,10 @@ def evaluate(
             samples.append(one)
         if not np.isnan(one.mean_iou):
             worst = sorted([*worst, one], key=lambda one: one.mean_iou)[:num_samples]
-            best = sorted([*best, one], key=lambda one: -one.mean_iou)[:num_samples]
+            # Of equal ones the last: they are not among the worst.
+            best = sorted([one, *best], key=lambda one: -one.mean_iou)[:num_samples]
+            number += 1
+    best = best[: number // 2]
     return Evaluation(
         scored,
         tuple(names),
@@ -287,7 +287,7 @@ def evaluate(
         getattr(model, "initial_weights", "unknown weights"),
         segmenter.views.describe(image_size),
         samples,
-        worst,
+        worst[: number - len(best)],
         best,
     )
 
@@ -296,7 +296,7 @@ def _images(data: Any, every: int, bar: Any) -> Iterator[tuple[np.ndarray, Any]]
     """Yields every image with its labels, and whether it is a sample."""
     for number, batch in enumerate(data):
         is_sample = number % every == 0
-        for image, label in zip(*map(ops.convert_to_numpy, batch), strict=True):
+        for image, label in zip(*map(to_numpy, batch), strict=True):
             yield image, (label, is_sample)
             is_sample = False
         bar.add(1)
