@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -15,6 +16,8 @@ def check_name(kind: str, name: object, known: Iterable[str]) -> str:
     known = list(known)
     if name in known:
         return str(name)
+    if (composed := same_letters(str(name))) in known:
+        return composed
     # Case and punctuation do not count: "ResNet-50" means "resnet50".
     plain = {_plain(k): k for k in reversed(known)}
     nearest = difflib.get_close_matches(_plain(name), plain, n=1, cutoff=0.5)
@@ -23,6 +26,11 @@ def check_name(kind: str, name: object, known: Iterable[str]) -> str:
         f"A {kind} must be one of {', '.join(map(repr, known))}. Received: {kind}={name!r}. {hint}"
         f"Choose one of the names above."
     )
+
+
+def same_letters(name: str) -> str:
+    """Returns a name in Unicode's composed form (NFC): macOS writes "é" as two characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _plain(name: object) -> str:

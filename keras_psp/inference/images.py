@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.data import layouts
-from keras_psp.data.reading import read_image
+from keras_psp.data.reading import IMAGE_SUFFIXES, read_image, turn_upright
 
 
 def as_pixels(image: Any) -> np.ndarray:
@@ -25,6 +25,8 @@ def as_pixels(image: Any) -> np.ndarray:
     """
     if isinstance(image, str | os.PathLike):
         return read_image(Path(image))
+    if hasattr(image, "getexif"):
+        image = turn_upright(image)
     # Other modes than RGB can have three channels too: YCbCr, LAB, HSV.
     mode = getattr(image, "mode", "RGB")
     pixels = ops.convert_to_numpy(image) if mode == "RGB" else np.asarray(image)
@@ -54,7 +56,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     files = layouts.image_files(Path(folder))
     if not files:
         raise ValueError(
-            f"A folder to segment must hold images ({', '.join(layouts.IMAGE_SUFFIXES)}). "
+            f"A folder to segment must hold images ({', '.join(IMAGE_SUFFIXES)}). "
             f"Received: {folder} with {len(os.listdir(folder))} entries, none of them an image. "
             "Pass another folder."
         )
