@@ -80,7 +80,7 @@ def load_folder(
     void, and those after them move up.
 
     Args:
-        folder: The folder.
+        folder: The folder, or a CSV file as for `load_pairs`.
         split: A split, or a list of them. A folder without splits is all `"train"`.
         image_size: (height, width) in pixels, or `None` for the size that all images have.
         batch_size: Images per batch.

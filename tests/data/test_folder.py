@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp.data import load_folder, load_pairs, merge_classes
-from keras_psp.labels import ClassList
+from keras_psp.data import check_data, load_folder, load_pairs, merge_classes
+from keras_psp.data.class_lists import VOC2012
+from keras_psp.labels import ClassList, distinct_colors
 
 pytestmark = pytest.mark.filterwarnings("ignore:A (class|split) must")  # These are tiny.
 
@@ -259,7 +260,7 @@ def test_labels_that_mean_nothing_are_refused(tmp_path, write_image, labels, mes
 
 
 def names_of(folder, split, **options):
-    options |= {"classes": ["road"], "batch_size": 1}
+    options |= {"classes": ["road"], "batch_size": 1, "augment": None}
     return [set(data.sample_names) for data in load_folder(folder, split, **options)]
 
 
@@ -334,6 +335,65 @@ def test_pairs_that_are_none_are_refused(tmp_path, pairs, message):
         pairs = tmp_path / "pairs.csv"
     with pytest.raises(ValueError, match=message):
         load_pairs(pairs, classes=["road"])
+
+
+# Of each data set the files of a small copy, as they are unpacked.
+PUBLIC = {
+    "cityscapes": (
+        "leftImg8bit/{}/ulm/ulm_0_1_leftImg8bit.png",
+        "gtFine/{}/ulm/ulm_0_1_gtFine_{}.png",
+        ("train", "val"),
+        {"labelIds": [[7, 33, 11, 0, 9, 255]], "instanceIds": [[1] * 6], "color": [[[1] * 3] * 6]},
+        ("ulm/ulm_0_1", "road", "bicycle", [[0, 18, 2, 255, 255, 255]]),
+    ),
+    "ade20k": (
+        "ADEChallengeData2016/images/{}/ADE_1.jpg",
+        "ADEChallengeData2016/annotations/{}/ADE_1.png",
+        ("training", "validation"),
+        {"": [[0, 1, 150]]},
+        ("ADE_1", "wall", "flag", [[255, 0, 149]]),
+    ),
+    "voc": (
+        "VOCdevkit/VOC2012/JPEGImages/2007_{}.jpg",
+        "VOCdevkit/VOC2012/SegmentationClass/2007_{}.png",
+        ("train", "val"),
+        {"": [[0, 15, 20, 255]]},
+        ("2007_val", "background", "tvmonitor", [[0, 15, 20, 255]]),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLIC)
+def test_public_data_sets_are_read_as_unpacked(tmp_path, write_image, name):
+    images, labels, splits, files, (sample, first, last, expected) = PUBLIC[name]
+    for split in splits:
+        for kind, pixels in files.items():
+            write_image(tmp_path / images.format(split), np.zeros((*np.shape(pixels)[:2], 3)))
+            write_image(tmp_path / labels.format(split, kind), pixels)
+    (tmp_path / "gtFine").mkdir(exist_ok=True)
+    (tmp_path / "gtFine" / "ulm_0_1_gtFine_polygons.json").touch()
+    if name == "voc":
+        write_image(tmp_path / images.format("without_labels"), np.zeros((1, 1, 3)))
+        voc = tmp_path / "VOCdevkit" / "VOC2012"
+        (voc / "ImageSets" / "Segmentation").mkdir(parents=True)
+        for split in splits:
+            (voc / "ImageSets" / "Segmentation" / f"{split}.txt").write_text(f"2007_{split}\n")
+            label = Image.fromarray(np.array(files[""], "uint8"))
+            palette = [(0, 0, 0), *distinct_colors(254), (224, 224, 192)]
+            label.putpalette([channel for color in palette for channel in color])
+            label.save(tmp_path / labels.format(split))
+    options = {"batch_size": 1, "augment": None, "labels": name}
+    train, val = load_folder(tmp_path, ["train", "val"], **options)
+    assert val.sample_names == [sample]
+    assert len(train) == 1
+    assert (val.class_names[0], val.class_names[-1]) == (first, last)
+    assert next(iter(val))[1].numpy()[0].tolist() == expected
+    kinds = {problem.kind for problem in check_data(tmp_path, labels=name).problems}
+    assert kinds == {"absent class"}
+
+
+def test_voc_colors_are_the_palette_of_its_files():
+    assert VOC2012.colors == ((0, 0, 0), *distinct_colors(20))
 
 
 @pytest.mark.parametrize(
