@@ -103,8 +103,12 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     add = _add_command(commands, "train")
-    add("--data", ", ".join(DEFAULTS), default="street-scenes")
+    add("--data", f"{', '.join(DEFAULTS)}, or pairs.csv", default="street-scenes")
     add("--data-dir", _CAMVID_FOLDER)
+    _add_own_data(add)
+    help = "share of the images of your own to score on, where they have no val (default: 0.2)"
+    add("--validation-split", help, type=float, metavar="SHARE")
+    add("--split-seed", "another number takes other images for that", type=int)
     add("--scenes", "street scenes to train on, and 1/4 to score (default: 200)", type=_count)
     add("--run", "run folder (default: runs/DATA-BACKBONE); an old run in it is continued")
     add("--backbone", "resnet18 … resnet269, vgg16, googlenet, …", default="resnet18")
@@ -131,6 +135,7 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_run_command(commands, "evaluate")
     add("--data", "other data than the run's")
     add("--data-dir", "folder of camvid")
+    _add_own_data(add)
     add("--split", "of these data", default="val")
     add("--image-size", "pixels of the images (default: the run's)", **_SIZE)
     add("--compare", "a run to score on the same images, side by side", metavar="OTHER_RUN")
@@ -186,9 +191,9 @@ def _parser() -> argparse.ArgumentParser:
 
     data = commands.add_parser("data", help="commands about data", allow_abbrev=False)
     add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "data check")
-    add("folder", "images and label maps of your own, or CamVid", metavar="FOLDER")
+    add("folder", "images and label maps of your own, pairs.csv, or CamVid", metavar="FOLDER")
     add("--split", "one split (default: all)")
-    add("--classes", "class names (default: the folder's)", nargs="+", metavar="NAME")
+    _add_own_data(add)
     return parser
 
 
@@ -217,6 +222,14 @@ def _add_run_command(commands: Any, name: str) -> Callable[..., None]:
     add("run", "run folder", metavar="RUN")
     add("--weights", "best or last", default="best")
     return add
+
+
+def _add_own_data(add: Callable[..., None]) -> None:
+    """Adds the options that say what label maps of one's own mean."""
+    help = "class names of data of your own, or a file of them (default: the folder's classes.txt)"
+    add("--classes", help, nargs="+", metavar="NAME")
+    help = "what numbers in its label maps mean: from_0, from_1, binary, cityscapes, ade20k, voc"
+    add("--labels", help)
 
 
 def _add_views(add: Callable[..., None]) -> None:

@@ -3,6 +3,7 @@
 import difflib
 import os
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,12 +18,19 @@ def check_name(kind: str, name: object, known: Iterable[str]) -> str:
     known = list(known)
     if name in known:
         return str(name)
+    if (composed := same_letters(str(name))) in known:
+        return composed
     similar = _nearest(name, known)
     hint = f"Did you mean {similar!r}? " if similar else ""
     raise ValueError(
         f"A {kind} must be one of {', '.join(map(repr, known))}. Received: {kind}={name!r}. {hint}"
         f"Choose one of the names above."
     )
+
+
+def same_letters(name: str) -> str:
+    """Returns a name in Unicode's composed form (NFC): macOS writes "é" as two characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 def did_you_mean(path: Path, known: Iterable[Path] | None = None) -> str:

@@ -23,6 +23,7 @@ from keras_psp.callbacks import Run, RunFolder, load_run
 from keras_psp.choices import check_name, did_you_mean
 from keras_psp.data import check_data, load_camvid, load_folder, load_street_scenes
 from keras_psp.data.augmentation import PRESETS
+from keras_psp.data.folder import find_own
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
@@ -127,8 +128,11 @@ def train(args: argparse.Namespace) -> None:
 def evaluate_run(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.weights)
     other = load_run(args.compare, args.weights) if args.compare else None
-    changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
-    settings = _data_settings(run, "--data", {k: v for k, v in changes.items() if v})
+    names = ("data", "data_dir", "image_size", "classes", "labels")
+    changes = {name: value for name in names if (value := getattr(args, name))}
+    if args.data:
+        changes = dict.fromkeys(_OWN_DATA) | changes  # The run's say nothing about other data.
+    settings = _data_settings(run, "--data", changes)
     as_published = bool(_views(args) or args.short_side)
     if as_published:
         settings |= {"image_size": None, "batch_size": 1}
@@ -251,7 +255,8 @@ def export_run(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> int:
-    report = check_data(args.folder, args.split, classes=args.classes, progress=True)
+    options = {"classes": _classes(args.classes), "labels": args.labels}
+    report = check_data(args.folder, args.split, **options, progress=True)
     print(report)
     return 0 if report.ok else 1
 
@@ -292,6 +297,9 @@ FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 """What each command calls; it returns the exit code where that may not be 0."""
 
 
+_OWN_DATA = ("classes", "labels", "validation_split", "split_seed")
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings that decide the outcome of a run; its folder records them."""
     defaults = _defaults(args.data)
@@ -303,13 +311,21 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     # Before the data are read, which may take minutes.
     check_name("backbone", settings["backbone"], BACKBONES)
     check_name("augmentation preset", settings["augment"], [*PRESETS, "none"])
+    given = [f"--{n.replace('_', '-')}" for n in _OWN_DATA if settings[n] is not None]
+    if defaults is not DEFAULTS[FOLDER] and given:
+        raise ValueError(
+            f"{', '.join(given)}: only data of your own need that. Received: --data {args.data}. "
+            "Leave it out, or pass the path of your data."
+        )
+    if defaults is DEFAULTS[FOLDER] and settings["validation_split"] is None:
+        settings["validation_split"] = None if "val" in find_own(args.data).splits else 0.2
     return settings
 
 
 def _defaults(data: str) -> dict[str, Any]:
     """Returns the default settings of a run on these data."""
-    is_folder = data not in DEFAULTS and Path(data).is_dir()
-    return DEFAULTS[check_name("data set", FOLDER if is_folder else data, DEFAULTS)]
+    is_own = data not in DEFAULTS and (Path(data).is_dir() or Path(data).suffix == ".csv")
+    return DEFAULTS[check_name("data set", FOLDER if is_own else data, DEFAULTS)]
 
 
 def _data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -340,7 +356,14 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
         return load_street_scenes(split, num_images=scenes, **options)
     if settings["data"] == "camvid":
         return load_camvid(split, data_dir=settings.get("data_dir"), **options)
-    return load_folder(settings["data"], split, **options)
+    own = {n: settings[n] for n in _OWN_DATA if settings.get(n) is not None}
+    own["classes"] = _classes(settings.get("classes"))
+    return load_folder(settings["data"], split, **own, **options)
+
+
+def _classes(given: list[str] | None) -> list[str] | str | None:
+    """Returns class names, or the file of them."""
+    return given[0] if given and len(given) == 1 and Path(given[0]).is_file() else given
 
 
 def _evaluate(run: Run, data: Any, **options: Any) -> Evaluation:

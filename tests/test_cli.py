@@ -428,12 +428,36 @@ def test_traceback_shows_where_an_error_comes_from(tmp_path):
         main(["--traceback", "evaluate", str(tmp_path)])
 
 
+def test_train_takes_images_and_masks_alone(prepared, tmp_path, write_image):
+    for number in range(10):
+        write_image(tmp_path / "mine" / "images" / f"{number}.jpg", np.zeros((33, 48, 3)))
+        write_image(tmp_path / "mine" / "masks" / f"{number}_mask.png", np.ones((33, 48)))
+    own = ["--data", tmp_path / "mine", "--augment", "none", "--labels", "from_1"]
+    settings, _ = prepared(*own, "--classes", "road")
+    assert (settings["validation_split"], settings["classes"]) == (0.2, ["road"])
+    settings, _ = prepared(*own, "--classes", "road", "--validation-split", "0.4")
+    assert settings["validation_split"] == 0.4
+
+
+def test_options_of_own_data_want_own_data(tmp_path):
+    code, _, err = run_command("train", "--labels", "voc", "--run", tmp_path)
+    assert code == 2
+    assert "--labels: only data of your own need that. Received: --data street-scenes" in err
+
+
 def test_data_check_reports_and_sets_the_exit_code(tmp_path, write_image):
     write_image(tmp_path / "train/images/a.png", np.zeros((4, 6, 3)))
-    write_image(tmp_path / "train/labels/a.png", np.ones((4, 6)))
+    write_image(tmp_path / "train/labels/a.png", np.eye(4, 6))
     code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")
     assert code == 0
-    assert "train never shows: road" in out
+    assert out.endswith("Problems: none.\n")
+    write_image(tmp_path / "train/labels/a.png", 255 * np.eye(4, 6))
+    code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")
+    assert code == 1
+    assert "Pass labels='binary' if 255 is other" in out
+    (tmp_path / "names").write_text("\ufeffroad\nother")
+    options = ["--classes", tmp_path / "names", "--labels", "binary"]
+    assert run_command("data", "check", tmp_path, *options)[0] == 0
     write_image(tmp_path / "train/labels/a.png", np.full((4, 6), 9))
     code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")
     assert code == 1

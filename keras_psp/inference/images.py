@@ -10,7 +10,7 @@ import numpy as np
 from keras_psp.arrays import to_numpy
 from keras_psp.choices import did_you_mean
 from keras_psp.data import layouts
-from keras_psp.data.reading import read_image
+from keras_psp.data.reading import IMAGE_SUFFIXES, read_image, turn_upright
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 MAX_PIXELS = 178_956_970
@@ -39,6 +39,8 @@ def as_pixels(image: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             f"Received: {type(image).__name__}, {len(image)} of them. Decode the content of a file "
             "with PIL.Image.open(io.BytesIO(content))."
         )
+    if hasattr(image, "getexif"):
+        image = turn_upright(image)
     # Other modes than RGB can have three channels too: YCbCr, LAB, HSV. In PyTorch's tensors the
     # name is a method's.
     mode = getattr(image, "mode", "RGB")
@@ -79,7 +81,7 @@ def image_files(folder: str | os.PathLike[str]) -> list[Path]:
     files = layouts.image_files(Path(folder))
     if not files:
         raise ValueError(
-            f"A folder to segment must hold images ({', '.join(layouts.IMAGE_SUFFIXES)}). "
+            f"A folder to segment must hold images ({', '.join(IMAGE_SUFFIXES)}). "
             f"Received: {folder} with {len(os.listdir(folder))} entries, none of them an image. "
             "Pass another folder."
         )
@@ -111,7 +113,7 @@ def find_files(paths: Iterable[str]) -> tuple[list[Path], list[Path], list[str]]
 
 def no_image(file: Path) -> str | None:
     """Says that a file which could not be read does not even have the ending of an image."""
-    endings = (*layouts.IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
+    endings = (*IMAGE_SUFFIXES, *VIDEO_SUFFIXES)
     if file.suffix.lower() in endings:
         return None
     images = [one for one in file.parent.iterdir() if one.suffix.lower() in endings]
