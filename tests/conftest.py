@@ -94,6 +94,34 @@ def xla_compiles_quickly(tmp_path_factory):
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def numpy_starts_weights():
+    """Has NumPy make what weights start from on JAX, which would compile that for each shape."""
+    if keras.backend.backend() != "jax":
+        yield
+        return
+
+    def draw(self, shape, dtype=None):
+        # Of about the size that Keras would draw; no test here looks closer.
+        deviation = np.prod(shape[:-1]) ** -0.5
+        value = np.random.default_rng(self.seed).normal(0, deviation, shape)
+        return keras.ops.convert_to_tensor(value.astype(keras.backend.standardize_dtype(dtype)))
+
+    def filled(value):
+        def fill(self, shape, dtype=None):
+            values = np.full(shape, value, keras.backend.standardize_dtype(dtype))
+            return keras.ops.convert_to_tensor(values)
+
+        return fill
+
+    initializers = keras.initializers
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(initializers.VarianceScaling, "__call__", draw)
+        for kind, value in ((initializers.Zeros, 0), (initializers.Ones, 1)):
+            patch.setattr(kind, "__call__", filled(value))
+        yield
+
+
 def take_steps_eagerly(patch):
     if keras.backend.backend() == "tensorflow":
         always = property(lambda self: True, lambda self, value: None)

@@ -120,6 +120,7 @@ def unweighted(tmp_path_factory):
     options = ["--epochs", "3", "--validation-freq", "2", "--class-weights", "0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "evaluate", interrupt)
+        patch.setattr(cli.RunFolder, "_draw", lambda self: None)  # `trained` has its pictures
         return folder, run_command("train", *SMALL, *options, "--run", folder)
 
 

@@ -32,7 +32,9 @@ def loss_and_gradient(loss, labels, logits, **kwargs):
     elif backend == "jax":
         import jax
 
-        value, gradient = jax.value_and_grad(lambda x: loss(labels, x, **kwargs))(logits)
+        # As a whole, which compiles sooner than its operations one by one.
+        compute = jax.jit(jax.value_and_grad(lambda x: loss(labels, x, **kwargs)))
+        value, gradient = compute(logits)
     else:
         x = keras.ops.convert_to_tensor(logits).requires_grad_()
         value = loss(labels, x, **kwargs)

@@ -35,10 +35,12 @@ for _ in range(2):
 """
 # As where TensorFlow came first, on a processor for which it leaves oneDNN off.
 TOO_LATE = """
-import os
-os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
 import tensorflow as tf
 del os.environ["TF_ENABLE_ONEDNN_OPTS"]
+onednn.say_if_off.cache_clear()
+onednn.switch_on()  # as the import of keras_psp does
+assert "TF_ENABLE_ONEDNN_OPTS" not in os.environ
+print("too late", flush=True)
 """
 # Where it would not help: on another processor, on a GPU, and where oneDNN is on all the same.
 NEEDLESS = """
@@ -90,8 +92,16 @@ def test_import_switches_onednn_on():
     assert "oneDNN True 1" in run(IS_ON)
 
 
-def test_user_setting_stays():
-    said = run(IS_ON + SAY, TF_ENABLE_ONEDNN_OPTS="0")
+@pytest.fixture(scope="module")
+def without_onednn():
+    """What is said where the user wants none, and then where nobody has decided."""
+    code = IS_ON + SAY + TOO_LATE + NEEDLESS + FIT + FIT_CLASSIFIER
+    said, _, too_late = run(code, TF_ENABLE_ONEDNN_OPTS="0").partition("too late")
+    return said, too_late
+
+
+def test_user_setting_stays(without_onednn):
+    said, _ = without_onednn
     assert "oneDNN False 0" in said
     assert LINE not in said
 
@@ -105,9 +115,8 @@ def test_other_backends_leave_the_setting_alone(tmp_path):
 
 
 @x86
-def test_late_import_warns_once_at_first_fit():
-    said = run(TOO_LATE + NEEDLESS + FIT + FIT_CLASSIFIER)
-    needless, _, said = said.partition("needed")
+def test_late_import_warns_once_at_first_fit(without_onednn):
+    needless, _, said = without_onednn[1].partition("needed")
     segmentation, _, classifier = said.partition("classifier")
     assert LINE not in needless
     assert segmentation.count(LINE) == 1

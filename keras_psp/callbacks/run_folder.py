@@ -237,6 +237,8 @@ class RunFolder(keras.callbacks.Callback):
             write_table(self._out / _PER_CLASS, rows)
 
     def _draw(self):
+        if self._scratch:
+            return  # which nobody looks into
         visualization.training_curves(self._out / "curves.png", self._out / _HISTORY)
         if (self._out / _PER_CLASS).exists():
             iou = [float(row["iou"]) for row in read_table(self._out / _PER_CLASS)]

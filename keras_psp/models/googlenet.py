@@ -140,7 +140,7 @@ class AuxiliaryClassifier(FromArguments, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class GoogLeNet(Classifier, ModelWithOwnLoss):
+class GoogLeNet(ModelWithOwnLoss, Classifier):
     """GoogLeNet, as `keras_psp.Inception("googlenet")` builds it.
 
     It has two auxiliary classifiers, whose losses `fit` adds. Calling it gives the predictions

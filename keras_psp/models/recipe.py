@@ -11,11 +11,11 @@ from keras_psp.keras_internals import learning_rate_of, step_counter, trained_va
 from keras_psp.labels import check_same_classes
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import ConfusionMatrixMetric, SegmentationScores
-from keras_psp.models.training import ModelWithOwnLoss, strategy_scope
+from keras_psp.models.training import Model, ModelWithOwnLoss, strategy_scope
 from keras_psp.optimizers import SGD, PolynomialDecay
 
 
-class RecipeModel(ModelWithOwnLoss):
+class RecipeModel(ModelWithOwnLoss, Model):
     """A model of images and label maps whose `compile` and `fit` know the paper's recipe.
 
     Attributes:

@@ -31,7 +31,9 @@ class Model(keras.Model):
         return super().make_train_function(force)
 
 
-class ModelWithOwnLoss(Model):
+# Not a `Model`, so that a class may be this and a `Classifier`: where two ways lead to a class of
+# ours, Keras fails if the first functional model of a process is of that kind.
+class ModelWithOwnLoss(keras.Model):
     """A model whose loss sees more than the model returns, such as an auxiliary head.
 
     `call` returns one output to everybody, in training and inside other models, too. The steps of

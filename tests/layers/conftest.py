@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from keras_psp.keras_internals import layers_in
+from tests.whole import whole
 
 
 @pytest.fixture
@@ -23,9 +24,9 @@ def check_layer(tmp_path, set_random_weights):
     """
 
     def check(layer, *inputs, half_precision=True):
-        expected = keras.ops.convert_to_numpy(layer(*inputs))
+        build(layer, inputs)
         set_random_weights(layer)
-        expected = keras.ops.convert_to_numpy(layer(*inputs))
+        expected = keras.ops.convert_to_numpy(whole(layer)(*inputs))
         assert tuple(layer.compute_output_shape(*(x.shape for x in inputs))) == expected.shape
 
         fixed = functional(layer, inputs, [x.shape[1:] for x in inputs])
@@ -55,13 +56,20 @@ def check_layer(tmp_path, set_random_weights):
     return check
 
 
+def build(layer, inputs):
+    if keras.backend.backend() == "jax":  # where every operation would be compiled
+        functional(layer, inputs, [x.shape[1:] for x in inputs])
+    else:
+        layer(*inputs)
+
+
 def functional(layer, inputs, shapes):
     images = [keras.Input(shape, dtype=x.dtype) for x, shape in zip(inputs, shapes, strict=True)]
     return keras.Model(images if len(images) > 1 else images[0], layer(*images))
 
 
 def predict(model, inputs):
-    outputs = model(list(inputs) if len(inputs) > 1 else inputs[0])
+    outputs = whole(model)(list(inputs) if len(inputs) > 1 else inputs[0])
     return keras.ops.convert_to_numpy(outputs)
 
 
@@ -72,9 +80,9 @@ def check_half_precision(layer, inputs, expected):
         keras.config.set_dtype_policy(policy)
         try:
             half = type(layer).from_config(config)
-            outputs = half(*inputs)
+            build(half, inputs)
             half.set_weights(layer.get_weights())
-            outputs = half(*inputs)
+            outputs = whole(half)(*inputs)
         finally:
             keras.config.set_dtype_policy("float32")
         assert keras.backend.standardize_dtype(outputs.dtype) == policy.removeprefix("mixed_")

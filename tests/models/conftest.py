@@ -14,7 +14,7 @@ def zeros_first():
         patch.setattr(
             keras.initializers.VarianceScaling,
             "__call__",
-            lambda self, shape, dtype=None: keras.ops.zeros(shape, dtype),
+            lambda self, shape, dtype=None: keras.initializers.Zeros()(shape, dtype),
         )
         yield
 

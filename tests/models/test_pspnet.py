@@ -13,6 +13,7 @@ from keras_psp.losses import SparseCategoricalCrossentropy
 from keras_psp.metrics import PixelAccuracy
 from keras_psp.models import SimpleSegmentationNet, build_backbone
 from keras_psp.optimizers import SGD
+from tests.whole import whole
 
 numpy = keras.ops.convert_to_numpy
 
@@ -112,9 +113,14 @@ def test_only_fit_adds_the_auxiliary_loss(make, image, rng):
     evaluated = model.evaluate(x, y, verbose=0, return_dict=True)
     logits = model.predict_on_batch(x)
     np.testing.assert_allclose(evaluated["loss"], numpy(loss(y, logits)), rtol=1e-5)
-    auxiliary = model.decode_auxiliary(model.features(x, training=True), training=True)
-    losses = [loss(y, logits) for logits in (model(x, training=True), model.upsample(auxiliary, x))]
-    expected = numpy(losses[0]) + 0.4 * numpy(losses[1])
+
+    def losses(x):
+        auxiliary = model.decode_auxiliary(model.features(x, training=True), training=True)
+        maps = model(x, training=True), model.upsample(auxiliary, x)
+        return [loss(y, logits) for logits in maps]
+
+    main, auxiliary = map(numpy, whole(losses)(x))
+    expected = main + 0.4 * auxiliary
     history = model.fit(x, y, verbose=0).history
     np.testing.assert_allclose(history["loss"][0], expected, rtol=1e-5)
     assert set(evaluated) == set(history)
