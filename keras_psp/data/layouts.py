@@ -97,9 +97,10 @@ class Layout:
 
     def find_splits(self, root: Path) -> dict[str, SplitFiles]:
         """Returns the files of each split that a folder holds in this layout."""
-        found: dict[str, SplitFiles] = {}
-        for split, images, labels in self._folders(root):
-            found.setdefault(SPLIT_NAMES.get(split, split), self._files(images, labels))
+        places: dict[str, tuple[Path, Path]] = {}
+        for split, *folders in self._folders(root):
+            places.setdefault(SPLIT_NAMES.get(split, split), (folders[0], folders[1]))
+        found = {split: self._files(*folders) for split, folders in places.items()}
         if "{split}" not in self.images and found:
             found = _as_listed(root, found["train"])
         return found
