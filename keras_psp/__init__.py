@@ -2,11 +2,13 @@
 
 __version__ = "0.1.0"
 
-from keras_psp import arguments, onednn
+from keras_psp import arguments, onednn, quiet
 
 # Before anything imports Keras: that takes seconds, and TensorFlow reads its settings meanwhile.
 arguments.answer_at_once()
-onednn.switch_on()
+with quiet.on_the_command_line():
+    onednn.switch_on()
+    import keras  # noqa: F401
 
 from keras_psp import (
     analysis,
@@ -24,6 +26,7 @@ from keras_psp.data import (
     check_data,
     load_camvid,
     load_folder,
+    load_pairs,
     load_street_scenes,
     merge_classes,
     street_scene,
@@ -66,6 +69,7 @@ __all__ = [
     "layers",
     "load_camvid",
     "load_folder",
+    "load_pairs",
     "load_run",
     "load_street_scenes",
     "load_weights",

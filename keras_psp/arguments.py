@@ -13,10 +13,12 @@ from keras_psp import __version__
 
 FOLDER = "path/of/a/folder"
 _SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "class_weights": 0.5}
+_TRAINED = {"backbone_weights": "auto"}
 DEFAULTS: dict[str, dict[str, Any]] = {
-    "street-scenes": {**_SMALL, "epochs": 8, "scenes": 200},
-    "camvid": {**_SMALL, "epochs": 6},
+    "street-scenes": {**_SMALL, "backbone_weights": "none", "epochs": 8, "scenes": 200},
+    "camvid": {**_SMALL, **_TRAINED, "epochs": 6},
     FOLDER: {
+        **_TRAINED,
         "image_size": (240, 320),
         "augment": "scratch",
         "batch_size": 8,
@@ -36,7 +38,7 @@ COMMANDS = {
         "Images and labels have the run's size, as in training. With one of the options from "
         "--short-side on, frames and labels keep their own size, as in papers."
     ),
-    "predict": "Segments an image, all images of a folder, or a video; names the files that fail.",
+    "predict": "Segments images, all images of folders, and videos; names the files that fail.",
     "export": "Writes the model of a run for other programs: ONNX, LiteRT, OpenVINO, SavedModel.",
     "tables": "Prints the tables of the papers, with their numbers beside those counted here.",
     "degradation": "Trains shallow and deep nets, plain and residual, and draws their errors.",
@@ -63,9 +65,14 @@ def answer_at_once() -> None:
     saved model, Keras needs classes that were imported before. So the package calls this function
     before it imports the rest. With other arguments, and in other programs, it does nothing.
     """
-    program = Path(sys.argv[0]).name if sys.argv else ""
-    if program in ("keras-psp", "keras-psp.exe"):
+    if is_the_program():
         parse()
+
+
+def is_the_program() -> bool:
+    """Whether this process is the console script, not a program that imports the package."""
+    program = Path(sys.argv[0]).name if sys.argv else ""
+    return program in ("keras-psp", "keras-psp.exe")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -96,13 +103,17 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     add = _add_command(commands, "train")
-    add("--data", ", ".join(DEFAULTS), default="street-scenes")
+    add("--data", f"{', '.join(DEFAULTS)}, or pairs.csv", default="street-scenes")
     add("--data-dir", _CAMVID_FOLDER)
+    _add_own_data(add)
+    help = "share of the images of your own to score on, where they have no val (default: 0.2)"
+    add("--validation-split", help, type=float, metavar="SHARE")
+    add("--split-seed", "another number takes other images for that", type=int)
     add("--scenes", "street scenes to train on, and 1/4 to score (default: 200)", type=_count)
     add("--run", "run folder (default: runs/DATA-BACKBONE); an old run in it is continued")
     add("--backbone", "resnet18 … resnet269, vgg16, googlenet, …", default="resnet18")
     weights = "auto (ImageNet where it can be had), imagenet, none, or a file"
-    add("--backbone-weights", weights, default="auto")
+    add("--backbone-weights", f"{weights} ({_default('backbone_weights')})")
     add("--weights", "start from a whole PSPNet's weights, such as another run's", metavar="FILE")
     add("--output-stride", "stride of the features: 8 (the paper's), 16, 32", type=int, default=16)
     help = "save memory: compute a ResNet's blocks again on the way back (gradient checkpointing)"
@@ -124,16 +135,23 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_run_command(commands, "evaluate")
     add("--data", "other data than the run's")
     add("--data-dir", "folder of camvid")
+    _add_own_data(add)
     add("--split", "of these data", default="val")
     add("--image-size", "pixels of the images (default: the run's)", **_SIZE)
     add("--compare", "a run to score on the same images, side by side", metavar="OTHER_RUN")
     add("--out", "folder of scores and pictures (default: RUN/evaluation-SPLIT[-own-size])")
     _add_views(add)
 
-    add = _add_run_command(commands, "predict")
-    add("images", "what to segment: an image, a folder of images, or a video", metavar="IMAGE")
-    add("--image-size", "pixels that the network sees (default: the run's)", **_SIZE)
-    add("--out", "folder of label maps and overlays (default: RUN/predictions)")
+    add = _add_command(commands, "predict")
+    add("images", "images, folders of images, and videos", nargs="+", metavar="IMAGE")
+    help = "a run folder, or a .keras file of a segmentation model"
+    add("--model", help, required=True, metavar="RUN|FILE.keras")
+    add("--weights", "of the run: best or last", default="best")
+    add(
+        "--image-size", "pixels that the network sees (default: the run's, or the image's)", **_SIZE
+    )
+    add("--max-pixels", "of an image (default: 178 million)", type=_count, metavar="PIXELS")
+    add("--out", "folder of label maps and overlays (default: predictions/ beside the weights)")
     _add_views(add)
 
     add = _add_run_command(commands, "export")
@@ -161,18 +179,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", "folder; old runs in it are continued", default="runs/degradation")
 
     add = _add_command(commands, "convert")
-    add("file", "a checkpoint of PyTorch's, or weights or a model of ours", metavar="FILE")
+    help = "a checkpoint of PyTorch's, a run folder, or weights or a model of ours"
+    add("file", help, metavar="FILE")
     add("out", "what to write: a .weights.h5 or a .keras file", metavar="OUT")
-    add("--backbone", "of the PSPNet, where the file is weights of ours, which do not tell it")
-    add("--num-classes", "of that PSPNet", type=_count, default=11)
+    add("--backbone", "of the PSPNet, where the file is weights of ours that lie in no run folder")
+    add("--num-classes", "of that PSPNet (default: 11)", type=_count)
+    help = "of the PSPNet, where the file does not tell it (default: 8)"
+    add("--output-stride", help, type=int, choices=[8, 16, 32])
     help = "how the PSPNet upsamples: no for most of mmsegmentation's (default: yes)"
     add("--align-corners", help, choices=["yes", "no"])
 
     data = commands.add_parser("data", help="commands about data", allow_abbrev=False)
     add = _add_command(data.add_subparsers(required=True, metavar="COMMAND"), "data check")
-    add("folder", "images and label maps of your own, or CamVid", metavar="FOLDER")
+    add("folder", "images and label maps of your own, pairs.csv, or CamVid", metavar="FOLDER")
     add("--split", "one split (default: all)")
-    add("--classes", "class names (default: the folder's)", nargs="+", metavar="NAME")
+    _add_own_data(add)
     return parser
 
 
@@ -201,6 +222,14 @@ def _add_run_command(commands: Any, name: str) -> Callable[..., None]:
     add("run", "run folder", metavar="RUN")
     add("--weights", "best or last", default="best")
     return add
+
+
+def _add_own_data(add: Callable[..., None]) -> None:
+    """Adds the options that say what label maps of one's own mean."""
+    help = "class names of data of your own, or a file of them (default: the folder's classes.txt)"
+    add("--classes", help, nargs="+", metavar="NAME")
+    help = "what numbers in its label maps mean: from_0, from_1, binary, cityscapes, ade20k, voc"
+    add("--labels", help)
 
 
 def _add_views(add: Callable[..., None]) -> None:

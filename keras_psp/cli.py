@@ -20,22 +20,23 @@ from keras_psp.analysis.costs import format_table
 from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
-from keras_psp.choices import check_name
+from keras_psp.choices import check_name, did_you_mean
 from keras_psp.data import check_data, load_camvid, load_folder, load_street_scenes
 from keras_psp.data.augmentation import PRESETS
-from keras_psp.data.reading import read_image
+from keras_psp.data.folder import find_own
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
 from keras_psp.experiments.papers import googlenet_table, resnet_table, vgg_table
 from keras_psp.experiments.patches import cut_patches
 from keras_psp.inference import Views, export, segment, segment_video
-from keras_psp.inference.images import image_files
-from keras_psp.inference.video import VIDEO_SUFFIXES
+from keras_psp.inference.images import MAX_PIXELS, as_pixels, find_files, no_image
 from keras_psp.inference.views import find_views
-from keras_psp.labels import class_weights
+from keras_psp.labels import class_weights, numbered_classes
 from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
 from keras_psp.weights.checkpoints import variant_of
+from keras_psp.weights.keras_files import is_keras_file
+from keras_psp.weights.runs import UNSEEN, find_run
 
 _WHERE = """
 Everything lies in {folder}:
@@ -44,7 +45,7 @@ Everything lies in {folder}:
   curves.png, history.csv       losses and scores of every epoch
   best.weights.h5, config.json  the model; in Python: keras_psp.load_run("{folder}").model
 
-Mean IoU reached: {mean_iou:.3f}. Next: keras-psp predict {folder} IMAGE"""
+Mean IoU reached: {mean_iou:.3f}. Next: keras-psp predict IMAGE --model {folder}"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -83,14 +84,17 @@ def train(args: argparse.Namespace) -> None:
     train = _load(settings, "train", shuffle="auto", drop_remainder="auto", **options)
     val = _load(settings, "val")
     num_classes = len(train.info.classes)
+    given = settings["backbone_weights"]
     model = PSPNet(
         args.backbone,
         num_classes=num_classes,
-        backbone_weights=None if args.backbone_weights == "none" else args.backbone_weights,
+        backbone_weights=None if given == "none" else given,
         weights=args.weights,
         output_stride=args.output_stride,
         gradient_checkpointing=args.recompute,
     )
+    if given == "none" and not (args.backbone_weights or args.weights):
+        model.initial_weights = "random values, as meant for drawn scenes"
     start = "random" if model.initial_weights.startswith("random") else "trained"
     rates = RATES[f"a {start} backbone"]
     settings |= {name: rate for name, rate in rates.items() if settings[name] is None}
@@ -124,8 +128,11 @@ def train(args: argparse.Namespace) -> None:
 def evaluate_run(args: argparse.Namespace) -> None:
     run = load_run(args.run, args.weights)
     other = load_run(args.compare, args.weights) if args.compare else None
-    changes = {name: getattr(args, name) for name in ("data", "data_dir", "image_size")}
-    settings = _data_settings(run, "--data", {k: v for k, v in changes.items() if v})
+    names = ("data", "data_dir", "image_size", "classes", "labels")
+    changes = {name: value for name in names if (value := getattr(args, name))}
+    if args.data:
+        changes = dict.fromkeys(_OWN_DATA) | changes  # The run's say nothing about other data.
+    settings = _data_settings(run, "--data", changes)
     as_published = bool(_views(args) or args.short_side)
     if as_published:
         settings |= {"image_size": None, "batch_size": 1}
@@ -143,36 +150,45 @@ def evaluate_run(args: argparse.Namespace) -> None:
 
 
 def predict(args: argparse.Namespace) -> int:
-    run = load_run(args.run, args.weights)
+    images, videos, failures = find_files(args.images)
+    run = _load_model(args.model, args.weights)
     options = _view_options(run, args)
-    path, out = Path(args.images), Path(args.out or run.folder / "predictions")
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        target = out / f"{path.stem}.mp4"
-        segment_video(run.model, path, target, classes=run.classes, progress=True, **options)
-        visualization.legend(out / "legend.png", run.classes)
-        print(f"{target.name} and legend.png lie in {out}")
-        return 0
-    files = image_files(path) if path.is_dir() else [path]
-    failures = []
-    done: dict[str, Path] = {}
-    bar = keras.utils.Progbar(len(files), unit_name="image")
-    for file in files:
-        try:
-            if (other := done.setdefault(file.stem, file)) is not file:
-                raise ValueError(f"Images need different names. Received: {file} after {other}.")
-            image = read_image(file)
+    seen = find_views(options["views"]).describe(options["image_size"])
+    print(f"{args.model} ({len(run.classes)} classes) sees {seen}.")
+    out = Path(args.out or run.folder / "predictions")
+    written: dict[str, Path] = {}
+
+    def write(file: Path) -> None:
+        if (other := written.get(file.stem)) is not None:
+            raise ValueError(f"Files need different names. Received: {file} after {other}.")
+        if file in videos:
+            target = out / f"{file.stem}.mp4"
+            segment_video(run.model, file, target, classes=run.classes, progress=True, **options)
+        else:
+            image = as_pixels(file, args.max_pixels or MAX_PIXELS)
             labels = segment(run.model, image, **options)
-            visualization.write_image(out / "labels" / f"{file.stem}.png", labels)
+            label_map = out / "labels" / f"{file.stem}.png"
+            visualization.write_image(label_map, labels, run.classes)
             blend = visualization.overlay(image, labels, classes=run.classes)
             visualization.write_image(out / "overlays" / f"{file.stem}.png", blend)
+        written[file.stem] = file
+
+    bar = keras.utils.Progbar(len(images), unit_name="image")
+    for file in [*images, *videos]:
+        try:
+            write(file)
         except ValueError as error:
-            failures.append(error)
-        bar.add(1)
-    if len(failures) < len(files):
+            failures.append(no_image(file) or str(error))
+        if file not in videos:
+            bar.add(1)
+    names = [f"{file.stem}.mp4" for file in written.values() if file in videos]
+    if len(names) < len(written):
+        names = ["labels/", "overlays/", *names]
+    if names:
         visualization.legend(out / "legend.png", run.classes)
-        print(f"labels/, overlays/ and legend.png lie in {out}")
+        print(f"{', '.join(names)} and legend.png lie in {out}")
     if failures:
-        print(f"{len(failures)} of {len(files)} images failed:", *failures, sep="\n")
+        print(f"{len(failures)} of {len(failures) + len(written)} failed:", *failures, sep="\n")
     return 1 if failures else 0
 
 
@@ -183,15 +199,34 @@ def convert(args: argparse.Namespace) -> None:
         raise ValueError(
             f"The new file must be a {' or a '.join(endings)} file. Received: OUT={out}. Rename it."
         )
-    options = {"align_corners": args.align_corners == "yes"} if args.align_corners else {}
-    if Path(args.file).suffix == ".keras":
-        model = keras.saving.load_model(args.file, compile=False)
+    options: dict[str, Any] = {}
+    if args.output_stride:
+        options["output_stride"] = args.output_stride
+    if args.align_corners:
+        options["align_corners"] = args.align_corners == "yes"
+    if tells_all := Path(args.file).suffix == ".keras" or find_run(args.file) is not None:
+        if options or args.backbone or args.num_classes:
+            raise ValueError(
+                "Models and runs of ours tell what they are. Received: "
+                f"FILE={args.file} with options about its network. Leave the options out."
+            )
+        model = _load_model(args.file).model
     elif args.backbone:
-        model = PSPNet(args.backbone, args.num_classes, weights=args.file, **options)
+        model = PSPNet(args.backbone, args.num_classes or 11, weights=args.file, **options)
+    elif is_keras_file(Path(args.file)):
+        raise ValueError(
+            "Weights of ours tell their network by the config.json beside them. "
+            f"Received: FILE={args.file} without it. Pass the run folder, or say --backbone, "
+            "--num-classes and, if not the default, --output-stride and --align-corners."
+        )
     else:
         model = model_from_checkpoint(args.file, **options)
     write_whole(out, model.save if out.suffix == ".keras" else model.save_weights)
     print(f"{model.name} ({variant_of(model)}) from {model.initial_weights} lies in {out}")
+    unseen = {name: getattr(model, name) for name in UNSEEN if hasattr(model, name)}
+    if unseen and not tells_all:
+        values = ", ".join(f"{name}={value}" for name, value in unseen.items())
+        print(f"It has {values}, which no tensor tells; options change the first two.")
 
 
 def export_run(args: argparse.Namespace) -> None:
@@ -220,7 +255,8 @@ def export_run(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> int:
-    report = check_data(args.folder, args.split, classes=args.classes, progress=True)
+    options = {"classes": _classes(args.classes), "labels": args.labels}
+    report = check_data(args.folder, args.split, **options, progress=True)
     print(report)
     return 0 if report.ok else 1
 
@@ -261,6 +297,9 @@ FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 """What each command calls; it returns the exit code where that may not be 0."""
 
 
+_OWN_DATA = ("classes", "labels", "validation_split", "split_seed")
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings that decide the outcome of a run; its folder records them."""
     defaults = _defaults(args.data)
@@ -272,13 +311,21 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
     # Before the data are read, which may take minutes.
     check_name("backbone", settings["backbone"], BACKBONES)
     check_name("augmentation preset", settings["augment"], [*PRESETS, "none"])
+    given = [f"--{n.replace('_', '-')}" for n in _OWN_DATA if settings[n] is not None]
+    if defaults is not DEFAULTS[FOLDER] and given:
+        raise ValueError(
+            f"{', '.join(given)}: only data of your own need that. Received: --data {args.data}. "
+            "Leave it out, or pass the path of your data."
+        )
+    if defaults is DEFAULTS[FOLDER] and settings["validation_split"] is None:
+        settings["validation_split"] = None if "val" in find_own(args.data).splits else 0.2
     return settings
 
 
 def _defaults(data: str) -> dict[str, Any]:
     """Returns the default settings of a run on these data."""
-    is_folder = data not in DEFAULTS and Path(data).is_dir()
-    return DEFAULTS[check_name("data set", FOLDER if is_folder else data, DEFAULTS)]
+    is_own = data not in DEFAULTS and (Path(data).is_dir() or Path(data).suffix == ".csv")
+    return DEFAULTS[check_name("data set", FOLDER if is_own else data, DEFAULTS)]
 
 
 def _data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[str, Any]:
@@ -309,11 +356,32 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
         return load_street_scenes(split, num_images=scenes, **options)
     if settings["data"] == "camvid":
         return load_camvid(split, data_dir=settings.get("data_dir"), **options)
-    return load_folder(settings["data"], split, **options)
+    own = {n: settings[n] for n in _OWN_DATA if settings.get(n) is not None}
+    own["classes"] = _classes(settings.get("classes"))
+    return load_folder(settings["data"], split, **own, **options)
+
+
+def _classes(given: list[str] | None) -> list[str] | str | None:
+    """Returns class names, or the file of them."""
+    return given[0] if given and len(given) == 1 and Path(given[0]).is_file() else given
 
 
 def _evaluate(run: Run, data: Any, **options: Any) -> Evaluation:
     return evaluate(run.model, data, classes=run.classes, progress=True, **options)
+
+
+def _load_model(path: str, weights: str = "best") -> Run:
+    """Loads the model of a run, or of a file, whose classes have numbers for names."""
+    file = Path(path)
+    if file.suffix != ".keras":
+        return load_run(file, weights)
+    if not file.exists():
+        raise FileNotFoundError(
+            f"A model is a run folder or a .keras file. Received: {file}, which does not exist. "
+            f"{did_you_mean(file)}Check the path."
+        )
+    model = keras.saving.load_model(file, compile=False)
+    return Run(file.parent, model, numbered_classes(model.outputs[0].shape[-1]), {})
 
 
 def _views(args: argparse.Namespace) -> Views | None:

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from keras_psp.choices import repeated
+from keras_psp.arrays import to_numpy
+from keras_psp.choices import repeated, same_letters
 
 Color = tuple[int, int, int]
 
@@ -30,7 +31,8 @@ class ClassList:
     """The classes of a data set, in the order of their labels.
 
     Args:
-        names: One name per class; the place in the sequence is the label.
+        names: One name per class; the place in the sequence is the label. Letters with accents are
+            kept in their composed form (Unicode's NFC).
         colors: One (red, green, blue) per class, 0–255, or `None`: `distinct_colors` are taken.
 
     Example:
@@ -52,6 +54,7 @@ class ClassList:
                 f"A class list needs 1 to {MAX_CLASSES} names. Received: names={names!r}. "
                 f"Pass a sequence of strings, the name of class 0 first."
             )
+        names = [same_letters(name) for name in names]
         if double := repeated(names):
             raise ValueError(
                 f"Class names must differ. Received: {', '.join(map(repr, double))} more than "
@@ -188,7 +191,7 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
     """
     pixels, present = np.zeros((2, num_classes), np.int64)
     for _, labels in data:
-        for label in np.asarray(labels):
+        for label in to_numpy(labels):
             known = label[label != VOID]
             if other := sorted({int(n) for n in known[(known < 0) | (known >= num_classes)]}):
                 raise ValueError(
@@ -256,7 +259,8 @@ class LabelValues:
     """Translates label maps whose pixels are numbers.
 
     Args:
-        labels: The label (or `VOID`) of the numbers 0, 1, 2, … in turn. 255 is void in any case.
+        labels: The label (or `VOID`) of each number; or a sequence, of the numbers 0, 1, 2, … in
+            turn. Without a label of its own, 255 is void.
         colors: What colors mean, if the classes have any. A palette file has both a number and a
             color at each pixel. Where they disagree, the color decides: reducing an image to a
             palette numbers the colors anew.
@@ -272,12 +276,16 @@ class LabelValues:
     ```
     """
 
-    def __init__(self, labels: Sequence[int], colors: LabelColors | None = None):
-        self.count = len(labels)
+    def __init__(
+        self, labels: Sequence[int] | Mapping[int, int], colors: LabelColors | None = None
+    ):
         self.colors = colors
         self.table = np.full(256, _UNKNOWN, np.uint8)
-        self.table[: len(labels)] = labels
         self.table[VOID] = VOID
+        for number, label in dict(
+            labels if isinstance(labels, Mapping) else enumerate(labels)
+        ).items():
+            self.table[number] = label
 
     def __call__(self, mask: np.ndarray, palette: Sequence[int] = ()) -> np.ndarray:
         """Translates one map.
@@ -299,11 +307,21 @@ class LabelValues:
         labels = self.table[mask]
         if (labels == _UNKNOWN).any():
             raise ValueError(
-                f"A label must be 0 to {self.count - 1}, or {VOID} for void. "
+                f"A label must be {self._known()}. "
                 f"Received: labels {_listing(mask[labels == _UNKNOWN])}. Repair the label map, or "
                 f"give the class list all classes."
             )
         return labels
+
+    def _known(self) -> str:
+        """Names the numbers that have a meaning."""
+        known = np.flatnonzero(self.table[:VOID] != _UNKNOWN)
+        gaps = np.flatnonzero(np.diff(known) > 1) + 1
+        runs = [
+            f"{run[0]} to {run[-1]}" if len(run) > 1 else f"{run[0]}"
+            for run in np.split(known, gaps)
+        ]
+        return f"{', '.join(runs)}, or {VOID}{' for void' if self.table[VOID] == VOID else ''}"
 
     def _colors_decide(self, colors: LabelColors, palette: np.ndarray, used: np.ndarray) -> bool:
         """Tells whether the colors of the numbers that are used count, or else the numbers."""

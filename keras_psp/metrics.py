@@ -6,6 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.arrays import from_pytorch, to_numpy
 from keras_psp.choices import check_name
 from keras_psp.keras_internals import higher_is_better
 from keras_psp.labels import VOID
@@ -63,6 +64,7 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
             sample_weight: Pixels of weight 0 are left out. Other weights do not change a score,
                 since it counts pixels.
         """
+        y_true, y_pred, sample_weight = map(from_pytorch, (y_true, y_pred, sample_weight))
         if not self.sparse_y_true:
             y_true = ops.argmax(y_true, axis=self.axis)
         y_true, y_pred = classes_last(y_true, ops.convert_to_tensor(y_pred), self.axis)
@@ -320,7 +322,8 @@ def confusion_matrix(
     assert confusion_matrix(labels, predictions, 2).tolist() == [[1, 1], [0, 1]]
     ```
     """
-    labels = label_map(labels, predictions.shape)
+    predictions = to_numpy(predictions)
+    labels = label_map(to_numpy(labels), predictions.shape)
     classes, valid, _ = valid_labels(labels, num_classes, ignore_class)
     classes, valid = ops.convert_to_numpy(classes), ops.convert_to_numpy(valid)
     cells = classes[valid].astype("int64") * num_classes + predictions[valid]
@@ -372,6 +375,7 @@ def accuracy_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
 
 def class_areas(confusion_matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the correct, the true and the predicted pixels of every class, each `(…, K)`."""
+    confusion_matrix = to_numpy(confusion_matrix)
     intersection = np.diagonal(confusion_matrix, axis1=-2, axis2=-1)
     return intersection, confusion_matrix.sum(axis=-1), confusion_matrix.sum(axis=-2)
 

@@ -85,7 +85,7 @@ def test_the_function_reads_the_same_arguments(capsys):
     [
         ("train --output runs/x", "--output runs/x"),  # is not --output-stride
         ("train --epoch 3", "--epoch 3"),
-        ("predict runs/x street.png --mirr", "--mirr"),
+        ("predict street.png --model runs/x --mirr", "--mirr"),
     ],
 )
 def test_abbreviations_are_refused(command, unknown, capsys):

@@ -17,6 +17,7 @@ import keras_psp
 from keras_psp import cli, visualization
 from keras_psp.atomic import write_table
 from keras_psp.cli import main
+from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.street_scenes import street_scene
 from keras_psp.experiments import degradation, papers
 from keras_psp.inference.views import Views
@@ -54,7 +55,9 @@ def trained(tmp_path_factory):
     """A run folder, and what the command that made it said."""
     folder = tmp_path_factory.mktemp("runs") / "small"
     with warnings.catch_warnings():
-        warnings.simplefilter("default")  # What users get to read; the tests' own is "error".
+        # What users get to read; the tests' own is "error".
+        warnings.simplefilter("default")
+        warnings.simplefilter("ignore", DeprecationWarning)
         return folder, run_command("train", *SMALL, "--run", folder)
 
 
@@ -143,9 +146,9 @@ def test_class_weights_change_the_loss(trained, unweighted):
 
 def test_train_says_what_the_network_started_from(trained, prepared):
     _, (_, out, err) = trained
-    assert "It had started from random values" in out
-    assert "Warning" not in err
-    _, err = prepared("--backbone", "resnet18")
+    assert "It had started from random values, as meant for drawn scenes. Views:" in out
+    assert err == ""
+    _, err = prepared("--backbone", "resnet18", "--backbone-weights", "auto")
     assert "Note: resnet18 starts from random values: resnet18-f37072fd.pth could not be" in err
     assert "Warning" not in err
 
@@ -153,7 +156,7 @@ def test_train_says_what_the_network_started_from(trained, prepared):
 @pytest.mark.filterwarnings("default")
 def test_the_same_command_again_resumes_the_run(trained):
     folder, (_, first, _) = trained
-    code, out, _ = run_command("train", *SMALL, "--backbone-weights", "auto", "--run", folder)
+    code, out, _ = run_command("train", *SMALL, "--backbone-weights", "none", "--run", folder)
     assert code == 0, out
     assert f"Going on after epoch 1 of the run in {folder}" in out
     assert out[out.index("Mean IoU reached") :] == first[first.index("Mean IoU reached") :]
@@ -162,10 +165,10 @@ def test_the_same_command_again_resumes_the_run(trained):
 def test_other_settings_for_one_folder_are_an_error(trained):
     folder, _ = trained
     code, _, err = run_command(
-        "train", *SMALL, "--backbone-weights", "none", "--seed", "7", "--run", folder
+        "train", *SMALL, "--backbone-weights", "auto", "--seed", "7", "--run", folder
     )
     assert code == 2
-    assert "where the settings changed (backbone_weights: auto → none, seed: 1 → 7)" in err
+    assert "where the settings changed (backbone_weights: none → auto, seed: 1 → 7)" in err
 
 
 def test_evaluate_prints_and_writes_a_table(trained):
@@ -230,15 +233,22 @@ def test_predict_survives_a_broken_file_and_names_it(trained, tmp_path):
         visualization.write_image(images / f"{number}.png", street_scene(number, size)[0])
     (images / "1.jpg").write_bytes((images / "1.png").read_bytes())
     (images / "broken.png").write_bytes((images / "1.png").read_bytes()[:900])
-    (images / "notes.txt").write_text("no image")
-    code, out, _ = run_command("predict", folder, images, "--out", out_folder)
+    (images / "broken.txt").write_text("no image")
+    other = visualization.write_image(tmp_path / "other.png", street_scene(2, (33, 48))[0])
+    paths = images, other, images / "brokn.png", images / "broken.txt"
+    code, out, _ = run_command("predict", *paths, "--model", folder, "--out", out_folder)
     assert code == 1
-    assert "2 of 4 images failed:" in out
+    assert f"{folder} (11 classes) sees whole images at 33×48, scale 1, not mirrored." in out
+    assert "4 of 7 failed:" in out
+    broken = f"Did you mean '{images / 'broken.png'}'?"
+    assert f"must exist. Received: {images / 'brokn.png'}. {broken}" in out
+    assert f"Received: {images / 'broken.txt'}, which is no image. {broken}" in out
     assert f"{images / 'broken.png'}, which cannot be read" in out
     assert f"Received: {images / '1.png'} after {images / '1.jpg'}" in out
-    for name, size in [("0.png", (48, 33)), ("1.png", (81, 50))]:
+    for name, size in [("0.png", (48, 33)), ("1.png", (81, 50)), ("other.png", (48, 33))]:
         with Image.open(out_folder / "labels" / name) as labels:
-            assert (labels.mode, labels.size) == ("L", size)
+            assert (labels.mode, labels.size) == ("P", size)
+            assert {color for _, color in labels.convert("RGB").getcolors()} <= {*CAMVID.colors}
         with Image.open(out_folder / "overlays" / name) as overlay:
             assert (overlay.mode, overlay.size) == ("RGB", size)
 
@@ -248,14 +258,14 @@ def test_predict_takes_the_views_it_is_told(trained, tmp_path):
     pixels = street_scene(5, (70, 90))[0]
     visualization.write_image(tmp_path / "street.png", pixels)
     options = ["--windows", "33", "--stride", "0.5", "--scales", "0.5", "1", "--mirror"]
-    code, _, _ = run_command("predict", folder, tmp_path / "street.png", *options)
-    assert code == 0
+    at = tmp_path / "street.png", "--model", folder
+    assert run_command("predict", *at, *options)[0] == 0
     expected = keras_psp.segment(
         keras_psp.load_run(folder).model, pixels, (33, 48), Views(33, 0.5, (0.5, 1), True)
     )
     with Image.open(folder / "predictions" / "labels" / "street.png") as labels:
         assert (np.asarray(labels) == expected).all()
-    code, _, err = run_command("predict", folder, tmp_path / "street.png", "--policy", "curse")
+    code, _, err = run_command("predict", *at, "--policy", "curse")
     assert code == 2
     assert "Did you mean 'course'?" in err
 
@@ -269,31 +279,94 @@ def test_predict_takes_a_video(trained, tmp_path):
             frame = av.VideoFrame.from_ndarray(street_scene(number, (48, 64))[0])
             video.mux(stream.encode(frame))
         video.mux(stream.encode())
-    code, out, _ = run_command("predict", folder, tmp_path / "street.mov", "--out", tmp_path)
+    at = "--model", folder, "--out", tmp_path
+    code, out, _ = run_command("predict", tmp_path / "street.mov", *at)
     assert code == 0
     assert "street.mp4 and legend.png lie in" in out
     with av.open(str(tmp_path / "street.mp4")) as video:
         assert sum(1 for _ in video.decode(video=0)) == 3
-    code, _, err = run_command("predict", folder, tmp_path / "nothing.mp4")
-    assert code == 2
-    assert "nothing.mp4" in err
 
 
-def test_predict_takes_one_image(trained, tmp_path):
+def test_predict_takes_a_model_from_a_file(trained, tmp_path):
     folder, _ = trained
-    visualization.write_image(tmp_path / "street.png", street_scene(5, (33, 48))[0])
-    assert run_command("predict", folder, tmp_path / "street.png")[0] == 0
-    assert (folder / "predictions" / "overlays" / "street.png").is_file()
-
-
-def test_predict_wants_images(trained, tmp_path):
-    folder, _ = trained
-    code, _, err = run_command("predict", folder, tmp_path)
-    assert code == 2
-    assert "must hold images" in err
-    code, out, _ = run_command("predict", folder, tmp_path / "nothing.png")
+    model = keras_psp.load_run(folder).model
+    model.save(tmp_path / "street.keras")
+    image = street_scene(5, (33, 48))[0]
+    visualization.write_image(tmp_path / "street.png", image)
+    at = tmp_path / "street.png", "--model", tmp_path / "street.keras"
+    code, out, err = run_command("predict", *at)
+    assert code == 0, err
+    assert "street.keras (11 classes) sees whole images at their own size" in out
+    with Image.open(tmp_path / "predictions" / "labels" / "street.png") as labels:
+        assert (np.asarray(labels) == keras_psp.segment(model, image)).all()
+    code, out, _ = run_command("predict", *at, "--max-pixels", 1000)
     assert code == 1
-    assert "nothing.png" in out
+    assert "at most max_pixels=1,000 pixels" in out
+
+
+@pytest.mark.parametrize(
+    "image, model, said",
+    [
+        ("empty", "run", "must hold images"),
+        ("streat.png", "run", "must exist. Received: streat.png. Did you mean 'street.png'?"),
+        ("street.png", "rum", "folder='rum', which does not exist. Did you mean 'run'?"),
+        (
+            "street.png",
+            "a.keras",
+            "Received: a.keras, which does not exist. Did you mean 'b.keras'",
+        ),
+    ],
+)
+def test_predict_names_what_is_missing(image, model, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "run"):
+        (tmp_path / folder).mkdir()
+    for file in ("street.png", "b.keras"):
+        (tmp_path / file).touch()
+    code, _, err = run_command("predict", image, "--model", model)
+    assert code == 2
+    assert said in err
+
+
+@pytest.mark.parametrize("file", ["", "best.weights.h5"])
+def test_a_run_is_converted_as_it_was_trained(trained, tmp_path, file):
+    folder, _ = trained
+    code, out, err = run_command("convert", folder / file, tmp_path / "street.keras")
+    assert (code, err) == (0, "")
+    assert "no tensor tells" not in out
+    model = keras.saving.load_model(tmp_path / "street.keras")
+    assert model.output_stride == 16
+    image = street_scene(5, (33, 48))[0][None]
+    expected = keras_psp.load_run(folder / file).model.predict(image, verbose=0)
+    np.testing.assert_array_equal(model.predict(image, verbose=0), expected)
+    code, _, err = run_command("convert", folder / file, tmp_path / "b.keras", "--backbone", "tiny")
+    assert code == 2
+    assert "Leave the options out" in err
+
+
+def test_weights_of_no_run_do_not_tell_all(trained, tmp_path):
+    weights = shutil.copy(trained[0] / "best.weights.h5", tmp_path / "a.weights.h5")
+    code, _, err = run_command("convert", weights, tmp_path / "b.keras")
+    assert code == 2
+    assert "Pass the run folder, or say --backbone, --num-classes" in err
+    options = ["--backbone", "tiny", "--output-stride", "16"]
+    code, out, err = run_command("convert", weights, tmp_path / "b.keras", *options)
+    assert (code, err) == (0, "")
+    assert "output_stride=16, align_corners=True, bins=(1, 2, 3, 6), which no tensor tells" in out
+
+
+def test_a_model_unlike_the_run_is_warned_of(trained):
+    folder, _ = trained
+    same = keras_psp.PSPNet("tiny", 11, output_stride=16, weights=folder)
+    best = keras_psp.load_run(folder).model
+    np.testing.assert_array_equal(same.get_weights()[0], best.get_weights()[0])
+    message = (
+        r"with output_stride=16, bins=\[1, 2, 3, 6\]\. Received: .*output_stride=8, bins=\[1, 2"
+    )
+    with pytest.warns(UserWarning, match=message):
+        keras_psp.PSPNet("tiny", 11, bins=(1, 2, 3, 4), weights=folder / "best.weights.h5")
+    with pytest.raises(ValueError, match=r"is a run's, and holds its config\.json"):
+        keras_psp.load_weights(same, folder / "evaluation-val")
 
 
 def test_export_writes_what_the_ending_says(trained, tmp_path):
@@ -355,12 +428,36 @@ def test_traceback_shows_where_an_error_comes_from(tmp_path):
         main(["--traceback", "evaluate", str(tmp_path)])
 
 
+def test_train_takes_images_and_masks_alone(prepared, tmp_path, write_image):
+    for number in range(10):
+        write_image(tmp_path / "mine" / "images" / f"{number}.jpg", np.zeros((33, 48, 3)))
+        write_image(tmp_path / "mine" / "masks" / f"{number}_mask.png", np.ones((33, 48)))
+    own = ["--data", tmp_path / "mine", "--augment", "none", "--labels", "from_1"]
+    settings, _ = prepared(*own, "--classes", "road")
+    assert (settings["validation_split"], settings["classes"]) == (0.2, ["road"])
+    settings, _ = prepared(*own, "--classes", "road", "--validation-split", "0.4")
+    assert settings["validation_split"] == 0.4
+
+
+def test_options_of_own_data_want_own_data(tmp_path):
+    code, _, err = run_command("train", "--labels", "voc", "--run", tmp_path)
+    assert code == 2
+    assert "--labels: only data of your own need that. Received: --data street-scenes" in err
+
+
 def test_data_check_reports_and_sets_the_exit_code(tmp_path, write_image):
     write_image(tmp_path / "train/images/a.png", np.zeros((4, 6, 3)))
-    write_image(tmp_path / "train/labels/a.png", np.ones((4, 6)))
+    write_image(tmp_path / "train/labels/a.png", np.eye(4, 6))
     code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")
     assert code == 0
-    assert "train never shows: road" in out
+    assert out.endswith("Problems: none.\n")
+    write_image(tmp_path / "train/labels/a.png", 255 * np.eye(4, 6))
+    code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")
+    assert code == 1
+    assert "Pass labels='binary' if 255 is other" in out
+    (tmp_path / "names").write_text("\ufeffroad\nother")
+    options = ["--classes", tmp_path / "names", "--labels", "binary"]
+    assert run_command("data", "check", tmp_path, *options)[0] == 0
     write_image(tmp_path / "train/labels/a.png", np.full((4, 6), 9))
     code, out, _ = run_command("data", "check", tmp_path, "--classes", "road", "other")
     assert code == 1

@@ -18,6 +18,7 @@ PACKAGE = FOLDER.parents[1] / "keras_psp"
 ROOMS = {
     "choices": "is this one of the names that we know?",
     "atomic": "how is a file written whole or not at all?",
+    "arrays": "what are these numbers in NumPy?",
     "imagenet": "what are the colors of ImageNet's images?",
     "keras_internals": "what does Keras not offer publicly?",
     "signatures": "which arguments does it have?",

@@ -17,16 +17,14 @@ from keras import ops
 from keras_psp import visualization
 from keras_psp.atomic import check_writable, read_table, write_table, write_whole
 from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
-from keras_psp.choices import check_name
+from keras_psp.choices import check_name, did_you_mean
 from keras_psp.data.info import info_of
 from keras_psp.data.sharding import processes
 from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU
+from keras_psp.weights.runs import BEST, CHECKPOINT, CONFIG, read_config
 
-_CONFIG = "config.json"
-_CHECKPOINT = "checkpoint.weights.h5"
-_BEST = "best.weights.h5"
 _HISTORY = "history.csv"
 _PER_CLASS = "per_class.csv"
 
@@ -116,14 +114,14 @@ class RunFolder(keras.callbacks.Callback):
         config = self._config()
         started = self._read_config()
         if not _as_the_first_process(started is not None):
-            self._write(_CONFIG, config.encode())
+            self._write(CONFIG, config.encode())
             # To go back to, if a loss of the very first epoch is not finite.
             self._save_checkpoint()
             return
         now = json.loads(config)
         check_unchanged(self.folder, "settings", started["settings"], now["settings"])
         check_unchanged(self.folder, "model", _architecture(started), _architecture(now))
-        self.model.load_weights(self.folder / _CHECKPOINT)
+        self.model.load_weights(self.folder / CHECKPOINT)
         self.history = self._read_history()
         self.model.initial_weights = started["initial_weights"]
         if self.history:
@@ -154,17 +152,15 @@ class RunFolder(keras.callbacks.Callback):
 
     def _read_config(self):
         """Reads the config of the run in the folder; `None` if there is no run to resume."""
-        file, can_go_on = self.folder / _CONFIG, (self.folder / _CHECKPOINT).exists()
+        file, can_go_on = self.folder / CONFIG, (self.folder / CHECKPOINT).exists()
         if not file.exists() and not can_go_on:
             return None
         try:
-            config = json.loads(file.read_text())
-            if not {"model", "initial_weights", "settings"} <= config.keys():
-                raise ValueError("not a run's")
-        except (OSError, ValueError, AttributeError) as error:
+            config = read_config(file)
+        except (OSError, ValueError) as error:
             raise ValueError(
                 f"A run needs a folder of its own. Received: folder='{self.folder}', whose "
-                f"{_CONFIG} cannot be used ({error}). Choose another folder."
+                f"{CONFIG} cannot be used ({error}). Choose another folder."
             ) from error
         return config if can_go_on else None
 
@@ -205,11 +201,11 @@ class RunFolder(keras.callbacks.Callback):
 
     def _stop(self, received):
         epochs = len(self.history)
-        self.model.load_weights(self.folder / _CHECKPOINT)
+        self.model.load_weights(self.folder / CHECKPOINT)
         raise FloatingPointError(
             f"Loss and weights must be finite. Received: {received} in epoch {epochs + 1}. "
             f"The weights after epoch {epochs} were put back; they lie in "
-            f"{self.folder / _CHECKPOINT}. Lower the learning rate, or look for labels that are no "
+            f"{self.folder / CHECKPOINT}. Lower the learning rate, or look for labels that are no "
             "class with keras_psp.check_data."
         )
 
@@ -221,12 +217,12 @@ class RunFolder(keras.callbacks.Callback):
             with h5py.File(file, "a") as checkpoint:
                 checkpoint.attrs["epochs"] = len(self.history)
 
-        self._write(_CHECKPOINT, save)
+        self._write(CHECKPOINT, save)
 
     def _read_history(self):
         import h5py
 
-        with h5py.File(self.folder / _CHECKPOINT) as checkpoint:
+        with h5py.File(self.folder / CHECKPOINT) as checkpoint:
             epochs = int(checkpoint.attrs["epochs"])
         rows = read_table(self.folder / _HISTORY)[:epochs] if epochs else []
         return [{name: float(value) for name, value in row.items() if value} for row in rows]
@@ -234,7 +230,7 @@ class RunFolder(keras.callbacks.Callback):
     def _save_best(self):
         scores = [row.get("val_mean_iou", -math.inf) for row in self.history]
         if scores[-1] == max(scores):
-            self._write(_BEST, self.model.save_weights)
+            self._write(BEST, self.model.save_weights)
 
     def _write(self, name, content):
         write_whole(self._out / name, content)
@@ -333,7 +329,7 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
     """Rebuilds the model of a run folder.
 
     Args:
-        folder: A folder that `RunFolder` wrote.
+        folder: A folder that `RunFolder` wrote; or a file of weights in it, which are then taken.
         weights: `"best"`, those with the best validation mean IoU, or `"last"`, those of the last
             epoch.
 
@@ -360,15 +356,19 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
     assert np.allclose(again.predict(images, verbose=0), model.predict(images, verbose=0))
     ```
     """
-    files = {"best": _BEST, "last": _CHECKPOINT}
+    files = {"best": BEST, "last": CHECKPOINT}
     folder, file = Path(folder), files[check_name("weights", weights, files)]
-    for name, origin in ((_CONFIG, "keras-psp train"), (file, "its first finished epoch")):
+    if folder.is_file():
+        folder, file = folder.parent, folder.name
+    for name, origin in ((CONFIG, "keras-psp train"), (file, "its first finished epoch")):
         if not (folder / name).is_file():
+            lacks = f"has no {name}: {origin} writes it" if folder.exists() else "does not exist"
             raise FileNotFoundError(
-                f"A run folder holds {_CONFIG} and {file}. Received: folder='{folder}', which "
-                f"has no {name}: {origin} writes it. Check the path, or train first."
+                f"A run folder holds {CONFIG} and {file}. Received: folder='{folder}', which "
+                f"{lacks}. {'' if folder.exists() else did_you_mean(folder)}Check the path, or "
+                "train first."
             )
-    config = json.loads((folder / _CONFIG).read_text())
+    config = read_config(folder / CONFIG)
     model = keras.models.model_from_json(json.dumps(config["model"]))
     model.load_weights(folder / file)
     classes = ClassList(config["classes"]["names"], config["classes"]["colors"])

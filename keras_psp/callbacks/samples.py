@@ -4,8 +4,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_psp.arrays import to_numpy
 from keras_psp.data.each_batch import each_batch, only_tensor
 from keras_psp.data.info import DatasetInfo, shared_classes
 from keras_psp.labels import ClassList
@@ -17,14 +17,14 @@ def first_samples(data: Any, number: int) -> tuple[list[np.ndarray], list[np.nda
     labels: list[np.ndarray] = []
     for batch in each_batch(data):
         x, y, _ = map(only_tensor, batch)
-        x = ops.convert_to_numpy(x)
+        x = to_numpy(x)
         if x.ndim != 4:
             raise ValueError(
                 "Images come in batches, (batch, height, width, 3). "
                 f"Received: images of shape {x.shape}. Stack them, or put a list around a batch."
             )
         images += [*x]
-        labels += [] if y is None else [*ops.convert_to_numpy(y)]
+        labels += [] if y is None else [*to_numpy(y)]
         if len(images) >= number:
             break
     if not images[:number]:

@@ -7,7 +7,7 @@ from keras_psp.data import augmentation
 from keras_psp.data.batches import Batches
 from keras_psp.data.camvid.loading import load_camvid
 from keras_psp.data.checking import DataReport, check_data
-from keras_psp.data.folder import load_folder
+from keras_psp.data.folder import load_folder, load_pairs
 from keras_psp.data.info import DatasetInfo, attach, info_of
 from keras_psp.data.merging import merge_classes
 from keras_psp.data.options import LoadingOptions
@@ -25,6 +25,7 @@ __all__ = [
     "info_of",
     "load_camvid",
     "load_folder",
+    "load_pairs",
     "load_street_scenes",
     "merge_classes",
     "shard_batches",

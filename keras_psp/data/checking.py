@@ -3,9 +3,9 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -13,9 +13,10 @@ import numpy as np
 from keras_psp.data import folder as own
 from keras_psp.data.camvid import layouts as camvid
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS_32
-from keras_psp.data.layouts import DataFolder, find_data, pair, same_name
-from keras_psp.data.reading import DataError, LabeledImage
-from keras_psp.labels import VOID, ClassList, LabelCoding, median_frequency_weights
+from keras_psp.data.codings import Classes, LabelMeaning, Labels, has_classes, read_classes
+from keras_psp.data.layouts import DataFiles, same_name
+from keras_psp.data.reading import IMAGE_SUFFIXES, DataError, LabeledImage
+from keras_psp.labels import VOID, ClassList, median_frequency_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Problem:
     Args:
         split: In which split.
         kind: `"empty split"`, `"same name"`, `"missing partner"`, `"size mismatch"`,
-            `"unreadable"`, `"wrong kind of file"` or `"unknown label"`.
+            `"unreadable"`, `"orientation"`, `"wrong kind of file"`, `"left out"`, `"unknown
+            label"`, `"absent class"`, `"all void"` or `"two meanings"`.
         message: What it is, with the file's name, and how to repair it.
     """
 
@@ -54,7 +56,7 @@ class DataReport:
 
     @property
     def ok(self) -> bool:
-        """Whether every file can be used."""
+        """Whether every file can be used, and all classes occur in the split train."""
         return not self.problems
 
     @property
@@ -94,23 +96,27 @@ def _shares(pixels: np.ndarray) -> list[str]:
 
 
 def check_data(
-    folder: str | os.PathLike,
+    folder: str | os.PathLike | Sequence[Any],
     split: str | Sequence[str] | None = None,
     *,
-    classes: ClassList | Sequence[str] | None = None,
+    classes: Classes | None = None,
+    labels: Labels | None = None,
     progress: bool = False,
 ) -> DataReport:
     """Looks at every file of a data set and reports what is wrong, without stopping at the first.
 
     It finds empty splits, files of one name, images and label maps without partner, files that
     cannot be read or are of the wrong kind (grayscale, transparent, 16-bit), pairs of different
-    sizes, labels and colors that are not in the class list, and classes that never occur.
+    sizes, files that are no images, labels and colors that are not in the class list, splits that
+    are void all over, and classes that never occur.
 
     Args:
-        folder: A folder as for `load_folder`, or one that holds CamVid as for `load_camvid`.
+        folder: A folder as for `load_folder`, a CSV file or a list of pairs as for `load_pairs`, or
+            a folder that holds CamVid as for `load_camvid`.
         split: A split, or several. Default: all that the folder has.
-        classes: Class names or a `ClassList`. Default: the folder's class list. For a folder with
-            CamVid's layout, and no list or that of the 32 classes: CamVid's eleven.
+        classes: As for `load_folder`. For a folder with CamVid's layout, and no class list or that
+            of the 32 classes: CamVid's eleven.
+        labels: As for `load_folder`.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -132,43 +138,37 @@ def check_data(
         Image.new(mode, (64, 48), pixel).save(folder / "train" / name / "a.png")
 
     report = keras_psp.check_data(folder, classes=["road", "other"])
-    assert [problem.kind for problem in report.problems] == ["unknown label"]
+    assert report.problems[0].kind == "unknown label"
     ```
     """
-    found, names, coding_of = _describe(folder, classes)
-    report = DataReport(names, {}, {}, {}, [])
+    found = own.find_own(folder, (*own.LAYOUTS, camvid.ORIGINAL_RELEASE))
+    if classes is None and labels is None and _is_camvid(found):
+        found = camvid.with_published_split(found)
+        meaning = LabelMeaning(CAMVID, camvid.camvid_coding(found))
+    else:
+        meaning = read_classes(found.root, classes, labels)
+    report = DataReport(meaning.classes, {}, {}, {}, [])
     for name in found.splits if split is None else [split] if isinstance(split, str) else split:
-        _check_split(found, name, coding_of, report, progress)
+        _check_split(found, name, meaning, report, progress)
     return report
 
 
-def _describe(
-    folder: str | os.PathLike, classes: ClassList | Sequence[str] | None
-) -> tuple[DataFolder, ClassList, Callable[[Iterable[Path]], LabelCoding]]:
-    """Returns the folder, its classes, and a function that finds the coding of label files."""
-    found = find_data(folder, (own.FOLDERS, *camvid.LAYOUTS))
-    if classes is None and _is_camvid(found):
-        coding = camvid.camvid_coding(found)
-        return found, CAMVID, lambda files: coding
-    return found, *own.read_classes(found.root, classes)
-
-
-def _is_camvid(found: DataFolder) -> bool:
+def _is_camvid(found: DataFiles) -> bool:
     """Tells whether a folder in CamVid's layout has no class list, or that of the 32 classes."""
-    if found.layout == own.FOLDERS:
+    if found.layout not in camvid.LAYOUTS:
         return False
-    if not own.has_classes(found.root):
+    if not has_classes(found.root):
         return True
     # Kaggle's CamVid has a class list.
-    listed, _ = own.read_classes(found.root)
+    listed = read_classes(found.root).classes
     colors = {name: color for name, color in CAMVID_COLORS_32.items() if name != "Void"}
     return dict(zip(listed.names, listed.colors, strict=True)) == colors
 
 
 def _check_split(
-    found: DataFolder,
+    found: DataFiles,
     split: str,
-    coding_of: Callable[[Iterable[Path]], LabelCoding],
+    meaning: LabelMeaning,
     report: DataReport,
     progress: bool,
 ) -> None:
@@ -177,18 +177,18 @@ def _check_split(
     def add(kind: str, message: str) -> None:
         report.problems.append(Problem(split, kind, message))
 
-    images, labels, doubles = found.files(split)
-    if not images and not labels:
-        folders = " and ".join(map(str, found.layout.folders(found.root, split)))
-        add("empty split", f"{folders} hold no images. Add {found.layout}, or remove them.")
-    for files in doubles:
-        add("same name", same_name(files))
-    for name in sorted(images.keys() ^ labels.keys()):
-        lacking = "label map" if name in images else "image"
-        file = images.get(name) or labels[name]
+    files = found.files(split)
+    if not files.images and not files.labels:
+        add("empty split", f"{files.place} hold no images. Add {found.layout}, or remove them.")
+    for file in files.left_out:
+        known = ", ".join(IMAGE_SUFFIXES)
+        add("left out", f"{file} is no image by its ending ({known}). Convert or remove it.")
+    for group in files.doubles:
+        add("same name", same_name(group))
+    for file, lacking in files.alone:
         add("missing partner", f"{file} has no {lacking}. Add it, or remove the file.")
 
-    samples = pair(images, labels, coding_of(labels.values()))
+    samples = files.pair(meaning.coding(files.label_files()))
     pixels, present = np.zeros((2, len(report.classes) + 1), np.int64)
     bar = keras.utils.Progbar(len(samples), verbose=int(progress), unit_name="file")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -203,6 +203,9 @@ def _check_split(
             bar.add(1)
     report.images[split] = len(samples)
     report.pixels[split], report.present[split] = pixels, present[:-1]
+    if pixels.any():
+        for kind, message in meaning.faults(split, pixels):
+            add(kind, message)
 
 
 def _count(sample: LabeledImage) -> np.ndarray | DataError:

@@ -1,34 +1,49 @@
-"""`load_folder`: images and label maps of your own, with a class list."""
+"""`load_folder` and `load_pairs`: images and label maps of your own, with a class list."""
 
-import contextlib
 import csv
+import itertools
 import os
-from collections.abc import Callable, Iterable, Sequence
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_psp.choices import repeated
+import numpy as np
+
 from keras_psp.data.camvid.layouts import KAGGLE, SEGNET_RELEASE
-from keras_psp.data.layouts import Layout, find_data
+from keras_psp.data.codings import Classes, LabelMeaning, Labels, read_classes
+from keras_psp.data.layouts import (
+    SPLIT_NAMES,
+    DataFiles,
+    Layout,
+    SplitFiles,
+    find_data,
+    group_by_name,
+)
 from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
-from keras_psp.data.reading import DataError, LabeledImage, has_colors
-from keras_psp.labels import (
-    VOID,
-    VOID_NAMES,
-    ClassList,
-    LabelCoding,
-    LabelColors,
-    LabelValues,
-    distinct_colors,
-)
+from keras_psp.labels import VOID
 from keras_psp.signatures import passes_on
 
-FOLDERS = Layout("folders", "{split}/images", "{split}/labels")
-LAYOUTS = (FOLDERS, SEGNET_RELEASE, KAGGLE)
+LAYOUTS = (
+    Layout("folders", "{split}/{images}", "{split}/{labels}"),
+    Layout("folders", "{images}/{split}", "{labels}/{split}"),
+    SEGNET_RELEASE,
+    KAGGLE,
+    Layout("folders", "{split}", "{split}_{labels}"),
+    Layout(
+        "Cityscapes",
+        "leftImg8bit/{split}",
+        "gtFine/{split}",
+        ending="_gtFine_labelIds",
+        image_ending="_leftImg8bit",
+    ),
+    Layout("Pascal VOC", "JPEGImages", "SegmentationClass"),
+    Layout("without splits", "{images}", "{labels}"),
+)
 
-COLORS_FILE, NAMES_FILE = "class_dict.csv", "classes.txt"
-COLUMNS = ("name", "r", "g", "b")
+_LABEL_COLUMNS = ("label", "mask")
+_LOOKED_AT = 8  # Label maps that are looked at where they are not all in memory.
 
 
 @passes_on(LoadingOptions)
@@ -38,39 +53,60 @@ def load_folder(
     image_size: tuple[int, int] | None = None,
     batch_size: int = 8,
     *,
-    classes: ClassList | Sequence[str] | None = None,
+    classes: Classes | None = None,
+    labels: Labels | None = None,
+    validation_split: float | None = None,
+    split_seed: int = 0,
     **options: Any,
 ) -> Any:
-    """Loads images and label maps of your own as batches.
+    """Loads images and label maps of your own, or of a public data set, as batches.
 
     The folder has one of these layouts, where `train` may be any split's name: `train/images/X.png`
-    with `train/labels/X.png`, `train/X.png` with `trainannot/X.png`, or `train/X.png` with
-    `train_labels/X_L.png` (or `X.png`). Images are 8-bit RGB, PNG or JPEG. Label maps are PNG,
-    either with one channel, whose numbers 0, 1, 2, … are the classes in the order of the class list
-    and 255 is void, or with the classes' colors (black is void unless it is a class). Palette
-    images have both: where the class list has colors of its own, the colors decide.
+    with `train/labels/X.png`, `images/train/X.png` with `labels/train/X.png`, `train/X.png` with
+    `trainannot/X.png` or `train_labels/X.png`; or `images/X.png` with `labels/X.png` without
+    splits, where `train.txt`, `val.txt`, … may name the images of each. `masks` or `annotations`
+    will do for `labels`, and a label map may be called `X_mask.png`, `X_L.png`, `X_labelIds.png`
+    and the like. Folders in these folders are looked through as well. Cityscapes, ADE20K and Pascal
+    VOC 2012 are read as they are unpacked.
+
+    Images are 8-bit RGB: PNG, JPEG, BMP, TIFF, WebP, PPM; they are turned upright as their EXIF
+    orientation says. Label maps are of the same formats but JPEG, either with one channel, whose
+    numbers 0, 1, 2, … are the classes in the order of the class list and 255 is void, or with the
+    classes' colors (black is void unless it is a class). Palette images have both: where the class
+    list has colors of its own, the colors decide.
 
     The class list lies in the folder: `classes.txt` with one name a line, or `class_dict.csv` with
-    the columns `name,r,g,b`. Classes called void, unlabelled, unlabeled or ignore become void, and
-    those after them move up.
+    the columns `name,r,g,b`, in UTF-8. Classes called void, unlabelled, unlabeled or ignore become
+    void, and those after them move up.
 
     Args:
-        folder: The folder.
-        split: A split, or a list of them.
+        folder: The folder, or a CSV file as for `load_pairs`.
+        split: A split, or a list of them. A folder without splits is all `"train"`.
         image_size: (height, width) in pixels, or `None` for the size that all images have.
         batch_size: Images per batch.
-        classes: Class names, or a `ClassList` with colors, instead of the folder's class list.
+        classes: Class names, a `ClassList` with colors, or a file like those above, instead of the
+            folder's class list.
+        labels: What the numbers in label maps mean, if not the above: `"from_1"`, classes from 1
+            and 0 void; `"binary"`, 0 and 255 for two classes; `"cityscapes"` (its `labelIds`),
+            `"ade20k"` or `"voc"`, the numbers and the classes of that data set; or the class of
+            each number, as in `{0: "background", 255: "person", 128: None}`, `None` for void.
+            `"from_0"` says that 255 is void, where label maps of two classes hold 0 and 255 only.
+        validation_split: Share of the split `"train"`, between 0 and 1, that becomes `"val"`, for
+            folders without. An image's name decides where it goes: at every call the same.
+        split_seed: Another seed divides differently.
         **options: `augment`, `crop_size`, `shuffle`, `seed`, `cache`, `drop_remainder` and
             `antialias`: see `keras_psp.data.LoadingOptions`.
 
     Returns:
         Batches of (image, label), or a list of such data for a list of splits: the same as from
-        `load_camvid`. The number of classes is `len(dataset.class_names)`.
+        `load_camvid`. The number of classes is `len(dataset.class_names)`. A class that the split
+        train does not show gives a warning, where the split is kept in memory.
 
     Raises:
         ValueError: If the folder has no known layout or no class list, if there is no such split or
-            option, or if a file cannot be used; the message names it. `keras_psp.check_data` lists
-            all such files at once.
+            option, if a file cannot be used; the message names it. `keras_psp.check_data` lists
+            all such files at once. Or if label maps of two classes hold 0 and 255 only, and
+            `labels` does not say what 255 is.
 
     Example: (a folder made on the spot)
 
@@ -80,95 +116,169 @@ def load_folder(
     from PIL import Image
 
     folder = pathlib.Path(tempfile.mkdtemp())
-    (folder / "classes.txt").write_text("road\\nother\\n")
-    for name, mode in [("images", "RGB"), ("labels", "L")]:
-        (folder / "train" / name).mkdir(parents=True)
-        Image.new(mode, (64, 48)).save(folder / "train" / name / "a.png")
+    for name, mode in [("images", "RGB"), ("masks", "L")]:
+        (folder / name).mkdir()
+        for number in range(10):
+            Image.new(mode, (64, 48)).save(folder / name / f"{number}.png")
 
-    train = keras_psp.load_folder(folder, "train", batch_size=1)
-    assert train.class_names == ["road", "other"]
+    train, val = keras_psp.load_folder(
+        folder, ["train", "val"], batch_size=1, classes=["road"], validation_split=0.2
+    )
+    assert len(train) == 8 and len(val) == 2
     ```
     """
-    found = find_data(folder, LAYOUTS)
-    names, coding_of = read_classes(found.root, classes)
-
-    def find(name: str) -> list[LabeledImage]:
-        _, labels, _ = found.files(name)
-        return found.samples(name, coding_of(labels.values()))
-
-    options |= {"image_size": image_size, "batch_size": batch_size}
-    return load_splits(split, find, names, options)
-
-
-def has_classes(root: Path) -> bool:
-    """Tells whether a folder holds a class list."""
-    return any((root / name).is_file() for name in (COLORS_FILE, NAMES_FILE))
-
-
-def read_classes(
-    root: Path, classes: ClassList | Sequence[str] | None = None
-) -> tuple[ClassList, Callable[[Iterable[Path]], LabelCoding]]:
-    """Returns the class list of a folder, without void, and what finds the coding of label files.
-
-    Where the classes have colors of their own, the coding of numbers respects the colors of
-    palettes, too.
-
-    Args:
-        root: The folder.
-        classes: The class list, if it is not to be read from there.
-
-    Raises:
-        ValueError: If there is no class list, or if it makes no sense.
-    """
-    if isinstance(classes, ClassList) and list(classes.colors) == distinct_colors(len(classes)):
-        classes = classes.names  # Colors that nobody chose say nothing about the files.
-    elif classes is None:
-        classes = _read_list(root)
-    whole = classes if isinstance(classes, ClassList) else ClassList(classes)
-    kept = [name for name in whole.names if name.lower() not in VOID_NAMES]
-    labels = [kept.index(name) if name in kept else VOID for name in whole.names]
-    colors = LabelColors(dict(zip(whole.colors, labels, strict=True)))
-    numbers = LabelValues(labels, colors if whole is classes else None)
-    known = ClassList(kept, [whole.colors[whole.names.index(name)] for name in kept])
-    return known, lambda files: _choose_coding(files, numbers, colors)
-
-
-def _read_list(root: Path) -> ClassList | list[str]:
-    """Reads a folder's class list, with colors where they are given."""
-    table, text = root / COLORS_FILE, root / NAMES_FILE
-    if table.is_file():
-        return _read_table(table)
-    if text.is_file():
-        return [line.strip() for line in text.read_text("utf-8").splitlines() if line.strip()]
-    raise ValueError(
-        f"A data folder needs a class list. Received: {root} without {NAMES_FILE} (one name a "
-        f"line) and {COLORS_FILE} (name,r,g,b). Write one of them, or pass classes=[names]."
+    return _load(
+        find_own(folder),
+        split,
+        classes,
+        labels,
+        validation_split,
+        split_seed,
+        image_size=image_size,
+        batch_size=batch_size,
+        **options,
     )
 
 
-def _read_table(file: Path) -> ClassList:
-    """Reads names and colors from a class_dict.csv."""
+@passes_on(load_folder, "split")
+def load_pairs(
+    pairs: str | os.PathLike | Sequence[Any], split: Any = "train", **options: Any
+) -> Any:
+    """Loads images and label maps that a list names, wherever they lie, as batches.
+
+    Args:
+        pairs: A list of pairs of files, `[(image, label map), …]`. Or a CSV file with the columns
+            `image` and `label` (or `mask`), relative to its folder, and perhaps `split`, which
+            otherwise is `"train"`.
+        split: A split, or a list of them.
+        **options: As of `load_folder`: `image_size`, `batch_size`, `classes`, `labels`,
+            `validation_split`, ….
+
+    Returns:
+        Batches of (image, label), as from `load_folder`.
+
+    Raises:
+        ValueError: If `pairs` is something else; otherwise as `load_folder`.
+
+    Example: (files made on the spot)
+
+    ```python
+    import pathlib, tempfile
+    import keras_psp
+    from PIL import Image
+
+    folder = pathlib.Path(tempfile.mkdtemp())
+    Image.new("RGB", (64, 48)).save(folder / "photo.png")
+    Image.new("L", (64, 48)).save(folder / "drawing.png")
+
+    pairs = [(folder / "photo.png", folder / "drawing.png")]
+    data = keras_psp.load_pairs(pairs, batch_size=1, classes=["road"])
+    assert data.sample_names == ["photo"]
+    ```
+    """
+    return _load(find_own(pairs), split, **options)
+
+
+def find_own(source: Any, layouts: Sequence[Layout] = LAYOUTS) -> DataFiles:
+    """Finds the files of a data set.
+
+    Args:
+        source: A folder, a CSV file of pairs, or a list of pairs.
+        layouts: How a folder may look.
+
+    Raises:
+        ValueError: If it is none of these.
+    """
+    if isinstance(source, str | os.PathLike):
+        file = Path(source).expanduser()
+        if file.suffix.lower() != ".csv" or file.is_dir():
+            return find_data(file, layouts)
+        rows, root = _read_pairs(file), file.parent
+    else:
+        rows, root = [("train", *_as_pair(pair)) for pair in source], Path()
+    if not rows:
+        raise ValueError("A list of pairs must name at least one. Received: none. Add some.")
+    splits = {}
+    for split in dict.fromkeys(split for split, *_ in rows):
+        pairs = [(image, label) for name, image, label in rows if name == split]
+        # Names differ as short as can be: without the folders that all images share.
+        above = os.path.commonpath([image.parent.absolute() for image, _ in pairs])
+        names = [
+            image.absolute().relative_to(above).with_suffix("").as_posix() for image, _ in pairs
+        ]
+        images, labels = (
+            group_by_name(zip(names, files, strict=True)) for files in zip(*pairs, strict=True)
+        )
+        splits[SPLIT_NAMES.get(split, split)] = SplitFiles(f"the list ({root})", images, labels)
+    return DataFiles(root, splits)
+
+
+def _as_pair(pair: Any) -> tuple[Path, Path]:
+    if isinstance(pair, str) or len(pair) != 2:
+        raise ValueError(
+            "A list of pairs consists of (image, label map), two files each. "
+            f"Received: {pair!r}. Pass [(image, label map), …], or a CSV file of them."
+        )
+    image, label = (Path(file).expanduser() for file in pair)
+    return image, label
+
+
+def _read_pairs(file: Path) -> list[tuple[str, Path, Path]]:
+    """Reads split, image and label map of each line of a CSV file."""
     try:
         with file.open(newline="", encoding="utf-8-sig") as stream:
             reader = csv.DictReader(stream, skipinitialspace=True)
             heading, rows = reader.fieldnames or [], list(reader)
-        if missing := [column for column in COLUMNS if column not in heading]:
-            raise ValueError(f"no column {missing[0]!r}")
-        colors = [tuple(int(row[channel]) for channel in COLUMNS[1:]) for row in rows]
-        if double := repeated(colors):
-            raise ValueError(f"{double[0]} more than once")
-        return ClassList([row["name"].strip() for row in rows], colors)
-    except (AttributeError, TypeError, ValueError) as error:  # A short line ends in None.
+        label = next((name for name in _LABEL_COLUMNS if name in heading), None)
+        if "image" not in heading or label is None:
+            raise ValueError(f"columns {', '.join(heading)}")
+        return [
+            (row.get("split") or "train", file.parent / row["image"], file.parent / row[label])
+            for row in rows
+        ]
+    except (OSError, TypeError, ValueError) as error:  # A short line ends in None.
         raise ValueError(
-            f"A class_dict.csv must have the columns {','.join(COLUMNS)}, and a color of its own "
-            f"for every class, 0 to 255. Received: {file} ({error}). Correct the heading or the "
-            f"line."
+            "A CSV file of pairs must be UTF-8 with the columns image,label and perhaps split. "
+            f"Received: {file} ({error}). Correct the heading or the line."
         ) from None
 
 
-def _choose_coding(files: Iterable[Path], numbers: LabelCoding, colors: LabelColors) -> LabelCoding:
-    """Returns the coding of a data set: that of its first label file that can be read."""
-    for file in files:
-        with contextlib.suppress(DataError):  # Reported when the file is read for its labels.
-            return colors if has_colors(file) else numbers
-    return numbers
+def _load(
+    found: DataFiles,
+    split: str | Sequence[str],
+    classes: Classes | None = None,
+    labels: Labels | None = None,
+    validation_split: float | None = None,
+    split_seed: int = 0,
+    **options: Any,
+) -> Any:
+    if validation_split is not None:
+        found = found.divide(validation_split, split_seed)
+    meaning = read_classes(found.root, classes, labels)
+
+    def find(name: str) -> Sequence[Any]:
+        samples = found.samples(name, meaning.coding(found.files(name).label_files()))
+        first = samples[0]
+        if first.image.stem != first.label.stem:
+            print(f"{len(samples)} images of {name}: {first.image} with {first.label}, …")
+        return samples
+
+    loaded = load_splits(split, find, meaning.classes, options)
+    for one in [loaded] if isinstance(split, str) else loaded:
+        _look_at_labels(one, meaning)
+    return loaded
+
+
+def _look_at_labels(dataset: Any, meaning: LabelMeaning) -> None:
+    """Warns about a split whose labels as a whole cannot be meant so."""
+    maps = dataset.label_maps()
+    all_known = isinstance(maps, np.ndarray)
+    counts = np.zeros(256, np.int64)
+    for label in maps if all_known else itertools.islice(maps, _LOOKED_AT):
+        counts += np.bincount(label.ravel(), minlength=256)
+    counts = np.append(counts[: len(meaning.classes)], counts[VOID])
+    for kind, message in meaning.faults(dataset.info.split, counts):
+        if kind == "two meanings":
+            raise ValueError(message)
+        if all_known:
+            warnings.warn(message, stacklevel=4)

@@ -8,8 +8,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
+from keras_psp.arrays import to_numpy
 from keras_psp.data.each_batch import check_ends, each_batch
 from keras_psp.inference.classifying import Member, as_bytes, ensemble
 from keras_psp.inference.views import Views
@@ -107,7 +107,7 @@ def evaluate_classifier(
                 f"Received: {'images alone' if labels is None else 'weights, too'}. Give pairs "
                 "(images, classes)."
             )
-        pixels, labels = [as_bytes(image) for image in images], ops.convert_to_numpy(labels)
+        pixels, labels = [as_bytes(image) for image in images], to_numpy(labels)
         _check_labels(labels, len(pixels), members[0].num_classes)
         # Equal probabilities stay in the order of their classes.
         probabilities = np.mean([member(pixels) for member in members], axis=0)

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from keras_psp import metrics
-from keras_psp.evaluation.segmentation import Evaluation, format_score, scores_by_name
+from keras_psp.evaluation.segmentation import Evaluation, scores_by_name
+from keras_psp.visualization.figures import format_score
 
 
 @dataclasses.dataclass(frozen=True)

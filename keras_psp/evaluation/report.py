@@ -11,6 +11,7 @@ import numpy as np
 
 from keras_psp import visualization
 from keras_psp.labels import ClassList
+from keras_psp.visualization.figures import format_score
 from keras_psp.visualization.galleries import swatches
 
 _WIDTH = 400  # Largest width of a gallery's pictures, in pixels.
@@ -28,7 +29,6 @@ def page(evaluation: Any, confusion_matrix: bytes, comparison: Any = None) -> st
     Returns:
         A whole HTML document.
     """
-    classes = evaluation.classes
     count = f"{len(evaluation.names)} images, {evaluation.confusion_matrix.sum():,} labeled pixels"
     parts = [
         f"<h1>Mean IoU {evaluation.mean_iou:.3f}</h1>",
@@ -43,9 +43,9 @@ def page(evaluation: Any, confusion_matrix: bytes, comparison: Any = None) -> st
             "as each class (column).</p>"
             f'<div class="scroll">{_image(confusion_matrix, "confusion matrix")}</div>',
         ),
-        _gallery("Worst images", evaluation.worst, classes),
-        _gallery("Best images", evaluation.best, classes),
-        _gallery("Images spread over the split", evaluation.samples, classes),
+        _gallery("Worst images", evaluation.worst, evaluation),
+        _gallery("Best images", evaluation.best, evaluation),
+        _gallery("Images spread over the split", evaluation.samples, evaluation),
         _every_image(evaluation, comparison),
     ]
     return (
@@ -93,9 +93,9 @@ def _classes(evaluation: Any) -> str:
         rows.append(
             [
                 names[number],
-                _score(iou),
+                format_score(iou),
                 f'<span class="bar"><i style="width:{np.nan_to_num(iou):.1%}"></i></span>',
-                _score(accuracy),
+                format_score(accuracy),
                 f"{target[number] / max(target.sum(), 1):.2%}",
                 f"{share:.0%} {names[missed.argmax()]}" if share else "",
             ]
@@ -109,7 +109,7 @@ def _comparison(comparison: Any) -> str:
     rows = []
     for name, *scores, difference, low, high in comparison.rows():
         interval = "" if np.isnan(low) else f"{low:+.3f} … {high:+.3f}"
-        rows.append([html.escape(name), *map(_score, scores), _change(difference), interval])
+        rows.append([html.escape(name), *map(format_score, scores), _change(difference), interval])
     header = ["", one, other, "difference", f"{comparison.confidence:.0%} interval"]
     return _section(
         f"{one} and {other}",
@@ -118,9 +118,10 @@ def _comparison(comparison: Any) -> str:
     )
 
 
-def _gallery(title: str, images: Sequence[Any], classes: ClassList) -> str:
+def _gallery(title: str, images: Sequence[Any], evaluation: Any) -> str:
     if not images:
         return ""
+    classes = evaluation.classes
     occurring = sorted({int(k) for one in images for k in np.unique([one.label, one.prediction])})
     legend = "".join(f"<span>{name}</span>" for name in _names(occurring, classes))
     parts = [f'<div class="legend">{legend}</div>']
@@ -138,15 +139,18 @@ def _gallery(title: str, images: Sequence[Any], classes: ClassList) -> str:
         )
         score = "all void" if np.isnan(one.mean_iou) else f"mean IoU {one.mean_iou:.3f}"
         parts.append(f'<h3>{html.escape(one.name)}: {score}</h3><div class="panels">{cells}</div>')
-    return _section(title, *parts)
+    return _section(f"{title} ({len(images)} of {len(evaluation.names)})", *parts)
 
 
 def _every_image(evaluation: Any, comparison: Any) -> str:
     header = ["image", "mean IoU"]
-    columns = [map(html.escape, evaluation.names), map(_score, evaluation.per_image)]
+    columns = [map(html.escape, evaluation.names), map(format_score, evaluation.per_image)]
     if comparison:
         header += [html.escape(comparison.names[1]), "difference"]
-        columns += [map(_score, comparison.baseline.per_image), map(_change, comparison.per_image)]
+        columns += [
+            map(format_score, comparison.baseline.per_image),
+            map(_change, comparison.per_image),
+        ]
     rows = list(zip(*columns, strict=True))
     # Images that are all void have NaN and come last.
     order = np.argsort(evaluation.per_image, kind="stable")
@@ -160,10 +164,6 @@ def _names(labels: Iterable[int], classes: ClassList) -> list[str]:
         f'<i class="swatch" style="background:rgb{color}"></i>{html.escape(name)}'
         for name, color in swatches(labels, classes)
     ]
-
-
-def _score(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.3f}"
 
 
 def _change(value: float) -> str:

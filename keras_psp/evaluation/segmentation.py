@@ -13,9 +13,9 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 
 from keras_psp import metrics, visualization
+from keras_psp.arrays import to_numpy
 from keras_psp.atomic import write_table, write_whole
 from keras_psp.data.each_batch import check_ends, each_batch, only_tensor
 from keras_psp.data.info import DatasetInfo, info_of, shared_classes
@@ -24,7 +24,7 @@ from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
 from keras_psp.labels import VOID, ClassList
 from keras_psp.losses import weight_map
-from keras_psp.visualization.figures import readable
+from keras_psp.visualization.figures import format_score, readable
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Evaluation:
         views: The views of the images that the model got, in words.
         samples: Images spread evenly over the split.
         worst: Images with the lowest mean IoU, the lowest first.
-        best: Images with the highest, the highest first.
+        best: Others with the highest, the highest first.
     """
 
     classes: ClassList
@@ -116,7 +116,8 @@ class Evaluation:
         lines += [f"{name:<{width}}  {format_score(score):>6}" for name, score in scores.items()]
         for title, images in (("Worst", self.worst), ("Best", self.best)):
             shown = ", ".join(f"{one.name} ({one.mean_iou:.3f})" for one in images)
-            lines += [f"{title} images: {shown}"] if shown else []
+            count = f"{len(images)} of {len(self.names)}"
+            lines += [f"{title} images ({count}): {shown}"] if shown else []
         views = f" Views: {self.views}." if self.views else ""
         return "\n".join([*lines, f"It had started from {self.initial_weights}.{views}"])
 
@@ -190,11 +191,6 @@ class Evaluation:
 _SCORES = ("mean_iou", "mean_accuracy", "pixel_accuracy")
 
 
-def format_score(value: float, sign: str = "") -> str:
-    """Formats a score for a table; NaN is an absent class."""
-    return "absent" if np.isnan(value) else f"{value:{sign}.3f}"
-
-
 def scores_by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, float | None]:
     """Returns scores by name, for JSON, which has no NaN."""
     numbers = [None if np.isnan(value) else float(value) for value in values]
@@ -237,7 +233,7 @@ def evaluate(
             tell them, the classes are numbered.
         batch_size: Number of windows, all of one size, that the model gets at a time.
         num_samples: How many images to keep for the pictures: so many evenly spread over the split,
-            so many of the worst, and of the best.
+            so many of the worst, and of the best. No image is among both of these.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -273,6 +269,7 @@ def evaluate(
     samples = _Samples(num_samples)
     worst: list[ScoredImage] = []
     best: list[ScoredImage] = []
+    labeled = 0  # images that are not all void
     info = info_of(data)
     found = zip(segmenter(_images(data, bar)), _names(info), strict=False)
     for (image, label, probabilities), name in found:
@@ -291,12 +288,15 @@ def evaluate(
         samples.add(one)
         if not np.isnan(one.mean_iou):
             worst = sorted([*worst, one], key=lambda one: one.mean_iou)[:num_samples]
-            best = sorted([*best, one], key=lambda one: -one.mean_iou)[:num_samples]
+            # Of equal ones the last: they are not among the worst.
+            best = sorted([one, *best], key=lambda one: -one.mean_iou)[:num_samples]
+            labeled += 1
     if not names:
         raise ValueError(
             "A split to be scored must hold at least one image. Received: data without any. Check "
             "the split's folder and its name."
         )
+    best = best[: labeled // 2]
     return Evaluation(
         scored,
         tuple(names),
@@ -304,7 +304,7 @@ def evaluate(
         getattr(model, "initial_weights", "unknown weights"),
         segmenter.views.describe(image_size),
         samples.spread(),
-        worst,
+        worst[: labeled - len(best)],
         best,
     )
 
@@ -338,9 +338,9 @@ def _images(data: Any, bar: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
                 "Images are scored by their labels. Received: data of images alone. Give pairs "
                 "(images, labels)."
             )
-        images, labels = ops.convert_to_numpy(images), ops.convert_to_numpy(labels)
+        images, labels = to_numpy(images), to_numpy(labels)
         if weights is not None:
-            counts = ops.convert_to_numpy(weight_map(weights)) != 0
+            counts = to_numpy(weight_map(weights)) != 0
             counts = counts[..., None] if labels.ndim == 4 else counts
             labels = np.where(counts, labels, VOID)
         yield from zip(images, labels, strict=True)

@@ -3,7 +3,7 @@
 The probabilities of all views, and of several models, are averaged.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -17,7 +17,7 @@ from keras_psp.models.conversion import to_fully_convolutional
 
 def classify(
     models: keras.Model | Sequence[keras.Model],
-    images: Sequence[Any] | np.ndarray,
+    images: Iterable[Any],
     image_size: int | Sequence[int] | None = 256,
     views: str | Views = "center_crop",
     *,
@@ -35,8 +35,8 @@ def classify(
     Args:
         models: A classifier, or several with the same classes: functional, RGB images 0–255 in,
             softmax probabilities or logits out.
-        images: Files, Pillow images or arrays `(height, width, 3)`, RGB, 0–255, of any sizes; or
-            one array `(n, height, width, 3)`.
+        images: Files, Pillow images or arrays `(height, width, 3)`, RGB, 0–255, of any sizes, in a
+            list or such as `Path.glob("*.jpg")` yields; or one array `(n, height, width, 3)`.
         image_size: The size that images are resized to before the views are cut: `(height, width)`,
             or the shorter side. `None` is the image's own. The scales of the views multiply it.
         views: A name from `keras_psp.inference.VIEWS`, or `Views`.
@@ -75,6 +75,7 @@ def classify(
     ```
     """
     members = ensemble(models, image_size, views, crop_size, batch_size)
+    images = list(images)
     bar = keras.utils.Progbar(len(images), verbose=int(progress))
     probabilities = np.zeros((len(images), members[0].num_classes))
     for start in range(0, len(images), batch_size):

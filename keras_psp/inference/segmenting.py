@@ -5,6 +5,7 @@ The softmax probabilities of all views that cover a pixel are averaged.
 
 import collections
 import itertools
+import operator
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -15,9 +16,8 @@ import numpy as np
 from keras import ops
 
 from keras_psp import imagenet
-from keras_psp.data.reading import read_image
 from keras_psp.data.resizing import interpolate, interpolation, is_smoothed
-from keras_psp.inference.images import as_pixels, image_files
+from keras_psp.inference.images import MAX_PIXELS, as_pixels, image_files, is_stream
 from keras_psp.inference.views import Box, Views, check_batch_size, find_views, predict_views
 
 
@@ -28,6 +28,7 @@ def segment(
     views: str | Views = "single",
     *,
     batch_size: int = 8,
+    max_pixels: int = MAX_PIXELS,
     probabilities: bool = False,
     progress: bool = False,
 ) -> Any:
@@ -38,31 +39,37 @@ def segment(
     resized to the image's own size; the mean over the scales is taken there, and the best class
     last.
 
-    Memory holds one map of probabilities for the image (4 bytes for each pixel and class), a batch
-    of windows and one row of windows, whatever the image's size.
+    Memory holds the image, one map of probabilities for it (4 bytes for each pixel and class), a
+    batch of windows and one row of windows. So windows segment images of any size.
 
     Args:
         model: A segmentation model: RGB images 0–255 in, logits out.
-        image: A file, a Pillow image, or an array `(height, width, 3)`, RGB, 0–255, integer or
-            float; any size. Or several: a list of such images, of any sizes, an array
-            `(batch, height, width, 3)`, or a folder.
+        image: A file, a Pillow image, an array, or a tensor of any library: RGB, 0–255,
+            `(height, width, 3)`, integer or float; any size. Or several: a list of such images, of
+            any sizes, an array `(batch, height, width, 3)`, a folder, or what yields images one by
+            one, such as a generator or `Path.glob("*.jpg")`.
         image_size: The size at which the model sees the image, best the one it was trained with:
             `(height, width)`, or the shorter side. `None` is the image's own. The scales of the
             views multiply it.
         views: A name from `keras_psp.inference.VIEWS`, or `Views`.
         batch_size: Number of windows, all of one size, that the model gets at a time. They may come
             from several scales and images.
+        max_pixels: The most pixels that a file may have, by its header. By default it is Pillow's
+            own limit, which is for files from strangers.
         probabilities: Whether to return the probabilities instead of the best class.
         progress: Whether to show a progress bar: of the images, or of a single image's views.
 
     Returns:
         The label map: uint8 `(height, width)`, classes 0 … K−1; or probabilities, float32
         `(height, width, K)`. For several images a list of them. For a folder an iterator over
-        `(file, label map)`, in the order of names, which segments one image after the other.
+        `(file, label map)`, in the order of names, which segments one image after the other; for
+        what yields images, likewise over `(image, label map)`, with each image as it came. These go
+        on after an image that cannot be used, and name all such images in an error at their end.
 
     Raises:
-        ValueError: If a file is not a whole 8-bit RGB image, or an array not RGB 0–255, if a folder
-            holds no image, or if the views or the size do not exist or do not cover the image.
+        ValueError: If a file is not a whole 8-bit RGB image or too large, or an array not RGB
+            0–255, if a folder holds no image, or if the views or the size do not exist or do not
+            cover the image.
 
     Reference:
         [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), section 5; its authors' code for
@@ -86,20 +93,47 @@ def segment(
     """
     segmenter = Segmenter(model, image_size, views, batch_size)
     finish = (lambda mean: mean) if probabilities else best_class
-    if isinstance(image, str | os.PathLike) and Path(image).is_dir():
-        files = image_files(image)
-        bar = keras.utils.Progbar(len(files), verbose=int(progress), unit_name="image")
-        found = segmenter((read_image(file), file) for file in files)
-        return ((file, finish(mean)) for _, file, mean in _counted(found, bar))
-    if isinstance(image, list | tuple) or len(getattr(image, "shape", ())) == 4:
+    is_folder = isinstance(image, str | os.PathLike) and Path(image).is_dir()
+    if is_folder or is_stream(image):
+        images = image_files(image) if is_folder else image
+        stream = _one_by_one(segmenter, images, max_pixels, progress)
+        return ((one, finish(mean)) for one, mean in stream)
+    # An array with one axis holds files, or images of different sizes.
+    if isinstance(image, list | tuple) or len(getattr(image, "shape", ())) in (1, 4):
         bar = keras.utils.Progbar(len(image), verbose=int(progress), unit_name="image")
-        found = segmenter((as_pixels(one), None) for one in image)
+        found = segmenter((as_pixels(one, max_pixels), None) for one in image)
         return [finish(mean) for _, _, mean in _counted(found, bar)]
-    pixels = as_pixels(image)
+    pixels = as_pixels(image, max_pixels)
     count = sum(len(segmenter.views.boxes(*size)) for size in segmenter.sizes(pixels))
     bar = keras.utils.Progbar(count, verbose=int(progress), unit_name="view")
     ((_, _, mean),) = segmenter([(pixels, None)], bar)
     return finish(mean)
+
+
+def _one_by_one(
+    segmenter: "Segmenter", images: Iterable[Any], max_pixels: int, progress: bool
+) -> Iterator[tuple[Any, np.ndarray]]:
+    """Yields images with their probabilities; those that cannot be used are an error at the end."""
+    failures: list[str] = []
+
+    def usable() -> Iterator[tuple[np.ndarray, Any]]:
+        for one in images:
+            try:
+                pixels = as_pixels(one, max_pixels)
+            except ValueError as error:
+                failures.append(str(error))
+            else:
+                yield pixels, one
+
+    count = operator.length_hint(images) or None
+    bar = keras.utils.Progbar(count, verbose=int(progress), unit_name="image")
+    for _, one, mean in _counted(segmenter(usable()), bar):
+        yield one, mean
+    if failures:
+        raise ValueError(
+            f"Every image must be one that can be used. Received: {len(failures)} that cannot; all "
+            "others were segmented. Repair these, or leave them out:\n" + "\n".join(failures)
+        )
 
 
 def _counted(found: Iterable[Any], bar: Any) -> Iterator[Any]:

@@ -10,12 +10,11 @@ import keras
 import numpy as np
 
 from keras_psp.atomic import write_whole
+from keras_psp.inference.images import VIDEO_SUFFIXES
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
 from keras_psp.labels import ClassList, check_same_classes
 from keras_psp.visualization import overlay
-
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
 
 
 def segment_video(

@@ -1,6 +1,5 @@
 """The papers' convolution and max pooling, which pad evenly, and the fastest way to convolve."""
 
-import functools
 import itertools
 import math
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_psp.keras_internals import uses_onednn
 from keras_psp.layers import products
 
 
@@ -151,10 +151,11 @@ def convolve(x, kernel, strides=(1, 1), padding="same", dilation_rate=(1, 1), *,
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
-        dilates, direct = max(dilation_rate) > 1, _dilates_directly(x.dtype)
-        if plain and (dilates or not direct) and products.on_tensorflows_cpu():
+        dilates, on_cpu = max(dilation_rate) > 1, products.on_tensorflows_cpu()
+        if plain and on_cpu and (dilates or not uses_onednn()):
             return _with_gradients_of_all_images(x, kernel, dilation_rate)
-        if dilates and direct:
+        # On a CPU most builds of TensorFlow lack its gradients.
+        if dilates and not on_cpu:
             # Keras would cut the map into one small map for each place within the dilation, pad
             # them to equal sizes, and put the results together again.
             return tf.nn.conv2d(x, kernel, strides, padding.upper(), dilations=dilation_rate)
@@ -190,18 +191,8 @@ def _with_gradients_of_all_images(x, kernel, dilation_rate):
     @tf.custom_gradient
     def convolved(x, kernel):
         def gradients(upstream):
-            if _dilates_directly(x.dtype):
-                of_x = tf.raw_ops.Conv2DBackpropInput(
-                    input_sizes=tf.shape(x),
-                    filter=kernel,
-                    out_backprop=upstream,
-                    strides=[1, 1, 1, 1],
-                    padding="SAME",
-                    dilations=[1, *dilation_rate, 1],
-                )
-            else:
-                mirrored = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
-                of_x = tf.nn.conv2d(upstream, mirrored, 1, "SAME", dilations=dilation_rate)
+            mirrored = tf.transpose(tf.reverse(kernel, [0, 1]), [0, 1, 3, 2])
+            of_x = tf.nn.conv2d(upstream, mirrored, 1, "SAME", dilations=dilation_rate)
             *sides, channels, filters = kernel.shape
             rows = tf.reshape(upstream, (-1, filters))
             of_taps: list[Any] = []
@@ -249,26 +240,3 @@ def _padded_evenly(x, sides, strides):
     if all(n is not None and n % s == 1 % s for n, s in zip(size, strides, strict=True)):
         return x, "same"
     return ops.pad(x, [(0, 0), *((side, side) for side in sides), (0, 0)]), "valid"
-
-
-@functools.cache
-def _dilates_directly(dtype) -> bool:
-    """Whether TensorFlow can train dilated convolutions directly: a CPU can only with oneDNN."""
-    if not products.on_tensorflows_cpu():
-        return True
-    import tensorflow as tf
-
-    with tf.init_scope():
-        ones = tf.ones((1, 3, 3, 1), dtype)
-        try:
-            tf.raw_ops.Conv2DBackpropFilter(
-                input=ones,
-                filter_sizes=[3, 3, 1, 1],
-                out_backprop=ones,
-                strides=[1, 1, 1, 1],
-                padding="SAME",
-                dilations=[1, 2, 2, 1],
-            )
-        except tf.errors.OpError:
-            return False
-    return True

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from keras import ops
 
+from keras_psp.arrays import to_numpy
 from keras_psp.atomic import read_table
 from keras_psp.labels import ClassList, numbered_classes
 from keras_psp.visualization import figures
@@ -186,8 +186,7 @@ def per_class_bars(
         edgecolor=figures.INK,
         linewidth=0.5,
     )
-    texts = ["absent" if np.isnan(value) else f"{value:.3f}" for value in iou]
-    axes.bar_label(bars, texts, padding=4, fontsize=8)
+    axes.bar_label(bars, list(map(figures.format_score, iou)), padding=4, fontsize=8)
     if present.size:
         axes.axvline(present.mean(), color=figures.INK, linestyle="--", linewidth=1)
         axes.set_title(f"mean IoU {present.mean():.3f}", fontsize=11, color=figures.INK)
@@ -236,7 +235,8 @@ def confusion_matrix(
     if len(classes) <= 20:
         for (row, column), share in np.ndenumerate(shares):
             # A share below half a per cent is not nothing.
-            text = "" if not share > 0 else f"{100 * share:.0f}" if share >= 0.005 else "·"
+            text = f"{100 * share:.0f}" if share >= 0.005 else "·" if share > 0 else ""
+            text = "–" if np.isnan(share) else text
             color = "white" if share > 0.55 else figures.INK
             axes.text(column, row, text, ha="center", va="center", fontsize=8, color=color)
     axes.set_xticks(range(len(classes)), names, rotation=90, fontsize=8)
@@ -251,7 +251,7 @@ def _of_classes(
 ) -> tuple[np.ndarray, ClassList, list[str]]:
     """Returns scores as an array, once along each axis for each class; the classes, and their names
     for people."""
-    scores = np.asarray(ops.convert_to_numpy(scores), float)
+    scores = np.asarray(to_numpy(scores), float)
     classes = numbered_classes(len(scores)) if classes is None else classes
     if scores.shape != (len(classes),) * axes:
         raise ValueError(

@@ -67,6 +67,11 @@ def readable(name: str) -> str:
     return name.replace("_", " ").replace(" iou", " IoU")
 
 
+def format_score(value: float, sign: str = "") -> str:
+    """Writes a score; a dash for NaN, which a class has that the images do not contain."""
+    return "–" if np.isnan(value) else f"{value:{sign}.3f}"
+
+
 def finish(figure: "Figure", file: str | os.PathLike[str] | None) -> "Path | Image":
     """Writes a figure to a file and returns the path; without a file, returns the picture."""
     # A PNG that is a sixth smaller would take as long to compress as the figure takes to draw.

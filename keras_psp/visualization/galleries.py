@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from keras import ops
 
+from keras_psp.arrays import to_numpy
 from keras_psp.choices import check_name
 from keras_psp.labels import MAX_CLASSES, VOID, ClassList, Color, numbered_classes
 from keras_psp.visualization import figures
@@ -101,7 +101,7 @@ def segmentation_gallery(
     label_maps = []
     for title, given in (("Truth", truths), ("Prediction", predictions)):
         if given is not None:
-            label_maps.append([ops.convert_to_numpy(one) for one in given])
+            label_maps.append([to_numpy(one) for one in given])
             columns[title] = [colorize(one, classes) for one in label_maps[-1]]
     if not images or any(len(column) != len(images) for column in columns.values()):
         counts = ", ".join(f"{len(column)} of {title!r}" for title, column in columns.items())
@@ -193,9 +193,9 @@ def class_errors(
         hit, miss, false_alarm = (
             (errors == color).all(-1).sum() for color in (HIT, MISS, FALSE_ALARM)
         )
-        union = hit + miss + false_alarm
-        iou = f"IoU {hit / union:.3f}" if union else "absent"
-        title = f"{figures.readable(classes.names[label])}, {iou}"
+        # As in all scores, what is not in truth has no IoU, whether it was predicted or not.
+        iou = hit / (hit + miss + false_alarm) if hit + miss else np.nan
+        title = f"{figures.readable(classes.names[label])}, IoU {figures.format_score(iou)}"
         figures.show(next(panels), errors, title, smooth=False)
     for panel in panels:
         panel.set_axis_off()

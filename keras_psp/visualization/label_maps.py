@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from keras import ops
 
+from keras_psp.arrays import to_numpy
 from keras_psp.atomic import write_whole
 from keras_psp.labels import MAX_CLASSES, VOID, ClassList, numbered_classes
 
@@ -14,6 +14,9 @@ VOID_COLOR = (0, 0, 0)
 RIGHT, WRONG = (225, 225, 225), (214, 39, 40)
 # Okabe and Ito's colors: people of any color vision tell them apart.
 HIT, MISS, FALSE_ALARM = (0, 114, 178), (213, 94, 0), (240, 228, 66)
+# Void in files where black is a class, as in those of PASCAL VOC, whose color this is.
+_OTHER_VOID_COLOR = (224, 224, 192)
+_KEEP_NUMBERS = (".png", ".tif", ".tiff", ".bmp")
 
 
 def colorize(labels: Any, classes: ClassList | None = None) -> np.ndarray:
@@ -45,9 +48,14 @@ def colorize(labels: Any, classes: ClassList | None = None) -> np.ndarray:
     """
     classes = numbered_classes(MAX_CLASSES) if classes is None else classes
     labels = check_label_map(labels, classes)
+    return _palette(classes)[labels]
+
+
+def _palette(classes: ClassList) -> np.ndarray:
+    """Returns the color of each of the numbers 0 … 255."""
     palette = np.full((VOID + 1, 3), VOID_COLOR, np.uint8)
     palette[: len(classes)] = classes.colors
-    return palette[labels]
+    return palette
 
 
 def overlay(
@@ -80,7 +88,7 @@ def overlay(
     assert picture.tolist() == [[[114, 50, 50], [100, 100, 100]]]
     ```
     """
-    image, labels = as_uint8(image), ops.convert_to_numpy(labels)
+    image, labels = as_uint8(image), to_numpy(labels)
     if image.shape != (*labels.shape, 3):
         raise ValueError(
             "An image must be RGB and have the size of its labels. "
@@ -124,7 +132,7 @@ def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarr
     assert picture[0, 3].tolist() == list(visualization.VOID_COLOR)
     ```
     """
-    truth, prediction = ops.convert_to_numpy(truth), ops.convert_to_numpy(prediction)
+    truth, prediction = to_numpy(truth), to_numpy(prediction)
     if truth.shape != prediction.shape:
         raise ValueError(
             "Errors are where two label maps of the same shape differ. "
@@ -152,40 +160,62 @@ def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarr
     return picture
 
 
-def write_image(file: str | os.PathLike[str], picture: Any) -> Path:
-    """Writes an array as an image file.
+def write_image(
+    file: str | os.PathLike[str], picture: Any, classes: ClassList | None = None
+) -> Path:
+    """Writes a picture, or a label map, as an image file.
 
-    A color picture is written as RGB, a label map as 8-bit gray levels whose values are the
-    classes.
+    A label map becomes a palette image: viewers show the colors of the classes, and what programs
+    read are the same numbers.
 
     Args:
-        file: Where to write it; the ending says the format. For label maps, take a format without
-            loss, such as `.png`.
-        picture: RGB, `(height, width, 3)`, or label map, `(height, width)`; 0–255.
+        file: Where to write it; the ending says the format. A label map's is `.png`, `.tif` or
+            `.bmp`, which keep the numbers.
+        picture: RGB, `(height, width, 3)`, 0–255; or a label map, integers `(height, width)`:
+            classes 0 … K−1, 255 void.
+        classes: Names and colors of a label map's classes; `None` numbers them, as in `colorize`.
 
     Returns:
         The path of the image.
 
     Raises:
-        ValueError: If a value lies outside 0–255, or no format has this ending.
+        ValueError: If a color lies outside 0–255, if a label is neither a class nor void, or if no
+            format has this ending, or none that keeps numbers.
 
     Example:
 
     ```python
     import numpy as np
+    from PIL import Image
     from keras_psp import visualization
 
-    visualization.write_image("labels.png", np.array([[0, 10], [255, 3]]))
+    labels = np.array([[0, 10], [255, 3]])
+    visualization.write_image("labels.png", labels)
+    assert np.array_equal(Image.open("labels.png"), labels)
     ```
     """
     from PIL import Image
 
-    return write_whole(file, Image.fromarray(as_uint8(picture)).save)
+    picture = to_numpy(picture)
+    if picture.ndim != 2:
+        return write_whole(file, Image.fromarray(as_uint8(picture)).save)
+    if Path(file).suffix.lower() not in _KEEP_NUMBERS:
+        raise ValueError(
+            f"A label map is written as {', '.join(_KEEP_NUMBERS)}: other formats change its "
+            f"numbers. Received: file='{file}'. Choose one of these endings, usually .png."
+        )
+    classes = numbered_classes(MAX_CLASSES) if classes is None else classes
+    image = Image.fromarray(check_label_map(picture, classes).astype(np.uint8))
+    palette = _palette(classes)
+    if VOID_COLOR in classes.colors:
+        palette[VOID] = _OTHER_VOID_COLOR
+    image.putpalette(palette.tobytes())
+    return write_whole(file, image.save)
 
 
 def as_uint8(image: Any) -> np.ndarray:
     """Turns an image into uint8; floats 0–255, which augmentation returns, are rounded."""
-    image = ops.convert_to_numpy(image)
+    image = to_numpy(image)
     if image.size and not (image.min() >= 0 and image.max() <= 255):
         raise ValueError(
             f"Pixels must lie between 0 and 255. Received: an image of shape {image.shape} with "
@@ -196,7 +226,7 @@ def as_uint8(image: Any) -> np.ndarray:
 
 def check_label_map(labels: Any, classes: ClassList) -> np.ndarray:
     """Returns a label map as an array; raises `ValueError` if a label is not one of `classes`."""
-    labels = ops.convert_to_numpy(labels)
+    labels = to_numpy(labels)
     if not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
             "Labels must be integers, one class for each pixel. "

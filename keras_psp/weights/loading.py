@@ -6,9 +6,11 @@ from pathlib import Path
 
 import keras
 
+from keras_psp.choices import did_you_mean
 from keras_psp.weights.checkpoints import load_checkpoint, variant_of
 from keras_psp.weights.keras_files import is_keras_file, load_keras_file
 from keras_psp.weights.published import PUBLISHED, WeightsNotAvailable, download
+from keras_psp.weights.runs import CONFIG, find_run, warn_of_differences
 
 
 def load_first_weights(
@@ -47,11 +49,11 @@ def load_first_weights(
         )
     try:
         _load_imagenet(model, usual_shortcuts, fresh_head or other_classes)
-    except WeightsNotAvailable as reason:
+    except WeightsNotAvailable as error:
         if weights == "imagenet":
             raise
-        warnings.warn(f"{model.name} starts from random values: {reason}", stacklevel=4)
-        return f"random values ({reason})"
+        warnings.warn(f"{model.name} starts from random values: {error}", stacklevel=4)
+        return f"random values ({error.reason})"
     return "ImageNet"
 
 
@@ -62,8 +64,8 @@ def _load_imagenet(model: keras.Model, usual_shortcuts: bool, fresh_head: bool) 
         published = ", ".join(variant for name, variant in PUBLISHED if name == "imagenet")
         raise WeightsNotAvailable(
             f"No ImageNet weights are published for {variant}"
-            + ("" if usual_shortcuts else " with these shortcuts")
-            + f", only for {published}. Choose one of those, or weights=None."
+            + ("" if usual_shortcuts else " with these shortcuts"),
+            f"Choose one of {published}, or weights=None.",
         )
     features = row.features if fresh_head or not _has_classifier(model) else None
     file = download(features or row.file)
@@ -86,15 +88,18 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
         path: A file that `save_weights` or `save` wrote; one of `keras.applications`; or a
             checkpoint of PyTorch's (`.pth`, `.pt`, `.safetensors`, or the same tensors as `.npz` or
             `.h5`) of one of the networks in the table of [sources](models.md#weights). No code in a
-            file is run. Or a name from the table of published weights, such as `"cityscapes"`.
+            file is run. Or a run folder, which stands for its `best.weights.h5`; or a name from the
+            table of published weights, such as `"cityscapes"`.
         fresh_head: Whether the last layers, which have as many channels as there are classes, stay
             as they are.
 
     Returns:
-        What the model starts from now, in words.
+        What the model starts from now, in words. Where the model differs from the run's in what no
+        tensor tells, such as its output stride, a warning says so.
 
     Raises:
-        ValueError: If the file's tensors are not exactly the model's; the message names them.
+        ValueError: If the file's tensors are not exactly the model's; the message names them. If a
+            folder is no run's.
         FileNotFoundError: If there is no such file.
         ImportError: If a package that reads such files is not installed.
         WeightsNotAvailable: If published weights cannot be found or downloaded.
@@ -119,8 +124,17 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
-            f"Weights come from a file, or are one of {', '.join(sorted(names))}. Received: "
-            f"weights='{path}', which does not exist. Check the path."
+            "Weights come from a file or a run folder, or are one of "
+            f"{', '.join(sorted(names))}. Received: weights='{path}', which does not exist. "
+            f"{did_you_mean(path)}Check the path."
+        )
+    if run := find_run(path):
+        warn_of_differences(model, run)
+        path = run.weights
+    elif path.is_dir():
+        raise ValueError(
+            f"A folder of weights is a run's, and holds its {CONFIG}. Received: weights='{path}' "
+            "without it. Pass a file, or the folder of a run."
         )
     if not is_keras_file(path):
         return load_checkpoint(model, path, fresh_head=fresh_head)

@@ -13,7 +13,16 @@ import keras
 
 
 class WeightsNotAvailable(OSError):
-    """The weights could not be found or downloaded; the message says which file to put where."""
+    """The weights could not be found or downloaded; the message says which file to put where.
+
+    Args:
+        reason: Why, in a few words.
+        repair: What to do about it.
+    """
+
+    def __init__(self, reason: str, repair: str):
+        super().__init__(f"{reason}. {repair}")
+        self.reason = reason
 
 
 class File(NamedTuple):
@@ -158,8 +167,8 @@ def download(file: File) -> Path:
     without = "go without: weights=None (in a segmentation model backbone_weights=None)."
     if name.endswith(".pth") and importlib.util.find_spec("torch") is None:
         raise WeightsNotAvailable(
-            f"{file.url} is read by PyTorch, which is not installed. Install it (pip install "
-            f"torch), or {without}"
+            f"{name} is read by PyTorch, which is not installed",
+            f"Install it (pip install torch), or {without}",
         )
     models = Path(os.environ.get("KERAS_HOME", "~/.keras")).expanduser() / "models"
     cached = models / name
@@ -175,10 +184,12 @@ def download(file: File) -> Path:
                 raise OSError(f"what came has not {digest}")
             os.replace(downloaded, cached)
     except Exception as error:  # get_file raises a bare Exception where there is no network.
-        there = f"the {cached} that is there has not {digest}; " if cached.exists() else ""
+        there = f"the one that is there has not {digest}; " if cached.exists() else ""
+        # What get_file raises begins with the address.
+        said = str(error).rpartition(" -- ")[2]
         raise WeightsNotAvailable(
-            f"{name} could not be downloaded ({there}{error}). Put {file.url} at {cached}, "
-            f"pass the path of such a file, or {without}"
+            f"{name} could not be downloaded ({there}{said})",
+            f"Put {file.url} into {models}, pass the path of such a file, or {without}",
         ) from error
     return cached
 

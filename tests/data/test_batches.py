@@ -220,12 +220,12 @@ def test_weights_and_reports_take_them(on_jax, tmp_path):
 
 
 def test_pictures_of_any_mode_are_read(on_jax, tmp_path):
-    for split, name, mode in [("train", "images", "RGB"), ("train", "labels", "L")]:
+    for split, name, mode in [("val", "images", "RGB"), ("val", "labels", "L")]:
         (tmp_path / split / name).mkdir(parents=True)
         Image.new(mode, (20, 10), 1 if mode == "L" else (9, 8, 7)).save(
             tmp_path / split / name / "a.png"
         )
-    data = keras_psp.load_folder(tmp_path, "train", batch_size=1, classes=["a", "b"], augment=None)
+    data = keras_psp.load_folder(tmp_path, "val", batch_size=1, classes=["a", "b"])
     ((images, labels),) = list(data)
     assert images[0, 0, 0].tolist() == [9, 8, 7]
     assert set(labels.ravel()) == {1}

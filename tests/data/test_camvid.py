@@ -13,7 +13,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from keras_psp.data import load_camvid
+from keras_psp.data import check_data, load_camvid
 from keras_psp.data.camvid import classes, layouts, release
 
 SIZE = (6, 8)
@@ -40,6 +40,8 @@ def mask(name):
 @pytest.fixture(autouse=True)
 def no_folder(monkeypatch):
     monkeypatch.delenv("KERAS_PSP_DATA", raising=False)
+    monkeypatch.setattr(layouts, "NOTEBOOK_FOLDERS", [])
+    monkeypatch.setenv("KAGGLEHUB_CACHE", "/nowhere")
 
 
 @pytest.fixture
@@ -103,6 +105,48 @@ def test_layouts_with_32_colors(request, layout, split, merging):
 def test_the_folder_may_come_from_the_environment(segnet, monkeypatch):
     monkeypatch.setenv("KERAS_PSP_DATA", str(segnet))
     assert tuple(load("val", None)[0]) == FRAMES["val"]
+
+
+@pytest.fixture
+def shuffled(kaggle):
+    """The folders of Kaggle's copy: a test frame and a train frame lie in val."""
+    for split in ("test", "train"):
+        (frame, *_) = FRAMES[split]
+        for place, name in (("{}", frame), ("{}_labels", f"{frame}_L")):
+            file = kaggle / "CamVid" / place.format(split) / f"{name}.png"
+            file.rename(kaggle / "CamVid" / place.format("val") / file.name)
+    return kaggle
+
+
+def test_the_split_is_the_published_one(shuffled):
+    for split, frames in FRAMES.items():
+        with pytest.warns(UserWarning, match=r"2 frames in .*published.*split_by='folder'"):
+            names, images, labels = load(split, shuffled)
+        assert sorted(names) == sorted(frames)
+        pairs = zip(images[:, 0, 0, 0], labels[:, 0, 0], strict=True)
+        assert sorted(pairs) == [(0, TREE), (1, BUILDING), (2, 255)]
+    with pytest.warns(UserWarning, match="published"):
+        report = check_data(shuffled)
+    assert report.images == dict.fromkeys(FRAMES, 3)
+    val = load_camvid("val", None, 1, data_dir=shuffled, split_by="folder")
+    assert val.sample_names == sorted((*FRAMES["val"], FRAMES["train"][0], FRAMES["test"][0]))
+    with pytest.raises(ValueError, match=r"split_by='folders'\. Did you mean 'folder'"):
+        load_camvid("val", data_dir=shuffled, split_by="folders")
+
+
+@pytest.mark.parametrize(
+    "place", ["kaggle/input/mine/CamVid", "hub/datasets/someone/camvid/versions/2/CamVid"]
+)
+def test_notebooks_have_camvid_already(segnet, tmp_path, monkeypatch, capsys, place):
+    inputs = [str(tmp_path / "kaggle" / "input" / "*" / "CamVid")]
+    monkeypatch.setattr(layouts, "NOTEBOOK_FOLDERS", inputs)
+    monkeypatch.setenv("KAGGLEHUB_CACHE", str(tmp_path / "hub"))
+    (tmp_path / "kaggle" / "input" / "other" / "CamVid").mkdir(parents=True)
+    shutil.copytree(segnet, tmp_path / place)
+    for path in (tmp_path / place).rglob("*"):
+        path.chmod(0o555)
+    assert tuple(load("val", None)[0]) == FRAMES["val"]
+    assert capsys.readouterr().out == f"CamVid is read from {tmp_path / place}\n"
 
 
 def test_both_releases_have_the_same_splits(camvid):

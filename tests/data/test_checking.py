@@ -13,7 +13,7 @@ NAMES = ["road", "car", "sky"]
 
 @pytest.fixture
 def folder(tmp_path, write_image):
-    """Two good pairs (3 void, 12 road and 5 car pixels), and faults of six kinds."""
+    """Two good pairs (3 void, 12 road and 5 car pixels), and faults of seven kinds."""
     good = np.zeros((2, 5))
     with_car = np.ones((2, 5))
     with_car[0, :2], with_car[1, :3] = 0, 255
@@ -48,8 +48,10 @@ def test_every_fault_is_reported(folder):
         ("train", "wrong kind of file"),
         ("train", "unknown label"),
         ("train", "unreadable"),
+        ("train", "absent class"),
     ]
     names = ["g_no_label", "h_no_image", "c_other_size", "d_grayscale", "e_label_3", "f_broken"]
+    names.append("sky")
     for name, problem in zip(names, report.problems, strict=True):
         assert name in problem.message
     assert "labels 3 (10 pixels)" in report.problems[4].message
@@ -81,16 +83,16 @@ def test_files_of_one_name_are_a_fault(tmp_path, write_image, layout, label, dou
     label, double = (tmp_path / layout.format(name) for name in (label, double))
     write_image(images / "b.png", np.zeros((2, 5, 3)))
     write_image(label, np.zeros((2, 5)))
-    assert check_data(tmp_path, classes=NAMES).ok
+    assert check_data(tmp_path, classes=["road"]).ok
     first = images / "b.png" if double.suffix == ".jpg" else label
     shutil.copy(first, double)
-    report = check_data(tmp_path, classes=NAMES)
+    report = check_data(tmp_path, classes=["road"])
     assert [problem.kind for problem in report.problems] == ["same name"]
     assert str(first) in report.problems[0].message
     assert str(double) in report.problems[0].message
     assert report.images == {"train": 1}
     with pytest.raises(ValueError, match=r"must differ in more.*Received: .*b.* and .*b.*Rename"):
-        load_folder(tmp_path, classes=NAMES)
+        load_folder(tmp_path, classes=["road"])
 
 
 def test_kaggles_camvid_is_camvid(tmp_path, write_image):
@@ -102,7 +104,7 @@ def test_kaggles_camvid_is_camvid(tmp_path, write_image):
     rows = [f"{name},{r},{g},{b}" for name, (r, g, b) in CAMVID_COLORS_32.items()]
     (tmp_path / "class_dict.csv").write_text("\n".join(["name,r,g,b", *rows]))
     report = check_data(tmp_path)
-    assert report.ok
+    assert [problem.kind for problem in report.problems] == ["absent class"]
     assert report.classes == CAMVID
     assert report.pixels["train"].tolist() == [398, *[0] * 10, 2]  # Walls are Building.
     assert check_data(tmp_path, classes=["Wall"]).classes.names == ("Wall",)
@@ -131,6 +133,57 @@ def test_the_report_is_a_table(folder):
     assert "train never shows: sky" in lines
     assert lines[-1].startswith("Problems: 2 × missing partner, 1 × size mismatch")
     assert str(check_data(folder, "val", classes=NAMES)).endswith("Problems: none.")
+
+
+def test_files_that_are_no_images_are_named(tmp_path, write_image):
+    for folder, pixels in [("images", np.zeros((2, 5, 3))), ("masks", np.zeros((2, 5)))]:
+        write_image(tmp_path / folder / "a.png", pixels)
+        for name in ("b.heic", "notes.txt", ".hidden", "Thumbs.db"):
+            (tmp_path / folder / name).touch()
+    report = check_data(tmp_path, classes=["road"])
+    received = [(problem.kind, problem.message.split()[0]) for problem in report.problems]
+    expected = [tmp_path / f / n for f in ("images", "masks") for n in ("b.heic", "notes.txt")]
+    assert received == [("left out", str(file)) for file in expected]
+    (tmp_path / "images" / "a.png").unlink()
+    with pytest.raises(ValueError, match=r"without partner.*No images by.*b\.heic"):
+        load_folder(tmp_path, classes=["road"])
+
+
+FAULTS = [
+    ("train", [0, 255], NAMES[:2], None, "two meanings", "0 and 255 only. Pass labels='binary'"),
+    ("val", [0, 255], NAMES[:2], None, "two meanings", "255 is car, or labels='from_0'"),
+    ("train", [0, 255], NAMES[:2], "from_0", "absent class", "Received: car in no pixel"),
+    ("val", [0, 255], NAMES[:2], "from_0", None, None),
+    ("train", [0, 255], NAMES[:2], "binary", None, None),
+    ("train", [1, 2, 0], NAMES[:2], "from_1", None, None),
+    ("train", [0, 255], NAMES, None, "absent class", "Received: car, sky in no pixel"),
+    ("val", [255, 255], NAMES, None, "all void", "the split val, of which 100.0% of the pixels"),
+]
+
+
+@pytest.mark.parametrize(("split", "pixels", "classes", "labels", "kind", "message"), FAULTS)
+def test_labels_that_cannot_be_meant(
+    tmp_path, write_image, split, pixels, classes, labels, kind, message
+):
+    options = {"classes": classes, "labels": labels}
+    write_image(tmp_path / split / "images" / "a.png", np.zeros((1, len(pixels), 3)))
+    write_image(tmp_path / split / "labels" / "a.png", [pixels])
+    report = check_data(tmp_path, **options)
+    assert [(problem.split, problem.kind) for problem in report.problems] == [(split, kind)] * (
+        kind is not None
+    )
+    options |= {"batch_size": 1, "augment": None}
+    if kind is None:
+        load_folder(tmp_path, split, **options)
+    elif kind == "two meanings":
+        for cache in (True, False):
+            with pytest.raises(ValueError, match=message):
+                load_folder(tmp_path, split, cache=cache, **options)
+    else:
+        with pytest.warns(UserWarning, match=message):
+            load_folder(tmp_path, split, **options)
+    if kind is not None:
+        assert message in report.problems[0].message
 
 
 def test_progress_is_shown_on_demand(folder, capsys):

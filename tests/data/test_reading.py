@@ -6,6 +6,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_psp.data.reading import LabeledImage, read_image, read_label
+from keras_psp.inference.images import as_pixels
 from keras_psp.labels import LabelColors, LabelValues
 
 THREE = LabelValues(range(3))
@@ -39,6 +40,47 @@ def test_a_16_bit_grayscale_label_map_is_refused(tmp_path):
         read_label(tmp_path / "a.png", THREE)
 
 
+def save_turned(path, pixels, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.asarray(pixels, "uint8")).save(path, exif=exif, quality=100)
+
+
+# A photo, and how it lies in the file per EXIF orientation: 6 and 8 are a quarter turn.
+UPRIGHT = np.array([[200, 200, 100], [0, 0, 0]])
+LYING = {1: UPRIGHT, 3: UPRIGHT[::-1, ::-1], 6: np.rot90(UPRIGHT), 8: np.rot90(UPRIGHT, -1)}
+LYING |= {0: UPRIGHT, 2: UPRIGHT[:, ::-1], 5: UPRIGHT.T}
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
+@pytest.mark.parametrize("orientation", LYING)
+def test_images_are_turned_upright(tmp_path, suffix, orientation):
+    lying = np.repeat(np.repeat(LYING[orientation], 8, 0), 8, 1)
+    upright = np.repeat(np.repeat(UPRIGHT, 8, 0), 8, 1)
+    save_turned(tmp_path / f"a.{suffix}", np.stack([lying] * 3, -1), orientation)
+    with Image.open(tmp_path / f"a.{suffix}") as opened:
+        for image in (read_image(tmp_path / f"a.{suffix}"), as_pixels(opened)):
+            assert image.shape == (16, 24, 3)
+            np.testing.assert_allclose(image[..., 0], upright, atol=9)
+
+
+def test_a_turned_image_wants_a_turned_label_map(tmp_path, write_image):
+    save_turned(tmp_path / "a.jpg", np.zeros((16, 24, 3)), 6)
+    label = write_image(tmp_path / "b.png", np.zeros((16, 24)))
+    message = r"24x16 \(turned upright by its EXIF orientation 6\).*from the upright image"
+    with pytest.raises(ValueError, match=message):
+        LabeledImage("a", tmp_path / "a.jpg", label, THREE).read()
+    save_turned(label, np.zeros((16, 24)), 3)
+    with pytest.raises(ValueError, match=r"b\.png with EXIF orientation 3.*Compare it with its"):
+        LabeledImage("a", tmp_path / "a.jpg", label, THREE).read()
+
+
+def test_label_maps_are_no_jpegs(tmp_path):
+    Image.new("L", (8, 8)).save(tmp_path / "a.jfif", "JPEG")
+    with pytest.raises(ValueError, match=r"without losses\. Received: .*a\.jfif, a JPEG"):
+        read_label(tmp_path / "a.jfif", THREE)
+
+
 @pytest.mark.parametrize("suffix", ["png", "jpg"])
 def test_a_truncated_file_is_refused(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
@@ -68,7 +110,7 @@ def test_a_label_out_of_range_is_named(tmp_path, write_image):
 
 def test_numbers_and_colors_are_not_mixed_up(tmp_path, write_image):
     write_image(tmp_path / "numbers.png", np.zeros((2, 2)))
-    write_image(tmp_path / "colors.png", np.zeros((2, 2, 3)))
+    write_image(tmp_path / "colors.png", np.full((2, 2, 3), (1, 2, 3)))
     with pytest.raises(ValueError, match=r"one channel.*Received: .*colors\.png, which is RGB"):
         read_label(tmp_path / "colors.png", THREE)
     with pytest.raises(

@@ -49,7 +49,7 @@ def result():
         ScoredImage("image 1", 0.0, np.full((1, 5, 3), 9, "uint8"), labels, road),
     ]
     names = tuple(one.name for one in images)
-    pictures = {"samples": images, "worst": images[::-1], "best": images}
+    pictures = {"samples": images, "worst": images[1:], "best": images[:1]}
     return Evaluation(ClassList(["road", "sky", "horse"]), names, matrices, **pictures)
 
 
@@ -59,8 +59,14 @@ def test_the_report_is_one_self_contained_page(result, tmp_path):
     text = (folder / "report.html").read_text()
     page = Page(text)
     assert page.open == []
-    # The confusion matrix; image, truth, prediction and errors of two samples, worst and best each.
-    assert len(page.sources) == 1 + 4 * 6
+    # The confusion matrix; image, truth, prediction and errors of two samples, one worst, one best.
+    assert len(page.sources) == 1 + 4 * 4
+    for caption in ("Worst images (1 of 2)", "Images spread over the split (2 of 2)"):
+        assert caption in page.texts
+    # The horse, which no image contains: in the comparison and among the classes.
+    texts = [text for text in page.texts if text.strip()]
+    rows = [texts[i + 1 : i + 3] for i, text in enumerate(texts) if text == "horse"]
+    assert rows == [["–", "–"]] * 2
     assert all(source.startswith("data:image/png;base64,") for source in page.sources)
     assert "url(" not in text
     assert "@import" not in text

@@ -51,8 +51,8 @@ def test_images_are_scored_one_by_one(result):
     assert result.confusion_matrices[:, :2, 0].tolist() == [[5, 0], [0, 3]]
     # Of the second, road is predicted, but absent in truth, and so left out.
     assert result.per_image.tolist() == [1, 0]
-    assert [one.name for one in result.worst] == ["image 1", "image 0"]
-    assert [one.name for one in result.best] == ["image 0", "image 1"]
+    assert [one.name for one in result.worst] == ["image 1"]
+    assert [one.name for one in result.best] == ["image 0"]
     assert result.worst[0].mean_iou == 0
     assert result.worst[0].label.tolist() == [[1, 1, 1, 255, 255]]
 
@@ -67,8 +67,9 @@ def test_samples_are_spread_over_the_split(result):
 def test_the_table_names_classes_scores_and_origin(result):
     table = str(result)
     for line in (
-        *("road             0.625     1.000", "horse           absent    absent"),
-        *("mean IoU         0.312", "Worst images: image 1 (0.000), image 0 (1.000)"),
+        *("road             0.625     1.000", "horse                –         –"),
+        *("mean IoU         0.312", "Worst images (1 of 2): image 1 (0.000)"),
+        "Best images (1 of 2): image 0 (1.000)",
         "Views: whole images at their own size, scale 1, not mirrored.",
     ):
         assert line in table
@@ -87,7 +88,26 @@ def test_images_that_are_all_void_have_no_score(always_road):
     result = evaluate(always_road, [(np.zeros((2, 1, 2, 3)), labels)], classes=CLASSES)
     assert result.per_image[0] == 0.25
     assert np.isnan(result.per_image[1])
-    assert [one.name for one in (*result.worst, *result.best)] == ["image 0"] * 2
+    assert [one.name for one in (*result.worst, *result.best)] == ["image 0"]
+
+
+@pytest.mark.parametrize(
+    "shares, worst, best",
+    [
+        ([3], [0], []),
+        ([1, 2, 0], [2, 0], [1]),
+        ([2, 2, 2, 2], [0, 1], [3, 2]),  # equal ones
+        ([5, 1, 4, 2, 3, 6], [1, 3], [5, 0]),
+    ],
+)
+def test_no_image_is_worst_and_best(always_road, shares, worst, best):
+    labels = np.ones((len(shares), 1, 7), int)
+    for label, share in zip(labels, shares, strict=True):
+        label[:, :share] = 0  # road, of which the model finds all
+    data = [(np.zeros((*labels.shape, 3)), labels)]
+    result = evaluate(always_road, data, classes=CLASSES, num_samples=2)
+    for images, expected in [(result.worst, worst), (result.best, best)]:
+        assert [one.name for one in images] == [f"image {number}" for number in expected]
 
 
 def test_images_have_the_names_of_their_files(always_road):
@@ -170,7 +190,7 @@ def test_what_is_written_can_be_read(result, tmp_path):
     assert scores["initial_weights"] == "nothing at all"
     assert scores["per_class_accuracy"] == {"road": 1.0, "sky": 0.0, "horse": None}
     assert scores["per_image"] == {"image 0": 1.0, "image 1": 0.0}
-    assert scores["worst"] == ["image 1", "image 0"]
+    assert scores["worst"] == ["image 1"]
     for name in ("per_class.png", "samples.png", "confusion_matrix.png"):
         with Image.open(folder / name) as picture:
             picture.verify()

@@ -82,10 +82,29 @@ def test_what_is_not_rgb_is_an_error(strongest_channel, halves, tmp_path):
         "empty": halves[:0],
         "ycbcr": Image.fromarray(halves).convert("YCbCr"),
         "palette": Image.fromarray(halves).convert("P"),
+        "words": np.full((4, 4, 3), "red"),
     }
     for image in wrong.values():
         with pytest.raises(ValueError, match=r"must be RGB, 0–255.*Received: image of shape"):
             segment(strongest_channel, image)
+    with pytest.raises(ValueError, match=r"numpy\.moveaxis\(image, 0, -1\)"):
+        segment(strongest_channel, np.moveaxis(halves, -1, 0))
+    with pytest.raises(ValueError, match=r"Received: bytes, 1920 of them\. Decode .*BytesIO"):
+        segment(strongest_channel, halves.tobytes())
+
+
+@pytest.mark.parametrize("kind", ["uint8", "bfloat16", "gradients"])
+def test_tensors_of_pytorch_are_images(strongest_channel, halves, kind):
+    torch = pytest.importorskip("torch")
+    tensor = torch.tensor(halves)
+    if kind == "bfloat16":
+        tensor = tensor.to(torch.bfloat16)
+    elif kind == "gradients":
+        tensor = tensor.float().requires_grad_()
+    expected = segment(strongest_channel, halves)
+    assert (segment(strongest_channel, tensor) == expected).all()
+    (labels,) = segment(strongest_channel, tensor[None])
+    assert (labels == expected).all()
 
 
 @pytest.mark.parametrize(
@@ -286,21 +305,61 @@ def test_several_images_come_as_a_list(strongest_channel, halves, tmp_path, view
     assert (batch[1] == labels[0]).all()
 
 
-def test_a_folder_comes_file_by_file(strongest_channel, halves, tmp_path):
-    for name, pixels in [("b.png", halves), ("a.png", halves[:9])]:
+@pytest.mark.parametrize("batch_size", [1, 8])
+@pytest.mark.parametrize("kind", ["folder", "glob", "strings"])
+def test_files_come_one_by_one(strongest_channel, halves, tmp_path, kind, batch_size):
+    for name, pixels in [("a.png", halves), ("c.png", halves[:, ::-1])]:
         Image.fromarray(pixels).save(tmp_path / name)
-    (tmp_path / "c.png").write_bytes(b"broken")
+    for name in ("b.png", "d.png"):
+        (tmp_path / name).write_bytes(b"broken")
     (tmp_path / "notes.txt").write_text("no image")
-    found = segment(strongest_channel, tmp_path, batch_size=1)
-    assert next(found)[0] == tmp_path / "a.png"
-    file, labels = next(found)
-    assert file == tmp_path / "b.png"
-    assert (labels == segment(strongest_channel, halves)).all()
-    with pytest.raises(ValueError, match=r"must be whole.*c\.png"):
-        next(found)
+    files = {
+        "folder": tmp_path,
+        "glob": tmp_path.glob("*.png"),
+        "strings": map(str, sorted(tmp_path.glob("*.png"))),
+    }
+    found, labels = segment(strongest_channel, files[kind], batch_size=batch_size), {}
+    with pytest.raises(ValueError, match=r"Received: 2 that cannot; all others were seg") as error:
+        labels.update((str(file), label_map) for file, label_map in found)
+    assert sorted(labels) == [str(tmp_path / name) for name in ("a.png", "c.png")]
+    for name in ("b.png", "d.png"):
+        assert f"{tmp_path / name}, which cannot be read" in str(error.value)
+    expected = segment(strongest_channel, halves)
+    assert (labels[str(tmp_path / "a.png")] == expected).all()
+    assert (labels[str(tmp_path / "c.png")] == expected[:, ::-1]).all()
+
+
+def test_what_yields_images_is_segmented(strongest_channel, halves):
+    images = [halves, halves[:9], halves[:, :7]]
+    different = np.empty(3, object)
+    different[:] = images
+    expected = segment(strongest_channel, images)
+    found = segment(strongest_channel, iter(images))
+    for (image, labels), given, wanted in zip(found, images, expected, strict=True):
+        assert image is given
+        assert (labels == wanted).all()
+    for labels, wanted in zip(segment(strongest_channel, different), expected, strict=True):
+        assert (labels == wanted).all()
+
+
+def test_an_empty_folder_is_an_error(strongest_channel, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match=r"must hold images.*empty with 0 entries"):
         segment(strongest_channel, tmp_path / "empty")
+
+
+def test_large_files_need_leave(strongest_channel, halves, tmp_path, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # of 640, more than twice as many
+    expected = segment(strongest_channel, halves)
+    for ending, options in [("png", {}), ("tif", {}), ("tiff", {"compression": "tiff_lzw"})]:
+        file = tmp_path / f"halves.{ending}"
+        Image.fromarray(halves).save(file, **options)
+        labels = segment(strongest_channel, file, views=Views(9), max_pixels=640)
+        assert (labels == expected).all()
+        message = r"at most max_pixels=639 pixels\. Received: .*halves\.\w+ of 20×32"
+        with pytest.raises(ValueError, match=message):
+            segment(strongest_channel, file, max_pixels=639)
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 def test_progress_counts_images_or_windows(strongest_channel, halves, capsys):

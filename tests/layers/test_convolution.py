@@ -45,11 +45,11 @@ def test_pooling_equals_pytorchs(rng, size, window, strides):
 
 @pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch's, on its first gradient
 @pytest.mark.parametrize("dilation", [1, 2, 4])
-@pytest.mark.parametrize("direct", [True, False])
-def test_gradients_equal_pytorchs(rng, monkeypatch, dilation, direct):
+@pytest.mark.parametrize("onednn", [True, False])
+def test_gradients_equal_pytorchs(rng, monkeypatch, dilation, onednn):
     torch = pytest.importorskip("torch")
-    if not direct:  # As where TensorFlow was built without oneDNN.
-        monkeypatch.setattr(convolution, "_dilates_directly", lambda dtype: False)
+    if not onednn:  # As where TensorFlow was built without it.
+        monkeypatch.setattr(convolution, "uses_onednn", lambda: False)
     x, y = (rng.normal(size=(2, 9, 12, n)).astype("float32") for n in (3, 5))
     image = keras.Input((None, None, 3))
     first = keras.layers.Conv2D(4, 1, use_bias=False)

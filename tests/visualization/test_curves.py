@@ -70,6 +70,13 @@ def test_bars_need_a_score_for_each_class(tmp_path):
         visualization.per_class_bars(tmp_path / "a.png", [0.5] * 3, TWO)
 
 
+def test_absent_class_is_a_dash(figure):
+    bars = visualization.per_class_bars(None, [0.5, float("nan")], TWO)
+    matrix = visualization.confusion_matrix(None, [[3, 1], [0, 0]], TWO)
+    texts = [[text.get_text() for text in shown.axes[0].texts] for shown in (bars, matrix)]
+    assert texts == [["0.500", "–"], ["75", "25", "–", "–"]]
+
+
 @pytest.mark.parametrize(
     "draw, scores",
     [

@@ -134,7 +134,7 @@ def test_chosen_classes(figure, names):
     image = np.zeros((20, 30, 3))
     shown = visualization.class_errors(None, image, labels, labels, names, CAMVID)
     titles = [axes.get_title() for axes in shown.axes if axes.images]
-    absent = [] if names == "Tree" else [f"{name}, absent" for name in names[1:]]
+    absent = [] if names == "Tree" else [f"{name}, IoU –" for name in names[1:]]
     assert titles == ["Image", "Tree, IoU 1.000", *absent]
 
 

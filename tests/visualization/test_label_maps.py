@@ -8,7 +8,8 @@ from PIL import Image
 import keras_psp
 from keras_psp import visualization
 from keras_psp.data.camvid.classes import CAMVID
-from keras_psp.labels import VOID, ClassList
+from keras_psp.data.reading import read_label
+from keras_psp.labels import VOID, ClassList, LabelColors, LabelValues
 
 TWO = ClassList(["road", "other"], [(200, 0, 0), (0, 0, 100)])
 
@@ -135,12 +136,33 @@ def test_errors_of_what_is_no_class(label):
         visualization.error_map(np.zeros((4, 5), int), np.zeros((4, 5), int), label)
 
 
-def test_label_maps_come_back_unchanged(tmp_path):
+@pytest.mark.parametrize("ending", ["png", "tif", "bmp"])
+def test_label_maps_come_back_unchanged(tmp_path, ending):
     labels = np.random.default_rng(0).permutation(np.arange(256)).reshape(16, 16)
-    file = visualization.write_image(tmp_path / "new" / "folder" / "labels.png", labels)
+    labels[labels == 254] = 0  # the one number that is neither a class nor void
+    file = visualization.write_image(tmp_path / "new" / "folder" / f"labels.{ending}", labels)
     image = Image.open(file)
-    assert image.mode == "L"
     assert np.array_equal(np.asarray(image), labels)
+    assert np.array_equal(np.asarray(image.convert("RGB")), visualization.colorize(labels))
+
+
+@pytest.mark.parametrize("first", [(128, 0, 0), (0, 0, 0)])
+def test_label_maps_show_colors_and_are_read_as_numbers(tmp_path, first):
+    classes = ClassList(["one", "two"], [first, (0, 128, 0)])
+    labels = np.array([[0, 1, VOID]])
+    file = visualization.write_image(tmp_path / "a.png", labels, classes)
+    shown = np.asarray(Image.open(file).convert("RGB"))
+    assert [tuple(color) for color in shown[0, :2].tolist()] == list(classes.colors)
+    colors = LabelColors({color: label for label, color in enumerate(classes.colors)})
+    for coding in (LabelValues([0, 1]), LabelValues([0, 1], colors)):
+        assert np.array_equal(read_label(file, coding), labels)
+
+
+def test_label_maps_are_refused_where_numbers_change(tmp_path):
+    with pytest.raises(ValueError, match=r"\.png, .*other formats change its numbers.*a\.jpg"):
+        visualization.write_image(tmp_path / "a.jpg", np.zeros((4, 5), int))
+    with pytest.raises(ValueError, match=r"class 0 … 1 or 255 for void\. Received: label=2"):
+        visualization.write_image(tmp_path / "a.png", np.full((4, 5), 2), TWO)
 
 
 @pytest.mark.parametrize("ending", ["jpg", "jpeg", "png", "webp"])

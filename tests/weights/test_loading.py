@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import importlib
 import inspect
-import re
 import warnings
 
 import h5py
@@ -201,7 +200,7 @@ def test_offline_the_error_tells_how_to_go_on(offline, tmp_path):
         ResNet("resnet50", weights="imagenet")
     message = str(error.value)
     assert f"Put {(tmp_path / 'nowhere').as_uri()}/resnet/{FILE.format('')}" in message
-    assert f"at {tmp_path / 'keras' / 'models' / FILE.format('')}" in message
+    assert f"into {tmp_path / 'keras' / 'models'}" in message
     assert "go without: weights=None" in message
 
 
@@ -222,7 +221,7 @@ def test_a_file_cut_short_is_not_taken(server, tmp_path, monkeypatch):
     cached.parent.mkdir(parents=True)
     cached.write_bytes((server / "resnet" / FILE.format("_notop")).read_bytes()[:1000])
     publish(monkeypatch, (tmp_path / "nowhere").as_uri())
-    with pytest.raises(WeightsNotAvailable, match=f"{re.escape(str(cached))} .*has not the MD5"):
+    with pytest.raises(WeightsNotAvailable, match=f"{cached.name} .*that is there has not the MD5"):
         build_backbone("resnet50", weights="imagenet")
     assert cached.stat().st_size == 1000  # the user's file, which only the user removes
 
@@ -241,7 +240,7 @@ def test_a_file_cut_short_is_not_taken(server, tmp_path, monkeypatch):
 )
 def test_where_none_are_published_auto_says_so(variant, changes):
     options = {**changes, "include_top": False}
-    reason = f"No ImageNet weights are published for {variant}.*only for resnet50, resnet101"
+    reason = f"No ImageNet weights are published for {variant}.*Choose one of resnet50, resnet101"
     with pytest.warns(UserWarning, match=reason):
         ResNet(variant, **options)
     with pytest.raises(WeightsNotAvailable, match=reason):

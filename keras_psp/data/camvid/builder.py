@@ -4,6 +4,7 @@ Nothing else imports it, so that the rest of the package needs no TensorFlow Dat
 """
 
 import hashlib
+import itertools
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ import tensorflow_datasets as tfds
 from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS, CAMVID_FREQUENCIES, CAMVID_MERGINGS
-from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, HOMEPAGE, camvid_coding, find_camvid
+from keras_psp.data.camvid.layouts import HOMEPAGE, camvid_coding, find_camvid, own_folder
 from keras_psp.data.reading import LabeledImage
 
 
@@ -24,9 +25,9 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     It downloads the SegNet release, or reads a folder in any of CamVid's layouts.
 
     Args:
-        folder: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`, else
-            the download. Data prepared from a folder are kept under a config of their own, and
-            prepared again when a file in the folder changes.
+        folder: Folder that holds CamVid. Default: as in `keras_psp.load_camvid`. Data
+            prepared from a folder are kept under a config of their own, and prepared again when a
+            file in the folder changes.
         config: `"segnet"`, the default, or `"mseg"`: how 32 classes became eleven.
         **kwargs: `data_dir` (where the prepared data lies) and whatever else TensorFlow Datasets
             knows.
@@ -61,7 +62,7 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     def __init__(
         self, *, folder: str | os.PathLike | None = None, config: Any = None, **kwargs: Any
     ):
-        self.folder = folder or os.environ.get(FOLDER_VARIABLE)
+        self.folder = own_folder(folder)
         if self.folder and not isinstance(config, tfds.core.BuilderConfig):
             # Not to be mistaken for the download, another folder, or this one's older files.
             place = Path(self.folder).expanduser().resolve()
@@ -116,8 +117,8 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         self, samples: list[LabeledImage]
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         for sample in samples:
-            _, label = sample.read()  # Checks the image as well, which is kept as it is.
-            example = {"image": sample.image, "label": label[..., None], "file_name": sample.name}
+            image, label = sample.read()
+            example = {"image": image, "label": label[..., None], "file_name": sample.name}
             yield sample.name, example
 
 
@@ -126,8 +127,8 @@ def _fingerprint(folder: Path) -> str:
     digest = hashlib.sha256(str(folder).encode())
     found = find_camvid(folder)
     for split in found.splits:
-        for files in found.files(split)[:2]:
-            for file in files.values():
-                state = file.stat()
-                digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+        files = found.files(split)
+        for file in itertools.chain(*files.images.values(), *files.labels.values()):
+            state = file.stat()
+            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:8]

@@ -1,9 +1,15 @@
 """CamVid's splits, and the three public ways in which it lies in folders."""
 
+import contextlib
+import dataclasses
+import glob
 import os
+import re
+import warnings
 
+from keras_psp.choices import check_name
 from keras_psp.data.camvid.classes import camvid_label_colors, segnet_labels
-from keras_psp.data.layouts import DataFolder, Layout, find_data
+from keras_psp.data.layouts import DataFiles, Layout, find_data, regroup
 from keras_psp.labels import LabelCoding, LabelColors
 
 HOMEPAGE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
@@ -11,8 +17,14 @@ HOMEPAGE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
 
 SPLITS = ("train", "val", "test")
 
+SPLIT_BY = ("frame", "folder")
+"""How the split of a frame is found: by its name, as published, or by the folder it lies in."""
+
 FOLDER_VARIABLE = "KERAS_PSP_DATA"
 """Environment variable with the folder that holds CamVid."""
+
+NOTEBOOK_FOLDERS = ["/kaggle/input/*/CamVid", "/kaggle/input/datasets/*/*/CamVid"]
+"""Where Kaggle mounts a CamVid that a notebook has among its inputs."""
 
 # Sequence name with the frame number's format, first and last frame, step. All other frames are the
 # test split's.
@@ -39,19 +51,21 @@ FRAMES = {
 """The names of the 367 training and 101 validation frames."""
 
 
-def _split_of(frame: str) -> str:
+_FRAME = re.compile(r"(0001TP|0006R0|0016E5|Seq05VD)_f?\d+")
+
+
+def published_split(name: str) -> str | None:
+    """Returns the split of a frame; `None` if the name is not that of a frame."""
+    frame = name.rpartition("/")[2]
+    if not _FRAME.fullmatch(frame):
+        return None
     return next((split for split, frames in FRAMES.items() if frame in frames), "test")
 
 
 SEGNET_RELEASE = Layout("SegNet release", "{split}", "{split}annot")
 KAGGLE = Layout("Kaggle", "{split}", "{split}_labels", ending="_L")
 ORIGINAL_RELEASE = Layout(
-    "original release",
-    "701_StillsRaw_full",
-    "LabeledApproved_full",
-    ending="_L",
-    splits=SPLITS,
-    split_of=_split_of,
+    "original release", "701_StillsRaw_full", "LabeledApproved_full", ending="_L"
 )
 LAYOUTS = (SEGNET_RELEASE, KAGGLE, ORIGINAL_RELEASE)
 
@@ -60,16 +74,61 @@ LAYOUTS = (SEGNET_RELEASE, KAGGLE, ORIGINAL_RELEASE)
 _STRAY = 0.01
 
 
-def find_camvid(folder: str | os.PathLike) -> DataFolder:
+def own_folder(folder: str | os.PathLike | None) -> str | os.PathLike | None:
+    """Returns the folder that holds CamVid on this machine, if there is one.
+
+    It is the given one, that of the environment, one among a Kaggle notebook's inputs, or one that
+    kagglehub has downloaded, and then says which.
+    """
+    if given := folder or os.environ.get(FOLDER_VARIABLE):
+        return given
+    cache = os.environ.get("KAGGLEHUB_CACHE", "~/.cache/kagglehub")
+    downloads = os.path.expanduser(f"{cache}/datasets/*/*/versions/*/CamVid")
+    for pattern in [*NOTEBOOK_FOLDERS, downloads]:
+        for found in sorted(glob.glob(pattern), reverse=True):  # The newest version first.
+            with contextlib.suppress(ValueError):  # Another data set of that name.
+                find_data(found, LAYOUTS)
+                print(f"CamVid is read from {found}")
+                return found
+    return None
+
+
+def find_camvid(folder: str | os.PathLike, split_by: str = "frame") -> DataFiles:
     """Finds CamVid in a folder, in any of `LAYOUTS`.
 
+    Args:
+        folder: The folder.
+        split_by: `"frame"`, the published split, or `"folder"`, as the files lie.
+
     Raises:
-        ValueError: If the folder has none of the layouts.
+        ValueError: If the folder has none of the layouts, or if there is no such way to split.
     """
-    return find_data(folder, LAYOUTS)
+    check_name("split_by", split_by, SPLIT_BY)
+    found = find_data(folder, LAYOUTS)
+    return with_published_split(found) if split_by == "frame" else found
 
 
-def camvid_coding(found: DataFolder, merging: str = "segnet") -> LabelCoding:
+def with_published_split(found: DataFiles) -> DataFiles:
+    """Divides the frames as everybody does, and says so if they lie in other folders."""
+    moved = [
+        name
+        for split, files in found.splits.items()
+        for name in files.images
+        if published_split(name) not in (None, split)
+    ]
+    if not moved:
+        return found
+    if found.layout != ORIGINAL_RELEASE:
+        warnings.warn(
+            f"{len(moved)} frames in {found.root}, such as {moved[0]}, lie in another split's "
+            "folder than the published split says. That split is used (367, 101 and 233 frames), "
+            "so that scores compare; load_camvid(..., split_by='folder') takes them as they lie.",
+            stacklevel=3,
+        )
+    return dataclasses.replace(found, splits=regroup(found.splits, published_split))
+
+
+def camvid_coding(found: DataFiles, merging: str = "segnet") -> LabelCoding:
     """Returns what turns the label files of a folder into the eleven classes.
 
     Args:

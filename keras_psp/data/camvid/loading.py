@@ -7,7 +7,7 @@ from typing import Any
 from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_MERGINGS
-from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, SPLITS, camvid_coding, find_camvid
+from keras_psp.data.camvid.layouts import SPLITS, camvid_coding, find_camvid, own_folder
 from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
 from keras_psp.signatures import passes_on
@@ -22,6 +22,7 @@ def load_camvid(
     data_dir: str | os.PathLike | None = None,
     *,
     merging: str = "segnet",
+    split_by: str = "frame",
     **options: Any,
 ) -> Any:
     """Loads CamVid as batches of street scenes and their labels.
@@ -43,9 +44,13 @@ def load_camvid(
             layers, or `None`. `"auto"`: the preset `"authors"` for the train split, otherwise
             `None`.
         data_dir: Folder that holds CamVid. Default: the environment variable `KERAS_PSP_DATA`,
-            else the download.
+            else a CamVid among the inputs of a Kaggle notebook or in kagglehub's cache, else the
+            download.
         merging: How 32 classes become eleven: `"segnet"` or `"mseg"`, which needs the original or
             Kaggle's label maps. See `keras_psp.data.camvid.CAMVID_MERGINGS`.
+        split_by: `"frame"`: the published split, by the frames' names, whatever folders they lie
+            in. `"folder"`: as they lie; Kaggle's folders are another split, whose scores compare
+            with nobody's.
         **options: `crop_size`, `shuffle`, `seed`, `cache`, `drop_remainder` and `antialias`: see
             `keras_psp.data.LoadingOptions`.
 
@@ -80,8 +85,7 @@ def load_camvid(
     check_name("merging", merging, CAMVID_MERGINGS)
     for name in [split] if isinstance(split, str) else split:
         check_name("split", name, SPLITS)
-    folder = data_dir or os.environ.get(FOLDER_VARIABLE)
-    found = find_camvid(folder or release.download(merging))
+    found = find_camvid(own_folder(data_dir) or release.download(merging), split_by)
     coding = camvid_coding(found, merging)
     options |= {"image_size": image_size, "batch_size": batch_size, "augment": augment}
     return load_splits(

@@ -1,0 +1,32 @@
+"""Arrays of NumPy from whatever users hold; PyTorch's tensors where it is not the backend."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+def to_numpy(values: Any) -> np.ndarray:
+    """Returns an array of NumPy, of numbers that any library holds on any device.
+
+    Args:
+        values: An array, a list, or a tensor of any backend. PyTorch's may be on an accelerator,
+            have gradients, and be in bfloat16.
+    """
+    if _is_of_pytorch(values):
+        values = values.detach().cpu()
+        # NumPy has no bfloat16.
+        return (values.float() if "bfloat16" in str(values.dtype) else values).numpy()
+    return ops.convert_to_numpy(values)
+
+
+def from_pytorch(values: Any) -> Any:
+    """Returns a tensor of PyTorch's as an array where another backend is in use, which would
+    refuse it; anything else as it is."""
+    foreign = _is_of_pytorch(values) and keras.backend.backend() != "torch"
+    return to_numpy(values) if foreign else values
+
+
+def _is_of_pytorch(values: Any) -> bool:
+    return hasattr(values, "detach") and hasattr(values, "cpu")

@@ -1,0 +1,73 @@
+"""The files of a run folder that weights come from: `keras_psp.RunFolder` writes them."""
+
+import json
+import os
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+
+from keras_psp.weights.checkpoints import variant_of
+
+CONFIG = "config.json"
+CHECKPOINT = "checkpoint.weights.h5"
+BEST = "best.weights.h5"
+
+# Arguments of our networks that no tensor tells, beside the backbone's name.
+UNSEEN = ("output_stride", "align_corners", "bins")
+
+
+class RunFiles(NamedTuple):
+    """A run folder, or a file in one, that was named as a source of weights.
+
+    Attributes:
+        folder: The folder.
+        weights: The file of weights.
+        config: What `config.json` says.
+    """
+
+    folder: Path
+    weights: Path
+    config: dict[str, Any]
+
+
+def read_config(file: Path) -> dict[str, Any]:
+    """Reads the `config.json` of a run; raises a ValueError if it is something else's."""
+    config = json.loads(file.read_text())
+    if not (isinstance(config, dict) and {"model", "initial_weights", "settings"} <= config.keys()):
+        raise ValueError(f"{file} is not a run's")
+    return config
+
+
+def find_run(path: str | os.PathLike[str]) -> RunFiles | None:
+    """Returns the run whose folder, or whose file of weights, this is; `None` if it is none."""
+    path = Path(path)
+    if not (path.is_dir() or path.name.endswith(".weights.h5")):
+        return None
+    folder, weights = (path, path / BEST) if path.is_dir() else (path.parent, path)
+    try:
+        return RunFiles(folder, weights, read_config(folder / CONFIG))
+    except (OSError, ValueError):
+        return None
+
+
+def warn_of_differences(model: keras.Model, run: RunFiles) -> None:
+    """Warns if a model that gets the weights of a run is not the run's, and no tensor tells."""
+    started = run.config["model"]["config"]
+    own = {name: getattr(model, name) for name in UNSEEN if hasattr(model, name)}
+    if isinstance(started.get("backbone"), str):
+        own["backbone"] = variant_of(model)
+    # JSON knows no tuples.
+    own = {name: list(value) if isinstance(value, tuple) else value for name, value in own.items()}
+    theirs = {name: started[name] for name in own if started.get(name, own[name]) != own[name]}
+    if theirs:
+        asked, received = (
+            ", ".join(f"{name}={values[name]!r}" for name in theirs) for values in (theirs, own)
+        )
+        warnings.warn(
+            f"The weights of the run in {run.folder} were trained in a model with {asked}. "
+            f"Received: weights='{run.weights}' for a model with {received}, in which they answer "
+            f"otherwise. Build it with {asked}, or take keras_psp.load_run('{run.folder}').model.",
+            stacklevel=4,
+        )
