@@ -41,10 +41,10 @@ def test_a_tensor_elsewhere_is_fetched():
 def test_metrics_take_tensors():
     expected = metrics.MeanIoU(2)
     expected.update_state(LABELS, LOGITS)
-    found = metrics.SegmentationScores(2)
+    found = metrics.MeanIoU(2)
     weights = torch.ones(1)
     found.update_state(torch.tensor(LABELS), with_gradients(LOGITS), weights)
-    assert float(found.result()["mean_iou"]) == float(expected.result()) == 0.5
+    assert float(found.result()) == float(expected.result()) == 0.5
     predictions = torch.tensor(LOGITS).argmax(-1)
     matrix = metrics.confusion_matrix(torch.tensor(LABELS), predictions, 2)
     assert matrix.tolist() == [[1, 0], [1, 1]]
