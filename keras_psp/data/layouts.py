@@ -71,8 +71,8 @@ class SplitFiles:
         ]
 
     def label_files(self) -> Iterator[Path]:
-        """Returns the label maps."""
-        return (files[0] for files in self.labels.values())
+        """Returns the label maps that have an image."""
+        return (files[0] for name, files in self.labels.items() if name in self.images)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -159,6 +159,19 @@ def test_a_color_of_no_class_is_named(tmp_path, write_image):
         load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
 
 
+def test_gray_in_three_channels_asks_for_its_meaning(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[[0] * 3, [255] * 3]]})
+    with pytest.raises(ValueError, match=r"\(255, 255, 255\).*numbers, say which: labels='binary'"):
+        load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
+
+
+def test_the_coding_is_that_of_files_with_an_image(tmp_path, write_image):
+    fill(tmp_path, write_image, {"b": [[0]]})
+    write_image(tmp_path / "train" / "labels" / "a_color.png", [[[1, 2, 3]]])
+    report = check_data(tmp_path, classes=["road"])
+    assert [problem.kind for problem in report.problems] == ["missing partner"]
+
+
 def test_an_unknown_split_suggests_the_nearest(tmp_path, write_image):
     fill(tmp_path, write_image, {"a": [[0]]})
     with pytest.raises(ValueError, match=r"split='trian'. Did you mean 'train'"):
