@@ -193,6 +193,8 @@ def test_a_folder_needs_a_class_list(tmp_path, write_image):
 def test_a_folder_holds_one_data_set(tmp_path, write_image):
     for name in ("one", "other"):
         fill(tmp_path / name, write_image, {"a": [[0]]})
+    (tmp_path / "other" / "train").rename(tmp_path / "other" / "val")
+    fill(tmp_path / "other", write_image, {"a": [[0]]}, "as Kaggle")
     with pytest.raises(ValueError, match=r"must hold one.*which holds .*/one, .*/other\. Pass one"):
         load_folder(tmp_path, classes=["road"])
 
