@@ -246,10 +246,13 @@ class LabelColors:
         labels = self.table[_codes(mask)]
         unknown = labels == _UNKNOWN
         if unknown.mean() > self.stray:
+            colors = mask[unknown]
+            is_gray = (colors == colors[:, :1]).all()
+            numbers = " Where gray means numbers, say which: labels='binary', …." if is_gray else ""
             raise ValueError(
                 f"Every color of a label map must be in the class list. Received: (red, green, "
-                f"blue) {_listing(mask[unknown])}. Add these colors to the class list, or save the "
-                f"label map without compression losses and antialiasing (as PNG)."
+                f"blue) {_listing(colors)}. Add these colors to the class list, or save the "
+                f"label map without compression losses and antialiasing (as PNG).{numbers}"
             )
         labels[unknown] = VOID
         return labels

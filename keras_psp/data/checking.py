@@ -188,7 +188,8 @@ def _check_split(
     for file, lacking in files.alone:
         add("missing partner", f"{file} has no {lacking}. Add it, or remove the file.")
 
-    samples = files.pair(meaning.coding(files.label_files()))
+    coding = meaning.coding(files.label_files())
+    samples = files.pair(coding)
     pixels, present = np.zeros((2, len(report.classes) + 1), np.int64)
     bar = keras.utils.Progbar(len(samples), verbose=int(progress), unit_name="file")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -204,7 +205,7 @@ def _check_split(
     report.images[split] = len(samples)
     report.pixels[split], report.present[split] = pixels, present[:-1]
     if pixels.any():
-        for kind, message in meaning.faults(split, pixels):
+        for kind, message in meaning.faults(split, pixels, coding):
             add(kind, message)
 
 

@@ -87,18 +87,20 @@ class LabelMeaning:
                 return self.colors if has_colors(file) else self.numbers
         return self.numbers
 
-    def faults(self, split: str, counts: np.ndarray) -> list[tuple[str, str]]:
+    def faults(self, split: str, counts: np.ndarray, coding: LabelCoding) -> list[tuple[str, str]]:
         """Says what is wrong with the labels of a split as a whole.
 
         Args:
             split: Its name.
             counts: The pixels of each class, and last those of void.
+            coding: What its files were read with.
 
         Returns:
             What kind of fault and a message, for each.
         """
         names = self.classes.names
-        if self.asks and counts[0] and not counts[1] and counts[2]:
+        in_doubt = self.asks and coding is self.numbers
+        if in_doubt and counts[0] and not counts[1] and counts[2]:
             return [
                 (
                     "two meanings",

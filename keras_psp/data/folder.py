@@ -22,7 +22,7 @@ from keras_psp.data.layouts import (
 )
 from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
-from keras_psp.labels import VOID
+from keras_psp.labels import VOID, LabelCoding
 from keras_psp.signatures import passes_on
 
 LAYOUTS = (
@@ -255,9 +255,11 @@ def _load(
     if validation_split is not None:
         found = found.divide(validation_split, split_seed)
     meaning = read_classes(found.root, classes, labels)
+    codings: dict[str | None, LabelCoding] = {}
 
     def find(name: str) -> Sequence[Any]:
-        samples = found.samples(name, meaning.coding(found.files(name).label_files()))
+        codings[name] = meaning.coding(found.files(name).label_files())
+        samples = found.samples(name, codings[name])
         first = samples[0]
         if first.image.stem != first.label.stem:
             print(f"{len(samples)} images of {name}: {first.image} with {first.label}, …")
@@ -265,11 +267,11 @@ def _load(
 
     loaded = load_splits(split, find, meaning.classes, options)
     for one in [loaded] if isinstance(split, str) else loaded:
-        _look_at_labels(one, meaning)
+        _look_at_labels(one, meaning, codings[one.info.split])
     return loaded
 
 
-def _look_at_labels(dataset: Any, meaning: LabelMeaning) -> None:
+def _look_at_labels(dataset: Any, meaning: LabelMeaning, coding: LabelCoding) -> None:
     """Warns about a split whose labels as a whole cannot be meant so."""
     maps = dataset.label_maps()
     all_known = isinstance(maps, np.ndarray)
@@ -277,7 +279,7 @@ def _look_at_labels(dataset: Any, meaning: LabelMeaning) -> None:
     for label in maps if all_known else itertools.islice(maps, _LOOKED_AT):
         counts += np.bincount(label.ravel(), minlength=256)
     counts = np.append(counts[: len(meaning.classes)], counts[VOID])
-    for kind, message in meaning.faults(dataset.info.split, counts):
+    for kind, message in meaning.faults(dataset.info.split, counts, coding):
         if kind == "two meanings":
             raise ValueError(message)
         if all_known:

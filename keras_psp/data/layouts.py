@@ -71,8 +71,8 @@ class SplitFiles:
         ]
 
     def label_files(self) -> Iterator[Path]:
-        """Returns the label maps."""
-        return (files[0] for files in self.labels.values())
+        """Returns the label maps that have an image."""
+        return (files[0] for name, files in self.labels.items() if name in self.images)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +245,9 @@ def find_data(root: str | os.PathLike, layouts: Sequence[Layout]) -> DataFiles:
             found = [_find_layout(folder, layouts, any_splits) for folder in folders]
             if len(ones := [one for one in found if one]) == 1:
                 return ones[0]
-            several = several or ones
+            if ones:
+                several = several or ones
+                break
     if several:
         raise ValueError(
             f"A data folder must hold one data set. Received: {root}, which holds "

@@ -7,6 +7,7 @@ import pytest
 
 from keras_psp.data import check_data, load_folder
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_CLASS_WEIGHTS, CAMVID_COLORS_32
+from keras_psp.labels import ClassList
 
 NAMES = ["road", "car", "sky"]
 
@@ -184,6 +185,14 @@ def test_labels_that_cannot_be_meant(
             load_folder(tmp_path, split, **options)
     if kind is not None:
         assert message in report.problems[0].message
+
+
+def test_black_beside_one_color_is_void(tmp_path, write_image):
+    classes = ClassList(["road", "car"], [(128, 64, 128), (64, 0, 128)])
+    write_image(tmp_path / "val" / "images" / "a.png", np.zeros((1, 2, 3)))
+    write_image(tmp_path / "val" / "labels" / "a.png", [[(128, 64, 128), (0, 0, 0)]])
+    assert check_data(tmp_path, classes=classes).ok
+    assert len(load_folder(tmp_path, "val", batch_size=1, classes=classes)) == 1
 
 
 def test_progress_is_shown_on_demand(folder, capsys):

@@ -159,6 +159,19 @@ def test_a_color_of_no_class_is_named(tmp_path, write_image):
         load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
 
 
+def test_gray_in_three_channels_asks_for_its_meaning(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[[0] * 3, [255] * 3]]})
+    with pytest.raises(ValueError, match=r"\(255, 255, 255\).*numbers, say which: labels='binary'"):
+        load_folder(tmp_path, "train", batch_size=1, classes=["road", "car"])
+
+
+def test_the_coding_is_that_of_files_with_an_image(tmp_path, write_image):
+    fill(tmp_path, write_image, {"b": [[0]]})
+    write_image(tmp_path / "train" / "labels" / "a_color.png", [[[1, 2, 3]]])
+    report = check_data(tmp_path, classes=["road"])
+    assert [problem.kind for problem in report.problems] == ["missing partner"]
+
+
 def test_an_unknown_split_suggests_the_nearest(tmp_path, write_image):
     fill(tmp_path, write_image, {"a": [[0]]})
     with pytest.raises(ValueError, match=r"split='trian'. Did you mean 'train'"):
@@ -180,6 +193,8 @@ def test_a_folder_needs_a_class_list(tmp_path, write_image):
 def test_a_folder_holds_one_data_set(tmp_path, write_image):
     for name in ("one", "other"):
         fill(tmp_path / name, write_image, {"a": [[0]]})
+    (tmp_path / "other" / "train").rename(tmp_path / "other" / "val")
+    fill(tmp_path / "other", write_image, {"a": [[0]]}, "as Kaggle")
     with pytest.raises(ValueError, match=r"must hold one.*which holds .*/one, .*/other\. Pass one"):
         load_folder(tmp_path, classes=["road"])
 
