@@ -150,7 +150,7 @@ small = ["--backbone", "tiny"]
 assert main(["train", "--data", "camvid", "--data-dir", "CamVid", "--run", "run", *small,
              "--image-size", "33", "41", "--batch-size", "2", "--epochs", "1"]) == 0
 assert main(["evaluate", "run"]) == 0
-assert main(["predict", "run", "CamVid/val/0.png"]) == 0
+assert main(["predict", "CamVid/val/0.png", "--model", "run"]) == 0
 assert main(["data", "check", "CamVid"]) == 0
 """
 

@@ -158,7 +158,7 @@ def test_the_same_command_again_resumes_the_run(trained):
     folder, (_, first, _) = trained
     code, out, _ = run_command("train", *SMALL, "--backbone-weights", "none", "--run", folder)
     assert code == 0, out
-    assert f"Going on after epoch 1 of the run in {folder}" in out
+    assert f"The run in {folder} is complete after epoch 1." in out
     assert out[out.index("Mean IoU reached") :] == first[first.index("Mean IoU reached") :]
 
 

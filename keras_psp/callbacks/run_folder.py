@@ -131,8 +131,8 @@ class RunFolder(keras.callbacks.Callback):
                 print(f"Going on after epoch {epoch} of the run in {self.folder}.")
             else:
                 print(
-                    f"The run in {self.folder} is complete: it has {epoch} epochs. To go on, call "
-                    f"fit with epochs={2 * epoch} or so; to begin anew, take another folder."
+                    f"The run in {self.folder} is complete after epoch {epoch}. To go on, train "
+                    f"with more epochs, such as {2 * epoch}; to begin anew, take another folder."
                 )
                 # What `fit` returns then has the losses of the run.
                 for name in self.history[-1].keys() - {"epoch"}:

@@ -192,7 +192,7 @@ def test_a_complete_run_says_how_to_go_on(whole, tmp_path, capsys):
     model, run = begin(folder, settings={"seed": 3})
     history = train(model, run).history
     said = capsys.readouterr().out
-    assert f"is complete: it has {EPOCHS} epochs. To go on, call fit with epochs=6" in said
+    assert f"is complete after epoch {EPOCHS}. To go on, train with more epochs, such as 6" in said
     assert history["loss"] == pytest.approx([row["loss"] for row in whole[1]], rel=1e-5)
     assert_same(state(model), whole[2])
 
