@@ -135,8 +135,11 @@ def main(result, kind):
             train(model, result, images, labels, callbacks=[run_folder(run, images, labels)])
             inside = scores(model, images, labels)
         np.testing.assert_equal(inside, scores(model, images, labels))
-        # The same run goes on outside of the scope.
+        # The same run goes on outside of the scope, by steps that need no graphs of their own.
         shutil.copytree(run, f"{run}.first")
+        model.run_eagerly = True
+        model.make_train_function(force=True)
+        model.make_test_function(force=True)
         go_on(model, run, f"{result}.resumed.npz", images, labels)
     elif kind == "jax-devices":
         import keras
