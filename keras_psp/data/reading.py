@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_psp.data.resizing import resize_image, resize_label
-from keras_psp.labels import LabelCoding, LabelColors, LabelValues
+from keras_psp.labels import VOID, LabelCoding, LabelColors, LabelValues
 
 _MODES = {
     "1": "black and white",
@@ -162,7 +162,10 @@ def read_label(file: Path, coding: LabelCoding) -> np.ndarray:
         if isinstance(coding, LabelColors):
             return coding(np.asarray(image.convert("RGB")))
         palette = image.getpalette() if image.mode == "P" else ()
-        return coding(np.asarray(image, np.uint8), palette)
+        pixels = np.asarray(image, np.uint8)
+        if image.mode == "1" and coding.table[255] != VOID:
+            pixels = 255 * pixels  # White is a class, and what one bit calls 1.
+        return coding(pixels, palette)
     except ValueError as error:
         raise DataError("unknown label", f"In {file}: {error}") from None
 
