@@ -100,8 +100,6 @@ def train(model, result, images, labels, batch_size=BATCH, callbacks=(), epochs=
         five = images[:5], labels[:5]
         more = model.fit(*five, batch_size, shuffle=False, validation_data=five, verbose=0).history
         results |= {f"five images {name}": v for name, v in more.items()}
-        predicted = model.predict(five[0], batch_size, verbose=0)
-        results["five images prediction"] = np.abs(predicted).mean((1, 2, 3))
     if result:
         np.savez(result, **results)
 

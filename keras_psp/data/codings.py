@@ -74,7 +74,7 @@ class LabelMeaning:
         classes: The classes, without void.
         numbers: The coding of files with numbers.
         colors: The coding of files with colors; `None` where only numbers are meant.
-        train_ids: The coding of files called `…labelTrainIds`, where it is one of their own.
+        train_ids: The coding of files called `…labelTrainIds`, where it differs.
         asks: Whether nobody said what 255 is, beside two classes.
     """
 

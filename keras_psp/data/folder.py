@@ -7,12 +7,13 @@ import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from keras_psp.data.camvid.layouts import KAGGLE, SEGNET_RELEASE
 from keras_psp.data.codings import TRAIN_IDS, Classes, LabelMeaning, Labels, read_classes
+from keras_psp.data.info import Dataset
 from keras_psp.data.layouts import (
     SPLIT_NAMES,
     DataFiles,
@@ -50,6 +51,27 @@ _LABEL_COLUMNS = ("label", "mask")
 _LOOKED_AT = 8  # Label maps that are looked at where they are not all in memory.
 
 
+@overload
+def load_folder(
+    folder: str | os.PathLike,
+    split: str = ...,
+    image_size: tuple[int, int] | None = ...,
+    batch_size: int = ...,
+    *,
+    classes: Classes | None = ...,
+    labels: Labels | None = ...,
+    validation_split: float | None = ...,
+    split_seed: int = ...,
+    **options: Any,
+) -> Dataset: ...
+
+
+@overload
+def load_folder(
+    folder: str | os.PathLike, split: Sequence[str], *args: Any, **options: Any
+) -> list[Dataset]: ...
+
+
 @passes_on(LoadingOptions)
 def load_folder(
     folder: str | os.PathLike,
@@ -62,7 +84,7 @@ def load_folder(
     validation_split: float | None = None,
     split_seed: int = 0,
     **options: Any,
-) -> Any:
+) -> "Dataset | list[Dataset]":
     """Loads images and label maps of your own, or of a public data set, as batches.
 
     The folder has one of these layouts, where `train` may be any split's name: `train/images/X.png`
@@ -148,10 +170,22 @@ def load_folder(
     )
 
 
+Pairs = str | os.PathLike | Sequence[Any]
+"""A list of (image, label map), or a CSV file of them."""
+
+
+@overload
+def load_pairs(pairs: Pairs, split: str = ..., **options: Any) -> Dataset: ...
+
+
+@overload
+def load_pairs(pairs: Pairs, split: Sequence[str], **options: Any) -> list[Dataset]: ...
+
+
 @passes_on(load_folder, "split")
 def load_pairs(
-    pairs: str | os.PathLike | Sequence[Any], split: Any = "train", **options: Any
-) -> Any:
+    pairs: Pairs, split: str | Sequence[str] = "train", **options: Any
+) -> "Dataset | list[Dataset]":
     """Loads images and label maps that a list names, wherever they lie, as batches.
 
     Args:

@@ -298,7 +298,7 @@ def _levels(root: Path) -> Iterator[list[Path]]:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
+    if not folder.is_dir() or not os.access(folder, os.R_OK):
         return []
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
@@ -393,7 +393,7 @@ def _several(one_or_more: str | Sequence[str]) -> Sequence[str]:
 
 def _holds_both(folder: Path) -> bool:
     """Tells whether a folder holds an image and its label map: `X` and `X_mask`, …."""
-    names = {file.stem for file in image_files(folder)}
+    names = {file.stem for file in image_files(folder)} if os.access(folder, os.R_OK) else set()
     images = names | {_IMAGE_ENDING.sub("", name) for name in names}
     return any(_LABEL_ENDING.sub("", name) in images - {name} for name in names)
 

@@ -18,7 +18,7 @@ from keras_psp.choices import check_name
 from keras_psp.data import augmentation
 from keras_psp.data.batches import Batches
 from keras_psp.data.epochs import Epochs
-from keras_psp.data.info import DatasetInfo, attach
+from keras_psp.data.info import Dataset, DatasetInfo, attach
 from keras_psp.data.options import LoadingOptions, is_trained_on
 from keras_psp.data.split import Sample, Split
 from keras_psp.labels import ClassList
@@ -69,7 +69,7 @@ def load_splits(
     ]
 
 
-def make_dataset(samples: Sequence[Sample], info: DatasetInfo, options: LoadingOptions) -> Any:
+def make_dataset(samples: Sequence[Sample], info: DatasetInfo, options: LoadingOptions) -> Dataset:
     """Returns batches of (image, label).
 
     Args:

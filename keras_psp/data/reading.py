@@ -198,8 +198,14 @@ def _open(file: Path, max_pixels: int | None = None) -> tuple[Any, str, int]:
                 ends = [part[1][2:] for part in image.tile]
                 image.im = Image.new(image.mode, tuple(map(max, *ends, (0, 0)))).im
             image = turn_upright(image)
-    # Pillow's answers to files that are damaged, or larger than anything but an attack.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            "too large",
+            f"Pillow opens no image this large (a WebP not even where max_pixels allows it). "
+            f"Received: {file} ({error}). Save it smaller; or as PNG or TIFF, to segment it with "
+            "max_pixels.",
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's answers to damaged files.
         reason = "unknown format" if "cannot identify" in str(error) else str(error).rstrip(".")
         raise DataError(
             "unreadable",

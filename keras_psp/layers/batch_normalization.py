@@ -206,7 +206,7 @@ def at_least_one_image(images: Any) -> Iterator[tuple[Any, Callable[[Any], Any]]
     missing = tf.cast(tf.equal(number, 0), tf.int32)
     token = _COUNTED.set(1 - missing)
     try:
-        padding = [[0, missing], *[[0, 0]] * (images.shape.rank - 1)]
+        padding = [[0, missing], *[[0, 0]] * (len(images.shape) - 1)]
         yield tf.pad(images, padding), lambda outputs: outputs[:number]
     finally:
         _COUNTED.reset(token)

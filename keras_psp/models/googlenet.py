@@ -199,7 +199,7 @@ def build_googlenet(
     auxiliary_weight: float = 0.3,
     dropout: float | None = None,
     **kwargs: Any,
-) -> keras.Model:
+) -> Classifier:
     """Builds a GoogLeNet, see `Inception`; `output_stride` is that of `ResNet`."""
     row = GOOGLENETS[variant]
     if not include_top:
