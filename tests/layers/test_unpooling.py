@@ -90,7 +90,7 @@ def test_pooling_and_unpooling_equal_pytorchs(size, pool_size, rng):
 
     def total(x):
         maxima, places = pool(x)
-        return keras.ops.sum(unpool(maxima**2, places, like=x) * slopes(size))
+        return keras.ops.sum(keras.ops.multiply(unpool(maxima**2, places, like=x), slopes(size)))
 
     np.testing.assert_allclose(value_and_gradient(total, x)[1], gradient)
 
