@@ -92,7 +92,7 @@ class BedOfNails(_Blocks):
     """
 
     def call(self, inputs):
-        inputs = ops.convert_to_tensor(inputs)
+        inputs = ops.cast(inputs, self.compute_dtype)
         zeros = ops.zeros_like(inputs)
         return self._join([inputs, *[zeros] * (self.pool_size**2 - 1)])
 
@@ -151,8 +151,10 @@ class MaxPoolWithArgmax(_Blocks):
             )
 
     def call(self, inputs):
-        inputs = ops.convert_to_tensor(inputs)
-        rests = [-n % self.pool_size for n in ops.shape(inputs)[1:3]]
+        inputs = ops.cast(inputs, self.compute_dtype)
+        side = self.pool_size
+        # Of positive numbers alone: ONNX rounds the quotient of others towards 0.
+        rests = [(side - n % side) % side for n in ops.shape(inputs)[1:3]]
         if any(not isinstance(rest, int) or rest for rest in rests):
             sides = [(0, 0), *((0, rest) for rest in rests), (0, 0)]
             inputs = ops.pad(inputs, sides, constant_values=float("-inf"))
@@ -173,11 +175,11 @@ class MaxPoolWithArgmax(_Blocks):
         """The maximum of each block, and its place: how many smaller values come before it."""
         side = self.pool_size
         maxima = ops.max_pool(x, side, side, "valid", data_format="channels_last")
-        places = ops.zeros_like(maxima, dtype="uint8")
-        one = ops.ones_like(places)
+        # In floating point, as LiteRT does not calculate with 8 bits.
+        places = ops.zeros_like(maxima)
         for value in reversed(self._split(x)[:-1]):
-            places = ops.cast(value < maxima, "uint8") * (one + places)
-        return maxima, places
+            places = ops.cast(value < maxima, maxima.dtype) * (1 + places)
+        return maxima, ops.cast(places, "uint8")
 
     def compute_output_shape(self, input_shape):
         batch, *size, channels = input_shape
@@ -235,7 +237,7 @@ class MaxUnpool(_Blocks):
         self.size = None if size is None else tuple(size)
 
     def call(self, inputs, indices, like=None):
-        inputs = ops.convert_to_tensor(inputs)
+        inputs = ops.cast(inputs, self.compute_dtype)
         indices = ops.cast(indices, "uint8")
         shapes = [x if x is None else ops.shape(x) for x in (inputs, indices, like)]
         _, height, width, _ = self.compute_output_shape(*shapes)
@@ -265,7 +267,7 @@ class MaxUnpool(_Blocks):
 
 
 def _pooled(n, pool_size):
-    return None if n is None else -(-n // pool_size)
+    return None if n is None else (n + pool_size - 1) // pool_size
 
 
 def _differ(size, other):

@@ -1,10 +1,12 @@
 """DeconvNet: a classifier down to one place, and a mirror image of it up again."""
 
+import math
 from typing import Any
 
 import keras
 
-from keras_psp.models.mirrored_vgg import MirroredVGG, normalized
+from keras_psp.models.mirrored_vgg import MirroredVGG, copy_weights, normalized
+from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.signatures import passes_on
 
 
@@ -23,9 +25,10 @@ class DeconvNet(MirroredVGG):
     normalization and ReLU follow each of them, but not the last 1×1.
 
     Args:
-        backbone: A VGG, as `SegNet` takes it.
+        backbone: A VGG, as `SegNet` takes it. Given with its fully connected layers, or by a name
+            with ImageNet weights, it also gives fc6 and fc7 their weights.
         num_classes: Number of classes K.
-        fc_channels: Channels of fc6 and fc7.
+        fc_channels: Channels of fc6 and fc7. Those of a trained VGG have 4096.
         name: Name of the model.
         **kwargs: What every `SegmentationModel` takes: `backbone_weights`, `weights`, `fresh_head`,
             `input_shape`.
@@ -81,15 +84,36 @@ class DeconvNet(MirroredVGG):
             )
         return super().features(image, training=training)
 
-    def build_decoder(self, features):
-        pooled = x = keras.Input(features[-1].shape[1:])
+    def build_encoder(self, backbone, weights, input_shape):
+        classifier = backbone
+        if backbone in VGGS and weights in ("auto", "imagenet") and self.fc_channels == 4096:
+            classifier, weights = VGG(backbone, weights=weights), None
+        encoder = super().build_encoder(backbone, weights, input_shape)
+        if classifier is not backbone:
+            copy_weights(classifier, encoder)
+        self.fully_connected = self._fully_connected(classifier, encoder.outputs[-1].shape[-1])
+        return encoder
+
+    def _fully_connected(self, classifier, channels):
+        """fc6 and fc7, with the weights of a classifier's where they fit, and deconv6."""
         options = {"kernel_initializer": "he_normal", "data_format": "channels_last"}
-        x = normalized(keras.layers.Conv2D(self.fc_channels, 7, name="fc6", **options)(x), "fc6")
-        x = normalized(keras.layers.Conv2D(self.fc_channels, 1, name="fc7", **options)(x), "fc7")
+        fc6 = keras.layers.Conv2D(self.fc_channels, 7, name="fc6", **options)
+        fc7 = keras.layers.Conv2D(self.fc_channels, 1, name="fc7", **options)
+        pooled = keras.Input((None, None, channels))
+        x = normalized(fc7(normalized(fc6(pooled), "fc6")), "fc7")
         with keras.name_scope("decoder"):
-            deconv6 = keras.layers.Conv2DTranspose(pooled.shape[-1], 7, name="deconv6", **options)
+            deconv6 = keras.layers.Conv2DTranspose(channels, 7, name="deconv6", **options)
             x = normalized(deconv6(x), "deconv6")
-        self.fully_connected = keras.Model(pooled, x, name="fully_connected")
+        layers = getattr(classifier, "layers", ())
+        dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
+        for ours, theirs in zip((fc6, fc7), dense, strict=False):
+            kernel, bias = theirs.get_weights()
+            if kernel.size == math.prod(ours.kernel.shape):
+                # A flattened map is height, width, channels: the order of a kernel's axes.
+                ours.set_weights([kernel.reshape(ours.kernel.shape), bias])
+        return keras.Model(pooled, x, name="fully_connected")
+
+    def build_decoder(self, features):
         self.decoder = self.mirrored(features, whole=True)
         self.head = keras.layers.Conv2D(
             self.num_classes, 1, data_format="channels_last", name="head"

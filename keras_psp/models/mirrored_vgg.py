@@ -108,12 +108,9 @@ class MirroredVGG(SegmentationModel):
             image,
             [image, *places, pooled],
             variant=vgg.variant,
-            initial_weights=vgg.initial_weights,
             name=vgg.name,
         )
-        for layer in vgg.layers:
-            if layer.weights:
-                encoder.get_layer(layer.name).set_weights(layer.get_weights())
+        copy_weights(vgg, encoder)
         return encoder
 
     def mirrored(self, features: Sequence[Any], whole: bool) -> keras.Model:
@@ -165,6 +162,20 @@ def normalized(x: Any, name: str) -> Any:
     """
     x = BatchNormalization(name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def copy_weights(vgg: keras.Model, encoder: keras.Model) -> None:
+    """Gives an encoder the weights of the VGG that it was made from.
+
+    Args:
+        vgg: The VGG, which may have more layers behind its features.
+        encoder: The encoder.
+    """
+    names = {layer.name for layer in encoder.layers}
+    for layer in vgg.layers:
+        if layer.weights and layer.name in names:
+            encoder.get_layer(layer.name).set_weights(layer.get_weights())
+    encoder.initial_weights = vgg.initial_weights
 
 
 def _check_layer(layer: Any, network: keras.Model) -> None:
