@@ -11,10 +11,12 @@ from keras_psp.layers.inception_module import InceptionModule
 from keras_psp.layers.local_response_normalization import LocalResponseNormalization
 from keras_psp.layers.pyramid_convolution import PyramidConv2D
 from keras_psp.layers.pyramid_pooling import PyramidAveragePooling2D, PyramidPooling
+from keras_psp.layers.unpooling import BedOfNails, MaxPoolWithArgmax, MaxUnpool
 
 __all__ = [
     "BasicBlock",
     "BatchNormalization",
+    "BedOfNails",
     "BilinearUpsample",
     "DilatedAveragePooling2D",
     "DilatedBottleneck",
@@ -22,6 +24,8 @@ __all__ = [
     "ImageNormalization",
     "InceptionModule",
     "LocalResponseNormalization",
+    "MaxPoolWithArgmax",
+    "MaxUnpool",
     "PaddedConv2D",
     "PaddedMaxPooling2D",
     "PyramidAveragePooling2D",

@@ -138,26 +138,27 @@ def _resnets(suffix: str, depths: str = "18 34 50 101 152") -> tuple[str, ...]:
     return tuple(f"resnet{depth}{suffix}" for depth in depths.split())
 
 
-# Indices of the convolutions among torchvision's `features`, stage by stage.
-_VGG_FEATURES = {
-    11: "0 | 3 | 6 8 | 11 13 | 16 18",
-    13: "0 2 | 5 7 | 10 12 | 15 17 | 20 22",
-    16: "0 2 | 5 7 | 10 12 14 | 17 19 21 | 24 26 28",
-    19: "0 2 | 5 7 | 10 12 14 16 | 19 21 23 25 | 28 30 32 34",
-}
+# Convolutions in each stage.
+_VGG_STAGES = {11: (1, 1, 2, 2, 2), 13: (2,) * 5, 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-def _vgg(depth: int) -> Source:
-    layers = {
-        f"features.{index}": f"block{stage}_conv{i}"
-        for stage, indices in enumerate(_VGG_FEATURES[depth].split("|"), 1)
-        for i, index in enumerate(indices.split(), 1)
-    }
+def _vgg(depth: int, kind: str) -> Source:
+    layers = {}
+    index = 0  # among torchvision's `features`: convolution, (normalization,) ReLU, …, pooling
+    for stage, count in enumerate(_VGG_STAGES[depth], 1):
+        for i in range(1, count + 1):
+            ours = f"block{stage}_conv{i}"
+            layers[f"features.{index}"] = ours
+            if kind == "bn":
+                index += 1
+                layers[f"features.{index}"] = f"{ours}_bn"
+            index += 2
+        index += 1
     ends = {"classifier.0": "fc1", "classifier.3": "fc2", "classifier.6": "predictions"}
     return Source(
-        f"torchvision's VGG-{depth}",
+        f"torchvision's VGG-{depth}{' with batch normalization' * (kind == 'bn')}",
         tuple(f"{theirs}.weight" for theirs in layers),
-        variants=(f"vgg{depth}_torchvision",),
+        variants=(f"vgg{depth}_{kind}",),
         layers=layers | ends,
         channels={"fc1": 512},
     )
@@ -242,11 +243,6 @@ SOURCES: tuple[Source, ...] = (
         },
     ),
     Source(
-        "a VGG with batch normalization",
-        ("features.1.running_mean",),
-        refused="The paper's VGG, which ours is, has none: vgg16, not vgg16_bn",
-    ),
-    Source(
         "a ResNet-D",
         ("layer2.0.downsample.2.weight",),
         refused="It averages in its shortcuts, which none of ours does: resnet50, not resnet50d",
@@ -309,10 +305,11 @@ SOURCES: tuple[Source, ...] = (
         variants=_resnets("_v1c"),
         layers={**_deep_stem("stem"), **_BLOCKS, **_FULLY_CONNECTED},
     ),
-    *(_vgg(depth) for depth in _VGG_FEATURES),
+    *(_vgg(depth, kind) for kind in ("torchvision", "bn") for depth in _VGG_STAGES),
     Source(
         "torchvision's AlexNet",
         ("features.3.weight", "features.10.weight"),
+        without=("features.1.weight",),
         variants=("alexnet_torchvision",),
         layers={
             **{f"features.{index}": f"conv{i}" for i, index in enumerate((0, 3, 6, 8, 10), 1)},

@@ -234,11 +234,12 @@ class Sequences(nn.Module):
         return self.features((x - MEAN) / DEVIATION)
 
 
-def vgg(stages, side, num_classes, hidden=4096):
+def vgg(stages, side, num_classes, hidden=4096, normalizes=False):
     layers, channels = [], 3
     for count, width in zip(stages, (64, 128, 256, 512, 512), strict=True):
         for _ in range(count):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            norm = [nn.BatchNorm2d(width)] if normalizes else []
+            layers += [nn.Conv2d(channels, width, 3, padding=1), *norm, nn.ReLU()]
             channels = width
         layers.append(nn.MaxPool2d(2, 2))
     return Sequences(

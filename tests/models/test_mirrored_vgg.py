@@ -1,0 +1,210 @@
+"""SegNet and DeconvNet: parameters and layers of the papers, PyTorch's outputs, and a life."""
+
+import keras
+import numpy as np
+import pytest
+
+import keras_psp
+from keras_psp import DeconvNet, SegNet
+from keras_psp.layers import MaxUnpool
+from tests.whole import whole
+
+numpy = keras.ops.convert_to_numpy
+STAGES = ((4, 4), (6, 6, 6), (8,))
+
+
+def narrow_vgg(normalizes=False, size=(None, None)):
+    """A VGG of a few channels, by default with a convolution's ReLU in it as in the paper."""
+    image = keras.Input((*size, 3))
+    x = keras.layers.Rescaling(1 / 255, name="rescale")(image)
+    for stage, widths in enumerate(STAGES, 1):
+        for i, filters in enumerate(widths, 1):
+            name = f"block{stage}_conv{i}"
+            options = {"padding": "same", "activation": None if normalizes else "relu"}
+            x = keras.layers.Conv2D(filters, 3, name=name, **options)(x)
+            if normalizes:
+                x = keras.layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
+                x = keras.layers.ReLU(name=f"{name}_relu")(x)
+        x = keras.layers.MaxPooling2D(2, name=f"block{stage}_pool")(x)
+    return keras.Model(image, x, name="narrow_vgg")
+
+
+@pytest.fixture
+def segnet(randomize):
+    model = SegNet(narrow_vgg(), num_classes=5)
+    randomize(model)
+    return model
+
+
+# The papers' tables -------------------------------------------------------------------------------
+
+VGG_16 = (64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512)
+VGG_11 = (64,), (128,), (256, 256), (512, 512), (512, 512)
+# The decoders of the authors' networks: stage, channels of its convolutions.
+SEGNET = [(5, 512, 512, 512), (4, 512, 512, 256), (3, 256, 256, 128), (2, 128, 64), (1, 64)]
+DECONVNET = [*SEGNET[:4], (1, 64, 64)]
+SMALL_SEGNET = [(5, 512, 512), (4, 512, 256), (3, 256, 128), (2, 64), (1,)]
+
+
+def parameters(inputs, *widths, side=3):
+    """Of convolutions with bias, each with the two numbers for a channel of its normalization."""
+    count = 0
+    for outputs in widths:
+        count += side**2 * inputs * outputs + 3 * outputs
+        inputs = outputs
+    return count
+
+
+def of_decoder(rows):
+    return parameters(512, *(width for _, *widths in rows for width in widths))
+
+
+FC = parameters(512, 4096, side=7) + parameters(4096, 4096, side=1)
+FC += parameters(4096, 512, side=7)
+LAST = 9 * 64 * 11 + 11
+NETWORKS = {
+    "segnet": (SegNet, "vgg16", VGG_16, SEGNET, LAST, 29_449_355),
+    "segnet of vgg11": (SegNet, "vgg11_bn", VGG_11, SMALL_SEGNET, LAST, 18_455_051),
+    "deconvnet": (DeconvNet, "vgg16_bn", VGG_16, DECONVNET, FC + 64 * 11 + 11, 251_805_003),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_and_layers_are_those_of_the_papers(name):
+    build, backbone, stages, decoder, rest, expected = NETWORKS[name]
+    with keras.StatelessScope(initialize_variables=False):
+        model = build(backbone, 11, backbone_weights=None)
+    encoder = parameters(3, *(width for stage in stages for width in stage))
+    assert encoder + of_decoder(decoder) + rest == expected
+    assert sum(int(np.prod(v.shape)) for v in model.trainable_variables) == expected
+    rows: list = []
+    for layer in model.decoder.layers:
+        if isinstance(layer, MaxUnpool):
+            rows.append((int(layer.name[-1]),))
+        elif isinstance(layer, keras.layers.Conv2D):
+            rows[-1] += (layer.filters,)
+    assert rows == decoder
+    keras.utils.clear_session()
+
+
+# PyTorch ------------------------------------------------------------------------------------------
+
+
+def layers_of(model):
+    parts = [model.backbone, getattr(model, "fully_connected", None), model.decoder]
+    for layer in (layer for part in parts if part is not None for layer in part.layers):
+        if layer.weights:
+            yield layer
+    yield model.head
+
+
+@pytest.mark.parametrize(
+    "build, options, sizes",
+    [(SegNet, {}, [(33, 45), (1, 6)]), (DeconvNet, {"fc_channels": 5}, [(49, 70)])],
+    ids=["segnet", "deconvnet"],
+)
+def test_same_weights_same_logits_as_in_pytorch(build, options, sizes, randomize, image):
+    torch = pytest.importorskip("torch")
+    from tests.models import torch_mirrored_vgg
+
+    model = build(narrow_vgg(normalizes=build is DeconvNet), num_classes=5, **options)
+    randomize(model)
+    twin = getattr(torch_mirrored_vgg, build.__name__)(5).cpu()
+    twin = torch_mirrored_vgg.copy_weights(layers_of(model), twin)
+    for size in sizes:
+        x = image(*size, batch=2)
+        with torch.no_grad():
+            expected = twin(torch.tensor(x.transpose(0, 3, 1, 2)).cpu())
+        expected = expected.numpy().transpose(0, 2, 3, 1)
+        assert expected.std() > 0.01
+        outputs = numpy(whole(model)(x))
+        bound = 1e-4 * np.abs(expected).max()
+        np.testing.assert_allclose(outputs, expected, atol=bound, rtol=0)
+
+
+# Where they start from ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("normalizes", [False, True])
+def test_untrained_it_has_the_features_of_its_vgg(normalizes, randomize, image):
+    # The normalization that it adds begins as none, but for its epsilon.
+    vgg = narrow_vgg(normalizes=normalizes)
+    randomize(vgg)
+    x = image(16, 24)
+    features = numpy(SegNet(vgg, num_classes=5).features(x)[-1])
+    np.testing.assert_allclose(features, numpy(vgg(x)), rtol=1e-3, atol=1e-5)
+
+
+def test_fc6_and_fc7_are_those_of_the_classifier(randomize, image):
+    vgg = narrow_vgg(size=(56, 56))
+    x = keras.layers.Flatten()(vgg.output)
+    x = keras.layers.Dense(5, "relu")(keras.layers.Dense(5, "relu")(x))
+    hidden = keras.Model(vgg.input, x)
+    classifier = keras.Model(vgg.input, keras.layers.Dense(9, "softmax")(x))
+    randomize(classifier)
+    x = image(56, 56)
+    model = DeconvNet(classifier, num_classes=5, fc_channels=5)
+    fc7 = keras.Model(
+        model.fully_connected.input, model.fully_connected.get_layer("fc7_relu").output
+    )
+    places = numpy(fc7(model.features(x)[-1]))[:, 0, 0]
+    np.testing.assert_allclose(places, numpy(hidden(x)), rtol=1e-3, atol=1e-5)
+
+
+# A life -------------------------------------------------------------------------------------------
+
+
+def test_it_trains_as_every_network_does(segnet, image, rng, tmp_path):
+    x, y = image(13, 22, batch=2), rng.integers(0, 5, (2, 13, 22))
+    y[:, :4] = 255
+    run = keras_psp.RunFolder(tmp_path, classes=keras_psp.labels.ClassList(list("abcde")))
+    history = segnet.fit(x, y, callbacks=[run], verbose=0).history
+    assert np.isfinite(history["loss"][0])
+    # What starts from random values learns ten times as fast.
+    fast = {v.path for v in segnet.trainable_variables if segnet.optimizer.multiplier_of(v) == 10}
+    fresh = [*segnet.decoder.trainable_variables, *segnet.head.trainable_variables]
+    assert fast == {v.path for v in fresh}
+    expected = numpy(segnet(x))
+    again = keras_psp.load_run(tmp_path).model
+    assert isinstance(again, SegNet)
+    np.testing.assert_allclose(numpy(again(x)), expected, atol=1e-5)
+    fused = keras_psp.fuse(segnet)
+    assert not any(isinstance(x, keras.layers.BatchNormalization) for x in fused.layers)
+    np.testing.assert_allclose(numpy(fused(x)), expected, atol=1e-4)
+    labels = keras_psp.segment(segnet, x[0].astype("uint8"))
+    best = np.take_along_axis(expected[0], labels[..., None].astype(int), -1)[..., 0]
+    np.testing.assert_allclose(best, expected[0].max(-1), atol=1e-5)
+
+
+def test_a_void_batch_teaches_nothing(segnet, image):
+    assert segnet.fit(image(8, 9), np.full((1, 8, 9), 255), verbose=0).history["loss"] == [0.0]
+
+
+# Bad input ----------------------------------------------------------------------------------------
+
+
+def test_a_backbone_that_is_no_vgg():
+    with pytest.raises(
+        ValueError, match=r"backbone='resnet18'\. SegNet and DeconvNet mirror a VGG"
+    ):
+        SegNet("resnet18", backbone_weights=None)
+
+
+def test_a_model_that_is_no_vgg(tiny_backbone):
+    message = r"Received: backbone=tiny_backbone, with pad1, a ZeroPadding2D\. Choose a VGG by"
+    with pytest.raises(ValueError, match=message):
+        SegNet(tiny_backbone)
+
+
+def test_images_too_small_for_fc6(image):
+    message = r"5 poolings leave of 193 pixels or more\. Received: images of 192×300\."
+    with pytest.raises(ValueError, match=message):
+        DeconvNet("vgg11", backbone_weights=None, input_shape=(192, 300, 3))
+    model = DeconvNet(narrow_vgg(), num_classes=5, fc_channels=5)
+    with pytest.raises(ValueError, match=r"3 poolings leave of 49 .*Received: images of 60×48\."):
+        model(image(60, 48))
+
+
+def test_arguments_of_other_networks():
+    with pytest.raises(TypeError, match="output_stride"):
+        SegNet("vgg11", backbone_weights=None, output_stride=8)
