@@ -1,5 +1,6 @@
-"""Why networks work, and what they cost: tables of multiply-adds, receptive fields."""
+"""Why networks work: what they cost, what their cells see, which matrix a convolution is."""
 
+from keras_psp.analysis.arithmetic import convolution_matrix, output_size
 from keras_psp.analysis.costs import Costs, count
 from keras_psp.analysis.effective_fields import EffectiveReceptiveField, effective_receptive_field
 from keras_psp.analysis.receptive_fields import LayerField, ReceptiveField, receptive_field
@@ -11,7 +12,9 @@ __all__ = [
     "LayerCost",
     "LayerField",
     "ReceptiveField",
+    "convolution_matrix",
     "count",
     "effective_receptive_field",
+    "output_size",
     "receptive_field",
 ]

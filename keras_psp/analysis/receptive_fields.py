@@ -195,7 +195,7 @@ _EVERYTHING = _Axis(0, -math.inf, math.inf)
 
 def _union(axes: Sequence[_Axis], cells: int) -> _Axis:
     """What so many cells see through any of these."""
-    if _EVERYTHING in axes:
+    if _EVERYTHING in axes or not axes:  # or a constant
         return _EVERYTHING
     stride = axes[0].stride
     # Strides differ a little where a map was upsampled to another's size.
@@ -344,6 +344,10 @@ def _padding(operation, args, n, cells, i):
     return _Look(1, operation.padding[i][0], -operation.padding[i][0])
 
 
+def _reflected(operation, args, n, cells, i):
+    return _Look(1, operation.padding, -operation.padding)
+
+
 def _pad(operation, args, n, cells, i):
     before, _ = operation.pad_width[1 + i]
     return _Look(1, before, -before)
@@ -401,6 +405,7 @@ _RULES: dict[str, Callable[..., Any]] = {
     "GroupNormalization": _everything,
     "BatchNormalization": _pointwise,
     "ZeroPadding2D": _padding,
+    "ReflectPadding2D": _reflected,
     "Pad": _pad,
     "Cropping2D": _cropping,
     "GetItem": _slice,

@@ -357,17 +357,29 @@ def test_gradients_prove_the_box(network, float64):
 # The effective field ----------------------------------------------------------------------------
 
 
-def test_effective_sizes_of_luo_et_al(float64):
-    blurs = [
-        layers.Conv2D(1, 3, padding="same", use_bias=False, name=f"conv{i}") for i in range(81)
-    ]
-    model = chain((165, 165, 1), *blurs[1:], dtype="float64")
-    for layer in blurs[1:]:
-        layer.kernel.assign(np.full((3, 3, 1, 1), 1 / 9))
-    sides = {5: 8.31, 10: 11.70, 20: 16.16, 40: 22.74, 80: 32.26}
-    for depth, side in sides.items():
-        effective = effective_receptive_field(
-            model, f"conv{depth}", images=np.ones((1, 165, 165, 1))
-        )
-        assert effective.field.size == (1 + 2 * depth,) * 2
-        assert effective.side == pytest.approx(side, abs=0.005)
+@pytest.mark.parametrize(
+    "depth, side", [(5, 8.31), (10, 11.70), (20, 16.16), (40, 22.74), (80, 32.26)]
+)
+def test_effective_sizes_of_luo_et_al(float64, depth, side):
+    blur = layers.Conv2D(1, 3, padding="same", use_bias=False)
+    size = 1 + 2 * depth
+    model = chain((size, size, 1), *[blur] * depth, dtype="float64")
+    blur.kernel.assign(np.full((3, 3, 1, 1), 1 / 9))
+    effective = effective_receptive_field(model, images=np.ones((1, size, size, 1)))
+    assert effective.field.size == (size, size)
+    assert effective.side == pytest.approx(side, abs=0.005)
+
+
+def test_effective_field_of_a_layer_inside_a_block():
+    image = keras.Input((11, 13, 2))
+    model = keras.Model(image, BasicBlock(2, dilation_rate=2, name="block")(image))
+    for weight in model.weights:
+        if weight.path.endswith("kernel"):
+            weight.assign(np.ones(weight.shape))
+    effective = effective_receptive_field(model, "block/conv1", seed=1)
+    # Nine pixels, two apart, around the middle cell, all of them equal.
+    expected = np.zeros((11, 13))
+    expected[3:8:2, 4:9:2] = 1.0
+    np.testing.assert_allclose(effective.gradient, expected)
+    assert effective.side == 3
+    assert effective.field.box() == (3, 4, 8, 9)
