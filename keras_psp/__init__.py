@@ -36,6 +36,7 @@ from keras_psp.inference import classify, export, segment, segment_video
 from keras_psp.models import (
     VGG,
     AlexNet,
+    Dilation8,
     Inception,
     PSPNet,
     ResNet,
@@ -49,6 +50,7 @@ from keras_psp.weights import load_weights
 __all__ = [
     "VGG",
     "AlexNet",
+    "Dilation8",
     "Inception",
     "PSPNet",
     "ResNet",
