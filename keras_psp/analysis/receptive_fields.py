@@ -3,18 +3,15 @@
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
-from fractions import Fraction
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
 
-from keras_psp.analysis.arithmetic import padding_before
 from keras_psp.analysis.costs import format_table
+from keras_psp.analysis.looks import Look, NotKnownError, Pixels, pointwise, rule_of
 from keras_psp.choices import check_name
 from keras_psp.surgery.graph import has_graph, only_input, output_spec, walk
-
-Pixels = int | Fraction
 
 # What the sides of images are taken to be where a model takes any: every usual stride divides it.
 _ANY_SIZE = (512, 512)
@@ -164,15 +161,6 @@ def receptive_field(
     return ReceptiveField(**vars(found), layers=tuple(fields.rows), image_size=(height, width))
 
 
-class _Look(NamedTuple):
-    """What a cell of an operation's output sees of its input along one axis: cell p the cells from
-    p·stride − before to p·stride + after, those between two cells left out."""
-
-    stride: Pixels = 1
-    before: Pixels = 0
-    after: Pixels = 0
-
-
 class _Axis(NamedTuple):
     """What a cell sees of the image along one axis: cell p the pixels from p·stride + first to
     p·stride + last."""
@@ -181,7 +169,7 @@ class _Axis(NamedTuple):
     first: Any = 0  # −∞ where it sees everything
     last: Any = 0
 
-    def through(self, look: _Look) -> "_Axis":
+    def through(self, look: Look) -> "_Axis":
         """What the cells see that look at these."""
         return _Axis(
             self.stride * look.stride,
@@ -243,10 +231,10 @@ class _Fields:
                 outputs = walk(
                     operation, functools.partial(self.visit, f"{name}/"), *args, **kwargs
                 )
-            except _NotKnownError:
+            except NotKnownError:
                 raise
             except Exception as error:
-                raise _NotKnownError(name, operation) from error
+                raise NotKnownError(name, operation) from error
             for output in keras.tree.flatten(outputs):
                 self.add(output, name, operation, self.noted[id(output)][2])
         else:
@@ -268,9 +256,9 @@ class _Fields:
                 "model after keras.config.set_image_data_format('channels_last')."
             )
         # What is not in the table keeps a map's size and treats each place by itself.
-        rule = _rule_of(operation) or _pointwise
+        rule = rule_of(operation) or pointwise
         # Behind its input, an operation may get one of which it needs the size only, or a kernel.
-        inputs = (args, kwargs) if rule is _pointwise else (args or [*kwargs.values()])[0]
+        inputs = (args, kwargs) if rule is pointwise else (args or [*kwargs.values()])[0]
         axes = []
         for i, cells in enumerate(output.shape[1:3]):
             through = []
@@ -285,140 +273,6 @@ class _Fields:
         return axes
 
 
-class _NotKnownError(ValueError):
-    def __init__(self, name: str, operation: Any):
-        super().__init__(
-            "What the cells of a layer see is known for Keras' layers and this package's, and for "
-            f"layers made of these or of keras.ops. Received: layer {name}, a "
-            f"{type(operation).__name__}. Name a layer before it in keras.Model(image, …)."
-        )
-
-
-# The rules: what cell p of an operation's output sees of `n` cells of its input along axis `i` ---
-
-
-def _pointwise(operation, args, n, cells, i):
-    if n == cells:
-        return _Look()
-    if n != 1 and cells != 1:
-        raise _NotKnownError(operation.name, operation)
-    return None  # what all places have in common
-
-
-def _everything(operation, args, n, cells, i):
-    return None
-
-
-def _window(operation, args, n, cells, i, padding=None):
-    """Of a convolution or pooling."""
-    sides = getattr(operation, "kernel_size", None) or getattr(operation, "pool_size", None)
-    sides = sides or args[1].shape  # of an operation's kernel
-    side, stride = _along(sides, i), _along(operation.strides or sides, i)
-    rate = _along(getattr(operation, "dilation_rate", 1), i)
-    reach = rate * (side - 1)
-    if padding is None:
-        padding = operation.padding
-    before = padding_before(n, side, stride, padding, rate)
-    return _Look(stride, before, reach - before)
-
-
-def _even_window(operation, args, n, cells, i):
-    """Of a convolution or pooling that pads evenly, whatever the stride."""
-    look = _window(operation, args, n, cells, i, padding="valid")
-    return look._replace(before=look.after // 2, after=look.after - look.after // 2)
-
-
-def _dilated_pool(operation, args, n, cells, i):
-    reach = operation.dilation_rate * (operation.pool_size - 1)
-    before = reach // 2 if operation.centered else 0
-    return _Look(1, before, reach - before)
-
-
-def _transposed(operation, args, n, cells, i):
-    """Of a transposed convolution, which a convolution of its output would undo."""
-    stride, before, after = _window(operation, args, cells, n, i)
-    return _Look(Fraction(1, stride), Fraction(after, stride), Fraction(before, stride))
-
-
-def _padding(operation, args, n, cells, i):
-    return _Look(1, operation.padding[i][0], -operation.padding[i][0])
-
-
-def _reflected(operation, args, n, cells, i):
-    return _Look(1, operation.padding, -operation.padding)
-
-
-def _pad(operation, args, n, cells, i):
-    before, _ = operation.pad_width[1 + i]
-    return _Look(1, before, -before)
-
-
-def _cropping(operation, args, n, cells, i):
-    return _Look(1, -operation.cropping[i][0], operation.cropping[i][0])
-
-
-def _slice(operation, args, n, cells, i):
-    keys = args[1] if isinstance(args[1], tuple) else (args[1],)
-    if Ellipsis in keys:
-        place = keys.index(Ellipsis)
-        keys = (*keys[:place], *[slice(None)] * (5 - len(keys)), *keys[place + 1 :])
-    key = keys[1 + i] if len(keys) > 1 + i else slice(None)
-    start, _, step = key.indices(n)
-    return _Look(step, -start, start)
-
-
-def _upsampling(operation, args, n, cells, i):
-    if operation.interpolation == "nearest":
-        return _Look(Fraction(n, cells), 1 - Fraction(n, cells), 0)
-    if operation.interpolation == "bilinear":
-        return _interpolation(n, cells, align_corners=False)
-    raise _NotKnownError(operation.name, operation)
-
-
-def _bilinear(operation, args, n, cells, i):
-    return _interpolation(n, cells, operation.align_corners)
-
-
-def _interpolation(n, cells, align_corners):
-    """Cell p lies at p·stride + shift among the n, and sees the cells on either side."""
-    stride, shift = Fraction(n, cells), (Fraction(n, cells) - 1) / 2
-    if align_corners:
-        stride, shift = Fraction(n - 1, max(cells - 1, 1)), Fraction(0)
-    farthest = 1 - Fraction(1, math.lcm(stride.denominator, shift.denominator))
-    return _Look(stride, farthest - shift, farthest + shift)
-
-
-def _along(values: Any, i: int) -> int:
-    return values if isinstance(values, int) else values[i]
-
-
-# By the names of their classes: those behind `keras.ops` are not public.
-_RULES: dict[str, Callable[..., Any]] = {
-    **dict.fromkeys(("Conv2D", "DepthwiseConv2D", "SeparableConv2D"), _window),
-    **dict.fromkeys(("Conv", "DepthwiseConv", "SeparableConv"), _window),
-    **dict.fromkeys(("MaxPooling2D", "AveragePooling2D", "MaxPool", "AveragePool"), _window),
-    **dict.fromkeys(("PaddedConv2D", "PaddedMaxPooling2D"), _even_window),
-    **dict.fromkeys(("DilatedMaxPooling2D", "DilatedAveragePooling2D"), _dilated_pool),
-    **dict.fromkeys(("Conv2DTranspose", "ConvTranspose"), _transposed),
-    **dict.fromkeys(("GlobalAveragePooling2D", "GlobalMaxPooling2D"), _everything),
-    **dict.fromkeys(("PyramidPooling", "PyramidAveragePooling2D"), _everything),
-    "GroupNormalization": _everything,
-    "BatchNormalization": _pointwise,
-    "ZeroPadding2D": _padding,
-    "ReflectPadding2D": _reflected,
-    "Pad": _pad,
-    "Cropping2D": _cropping,
-    "GetItem": _slice,
-    "UpSampling2D": _upsampling,
-    "BilinearUpsample": _bilinear,
-}
-
-
-def _rule_of(operation: Any) -> Callable[..., Any] | None:
-    names = (base.__name__ for base in type(operation).__mro__)
-    return next((_RULES[name] for name in names if name in _RULES), None)
-
-
 def _is_walked_into(operation: Any) -> bool:
     """Whether an operation is made of others: a model, or a layer of ours or of the user's."""
     if not isinstance(operation, keras.Layer) or has_graph(operation):
@@ -426,4 +280,4 @@ def _is_walked_into(operation: Any) -> bool:
     if isinstance(operation, keras.layers.Lambda):
         return True
     of_keras = type(operation).__module__.startswith("keras.")
-    return not of_keras and _rule_of(operation) is None
+    return not of_keras and rule_of(operation) is None
