@@ -142,3 +142,30 @@ def uses_onednn() -> bool | None:
     except ImportError:
         return None
     return IsMklEnabled()
+
+
+def gradient_of(function: Callable[[Any], Any], x: Any) -> Any:
+    """Returns the gradient of a function that makes one number of a tensor.
+
+    Keras computes gradients in its training steps only, and those of weights.
+
+    Args:
+        function: Tensor → tensor with one number.
+        x: The tensor where the gradient is wanted.
+    """
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = function(x)
+        return tape.gradient(y, x)
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.grad(function)(x)
+    import torch
+
+    x = x.detach().requires_grad_()
+    with torch.enable_grad():
+        return torch.autograd.grad(function(x), x)[0]

@@ -64,6 +64,8 @@ TESTS = [
     "tests/models/test_segmentation_model.py::test_what_a_step_cannot_know_of_needs_another",
     "tests/models/test_segmentation_model.py::test_fits_leave_nothing_behind",
     "tests/analysis/test_costs.py::test_blocks_of_a_resnet_add_up",
+    "tests/analysis/test_receptive_fields.py::test_effective_field_of_a_layer_inside_a_block",
+    "tests/models/test_dilation8.py::test_mirrored_images_may_have_any_size",
     "tests/inference/test_classifying.py::test_probabilities_of_crops_are_averaged[softmax]",
     "tests/inference/test_classifying.py::test_scores_of_a_class_map_are_averaged_first[None]",
     "tests/test_optimizers.py::test_equals_keras_sgd_with_the_same_arguments[nesterov]",

@@ -1,6 +1,20 @@
-"""Why networks work, and what they cost: tables of parameters and multiply-adds."""
+"""Why networks work: what they cost, what their cells see, which matrix a convolution is."""
 
+from keras_psp.analysis.arithmetic import convolution_matrix, output_size
 from keras_psp.analysis.costs import Costs, count
+from keras_psp.analysis.effective_fields import EffectiveReceptiveField, effective_receptive_field
+from keras_psp.analysis.receptive_fields import LayerField, ReceptiveField, receptive_field
 from keras_psp.surgery.cost import LayerCost
 
-__all__ = ["Costs", "LayerCost", "count"]
+__all__ = [
+    "Costs",
+    "EffectiveReceptiveField",
+    "LayerCost",
+    "LayerField",
+    "ReceptiveField",
+    "convolution_matrix",
+    "count",
+    "effective_receptive_field",
+    "output_size",
+    "receptive_field",
+]

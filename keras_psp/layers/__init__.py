@@ -6,12 +6,14 @@ from keras_psp.layers.blocks import BasicBlock, DilatedBottleneck
 from keras_psp.layers.convolution import PaddedConv2D, PaddedMaxPooling2D
 from keras_psp.layers.dilated_pooling import DilatedAveragePooling2D, DilatedMaxPooling2D
 from keras_psp.layers.heads import SegmentationHead
+from keras_psp.layers.identity_kernel import IdentityKernel
 from keras_psp.layers.image_normalization import ImageNormalization
 from keras_psp.layers.inception_module import InceptionModule
 from keras_psp.layers.local_response_normalization import LocalResponseNormalization
 from keras_psp.layers.pyramid_convolution import PyramidConv2D
 from keras_psp.layers.pyramid_pooling import PyramidAveragePooling2D, PyramidPooling
 from keras_psp.layers.unpooling import BedOfNails, MaxPoolWithArgmax, MaxUnpool
+from keras_psp.layers.reflect_padding import ReflectPadding2D
 
 __all__ = [
     "BasicBlock",
@@ -21,6 +23,7 @@ __all__ = [
     "DilatedAveragePooling2D",
     "DilatedBottleneck",
     "DilatedMaxPooling2D",
+    "IdentityKernel",
     "ImageNormalization",
     "InceptionModule",
     "LocalResponseNormalization",
@@ -31,5 +34,6 @@ __all__ = [
     "PyramidAveragePooling2D",
     "PyramidConv2D",
     "PyramidPooling",
+    "ReflectPadding2D",
     "SegmentationHead",
 ]

@@ -5,6 +5,7 @@ from keras_psp.models.backbones import BACKBONES, build_backbone
 from keras_psp.models.classifier import build_classifier
 from keras_psp.models.conversion import model_from_checkpoint, to_fully_convolutional
 from keras_psp.models.deconvnet import DeconvNet
+from keras_psp.models.dilation8 import Dilation8
 from keras_psp.models.inception import INCEPTIONS, Inception
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.models.resnet import RESNETS, ResNet
@@ -22,6 +23,7 @@ __all__ = [
     "VGGS",
     "AlexNet",
     "DeconvNet",
+    "Dilation8",
     "Inception",
     "PSPNet",
     "ResNet",

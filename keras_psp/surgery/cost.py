@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from keras_psp.keras_internals import layers_in
-from keras_psp.surgery.graph import only_input, walk
+from keras_psp.surgery.graph import only_input, output_spec, walk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +83,7 @@ def layer_costs(
 def _visit(noted: list, prefix: str, operation: Any, *args: Any, **kwargs: Any) -> Any:
     """Finds out the shape of an operation's outputs, and notes what each layer in it costs."""
     if not isinstance(operation, keras.Layer):
-        return operation.compute_output_spec(*args, **kwargs)
+        return output_spec(operation, *args, **kwargs)
     name, outputs, before = prefix + operation.name, None, len(noted)
     if layers_in(operation, recursive=False):
         visit = functools.partial(_visit, noted, f"{name}/")
@@ -92,23 +92,10 @@ def _visit(noted: list, prefix: str, operation: Any, *args: Any, **kwargs: Any) 
         except Exception:  # Not every layer can be walked into; this one counts as a whole.
             del noted[before:]
     if outputs is None:
-        outputs = _outputs(operation, *args, **kwargs)
+        outputs = output_spec(operation, *args, **kwargs)
     cost = _cost(operation, name, _shape((args, kwargs)), _shape(outputs), noted, noted[before:])
     noted.append((operation, cost))
     return outputs
-
-
-def _outputs(layer: keras.Layer, *args: Any, **kwargs: Any) -> Any:
-    """The outputs of a layer, without values, and without a trace in it, as a call would leave."""
-    shape = _shape((args, kwargs))
-    for spec in keras.tree.flatten(layer.input_spec):
-        for axis, length in ((spec and spec.axes) or {}).items():
-            if length is not None and shape[axis] != length:
-                raise ValueError(f"{layer.name} takes {length}, not {shape[axis]}, on axis {axis}.")
-    if isinstance(layer, keras.layers.EinsumDense):
-        # Its own function of shapes has the axes of "..." in the wrong order (Keras 3.15 at least).
-        return keras.Operation.compute_output_spec(layer, *args, **kwargs)
-    return layer.compute_output_spec(*args, **kwargs)
 
 
 def _cost(layer, name, inputs, outputs, earlier, inner) -> LayerCost:

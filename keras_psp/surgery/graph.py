@@ -51,6 +51,32 @@ def has_graph(operation: Any) -> bool:
     return isinstance(operation, keras.Model) and bool(getattr(operation, "inputs", None))
 
 
+def output_spec(operation: Any, *args: Any, **kwargs: Any) -> Any:
+    """The outputs of an operation, without values, and without the trace that a call leaves in it.
+
+    Args:
+        operation: A layer, or an operation of `keras.ops`.
+        *args: Its inputs, of which the shapes are known.
+        **kwargs: Further arguments.
+
+    Raises:
+        ValueError: If a layer was built for inputs of another length.
+    """
+    if not isinstance(operation, keras.Layer):
+        return operation.compute_output_spec(*args, **kwargs)
+    shape = next(v.shape for v in keras.tree.flatten((args, kwargs)) if hasattr(v, "shape"))
+    for spec in keras.tree.flatten(operation.input_spec):
+        for axis, length in ((spec and spec.axes) or {}).items():
+            if length is not None and shape[axis] != length:
+                raise ValueError(
+                    f"{operation.name} takes {length}, not {shape[axis]}, on axis {axis}."
+                )
+    if isinstance(operation, keras.layers.EinsumDense):
+        # Its own function of shapes has the axes of "..." in the wrong order (Keras 3.15 at least).
+        return keras.Operation.compute_output_spec(operation, *args, **kwargs)
+    return operation.compute_output_spec(*args, **kwargs)
+
+
 def only_input(model: keras.Model) -> Any:
     """Returns the symbolic input of a functional model.
 

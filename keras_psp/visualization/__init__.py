@@ -12,6 +12,7 @@ from keras_psp.visualization.curves import (
     per_class_bars,
     training_curves,
 )
+from keras_psp.visualization.fields import overlaps, receptive_field
 from keras_psp.visualization.galleries import class_errors, legend, segmentation_gallery
 from keras_psp.visualization.label_maps import (
     FALSE_ALARM,
@@ -39,9 +40,11 @@ __all__ = [
     "degradation_curves",
     "error_map",
     "legend",
+    "overlaps",
     "overlay",
     "per_class_bars",
     "pyramid_activations",
+    "receptive_field",
     "segmentation_gallery",
     "training_curves",
     "write_image",

@@ -8,7 +8,9 @@ from typing import NamedTuple
 
 def end_of(layer: str) -> str:
     """The part behind the features that a layer of ours is in; `""` if it is in the features."""
-    found = re.match(r"(pyramid_pooling|head|auxiliary_\w+|predictions|fc\d)\b", layer)
+    found = re.match(
+        r"(pyramid_pooling|head|auxiliary_\w+|predictions|fc\d|fully_connected|context)\b", layer
+    )
     return found[1] if found else ""
 
 
@@ -19,7 +21,7 @@ def is_auxiliary(layer: str) -> bool:
 
 def predicts_classes(layer: str) -> bool:
     """Whether a layer of ours has as many channels as there are classes."""
-    classes = r"(auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions"
+    classes = r"(auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions|context/\w+"
     return re.fullmatch(classes, layer) is not None
 
 
