@@ -34,12 +34,12 @@ from keras_psp.data import (
 from keras_psp.evaluation import compare, evaluate, evaluate_classifier
 from keras_psp.inference import classify, export, segment, segment_video
 from keras_psp.models import (
+    FCN,
     VGG,
     AlexNet,
     Inception,
     PSPNet,
     ResNet,
-    SimpleSegmentationNet,
     build_backbone,
     to_fully_convolutional,
 )
@@ -47,6 +47,7 @@ from keras_psp.surgery import fuse
 from keras_psp.weights import load_weights
 
 __all__ = [
+    "FCN",
     "VGG",
     "AlexNet",
     "Inception",
@@ -54,7 +55,6 @@ __all__ = [
     "ResNet",
     "RunFolder",
     "SegmentationPictures",
-    "SimpleSegmentationNet",
     "analysis",
     "build_backbone",
     "check_data",

@@ -6,7 +6,7 @@ import keras
 import pytest
 
 import keras_psp
-from keras_psp import PSPNet, ResNet, SimpleSegmentationNet
+from keras_psp import FCN, PSPNet, ResNet
 from keras_psp.models.segmentation_model import SegmentationOptions
 from keras_psp.signatures import FromArguments, passes_on
 
@@ -48,14 +48,14 @@ def test_arguments_passed_on_are_shown():
     assert pass_on(size=3) == ("before", 3, 0.5, 0)
 
 
-@pytest.mark.parametrize("name", ["AlexNet", "Inception", "ResNet", "VGG", "PSPNet"])
+@pytest.mark.parametrize("name", ["AlexNet", "Inception", "ResNet", "VGG", "PSPNet", "FCN"])
 def test_networks_show_all_their_arguments(name):
     parameters = inspect.signature(getattr(keras_psp, name)).parameters
     assert {"num_classes", "weights", "fresh_head", "input_shape", "name"} < parameters.keys()
     assert not {"kwargs", "features", "hidden", "model_class"} & parameters.keys()
 
 
-@pytest.mark.parametrize("network", [PSPNet, SimpleSegmentationNet])
+@pytest.mark.parametrize("network", [PSPNet, FCN])
 def test_editors_know_the_arguments_that_help_shows(network):
     code = network.__init__.__code__
     own = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
@@ -67,7 +67,7 @@ def test_editors_know_the_arguments_that_help_shows(network):
     [
         (PSPNet, {"classes": 11}, r"Received: classes=11\. Write num_classes=…\."),
         (PSPNet, {"encoder_name": "resnet18"}, "Write backbone=…"),
-        (SimpleSegmentationNet, {"encoder_weights": "imagenet"}, "Write backbone_weights=…"),
+        (FCN, {"encoder_weights": "imagenet"}, "Write backbone_weights=…"),
         (PSPNet, {"in_channels": 3}, "images are RGB"),
         (PSPNet, {"activation": "softmax"}, r"keras\.ops\.softmax\(logits\)"),
         (ResNet, {"classes": 10}, r"Write num_classes=…\."),

@@ -1,9 +1,11 @@
 """The layers that networks are made of."""
 
 from keras_psp.layers.batch_normalization import BatchNormalization
+from keras_psp.layers.bilinear_initializer import Bilinear
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
 from keras_psp.layers.blocks import BasicBlock, DilatedBottleneck
 from keras_psp.layers.convolution import PaddedConv2D, PaddedMaxPooling2D
+from keras_psp.layers.crop import Crop
 from keras_psp.layers.dilated_pooling import DilatedAveragePooling2D, DilatedMaxPooling2D
 from keras_psp.layers.heads import SegmentationHead
 from keras_psp.layers.image_normalization import ImageNormalization
@@ -15,7 +17,9 @@ from keras_psp.layers.pyramid_pooling import PyramidAveragePooling2D, PyramidPoo
 __all__ = [
     "BasicBlock",
     "BatchNormalization",
+    "Bilinear",
     "BilinearUpsample",
+    "Crop",
     "DilatedAveragePooling2D",
     "DilatedBottleneck",
     "DilatedMaxPooling2D",
