@@ -8,7 +8,6 @@ from keras_psp.choices import check_name
 from keras_psp.layers import BilinearUpsample, Crop, SegmentationHead
 from keras_psp.models.fcn_parts import (
     check_parts,
-    copy_features,
     fully_connected,
     pooling,
     scores,
@@ -16,7 +15,7 @@ from keras_psp.models.fcn_parts import (
     with_wide_padding,
 )
 from keras_psp.models.segmentation_model import SegmentationModel, SegmentationOptions
-from keras_psp.models.vgg import VGG, VGGS
+from keras_psp.models.vgg import HIDDEN, VGG, VGGS
 from keras_psp.signatures import passes_on
 
 if TYPE_CHECKING:
@@ -32,20 +31,19 @@ _STRIDES: dict = {32: ((), 19), 16: ((_POOL4,), 27), 8: ((_POOL4, _POOL3), 31)}
 
 @keras.saving.register_keras_serializable("keras_psp")
 class FCN(SegmentationModel):
-    """The fully convolutional network: a classifier's last map, scored, and finer maps added to it.
+    """The fully convolutional network: a classifier's deepest map, scored, and finer scores added.
 
         image → P3 ──────→ P4 ──────→ P5 → head → scores at 1/32
                 │          └─ 1×1 ─────────→ + ← 2× ─┘       FCN-16s
                 └─ 1×1 ────────────────────→ + ← 2× ┘        FCN-8s
                                              └─→ 8× → logits
 
-    The three maps are at 1/8, 1/16 and 1/32 of the image. In most backbones these are the stages
-    `"P3"`, `"P4"` and `"P5"`. Those of VGG and AlexNet, which end before their pooling, are at 1/4,
-    1/8 and 1/16; behind them comes a 2×2 max pooling: the paper's pool3, pool4 and pool5.
+    The three maps are at 1/8, 1/16 and 1/32 of the image. In most backbones these are the stages.
+    Those of VGG and AlexNet, which end before their pooling, are at 1/4, 1/8 and 1/16; behind them
+    comes a 2×2 max pooling: the paper's pool3, pool4 and pool5.
 
     Args:
-        backbone: A name from the table `keras_psp.models.BACKBONES`, or a functional Keras model
-            with its weights.
+        backbone: A name from `keras_psp.models.BACKBONES`, or a functional Keras model.
         num_classes: Number of classes K.
         stride: Stride of the finest scores: 32, 16 or 8 for FCN-32s, 16s or 8s. `weights=` of an
             FCN-32s may start a 16s, those of a 16s an 8s: the new scores start from zero.
@@ -55,18 +53,16 @@ class FCN(SegmentationModel):
             `"convolution"`: torchvision's, a 3×3 to a quarter of the channels, batch normalization,
             and a 1×1. `"linear"`: the 1×1 alone.
         fc_channels: Channels of fc6 and fc7. VGG's trained weights have 4096.
-        padding: `"same"`; or `"paper"`, the authors': VGG begins with a padding of 100 pixels, its
-            poolings keep what is left at the border, scores are cropped, and images are BGR minus
-            the authors' mean.
+        padding: `"same"`; or `"paper"`, the authors': VGG begins with a padding of 100 pixels and
+            pools what is left at borders, scores are cropped, images BGR minus the authors' mean.
         upsampling: `"bilinear"`, or `"learned"`: transposed convolutions that start as bilinear.
             The authors' padding has them in both cases, and keeps them bilinear in the first.
-        at_once: Whether pool4 and pool3 are scaled by 0.01 and 0.0001, to train an FCN-8s in one
-            run. Otherwise train 32s, 16s and 8s, each from the one before.
-        output_stride: Stride of the backbone: 32. Without skips, fc6 and fc7 it may be dilated to
-            16 or 8; torchvision's is `FCN("resnet50_torchvision", 21, head="convolution",
+        at_once: Whether pool4 and pool3 are scaled by 0.01 and 0.0001, to train an 8s in one run.
+            Otherwise train 32s, 16s and 8s, each from the one before.
+        output_stride: Stride of the backbone: 32, or, without skips, fc6 and fc7, 16 or 8.
+            torchvision's network is `FCN("resnet50_torchvision", 21, head="convolution",
             output_stride=8, auxiliary_weight=0.5)`.
-        dropout: Share of values dropped in training, 0–1; by default 0.5 behind fc6 and fc7, and
-            0.1 in torchvision's heads.
+        dropout: Share of values dropped in training, 0–1; by default 0.5, in torchvision's 0.1.
         auxiliary_weight: Weight of the loss of torchvision's auxiliary head on `"P4"`.
         align_corners: How scores are upsampled, see `BilinearUpsample`.
         name: Name of the model.
@@ -80,12 +76,12 @@ class FCN(SegmentationModel):
         `(batch, height, width, num_classes)`: logits, float32.
 
     Raises:
-        ValueError: If an argument is none of these, two of them do not go together, the backbone
-            has too few stages, or the weights are another architecture's.
+        ValueError: If arguments do not go together, the backbone has too few stages, or the weights
+            are another architecture's.
 
     Reference:
-        [Long et al., 2015](https://arxiv.org/abs/1411.4038), figure 3;
-        [Shelhamer et al., 2017](https://arxiv.org/abs/1605.06211), section 4.3, for all at once.
+        [Long et al., 2015](https://arxiv.org/abs/1411.4038), figure 3; for all at once
+        [Shelhamer et al., 2017](https://arxiv.org/abs/1605.06211).
 
     Example:
 
@@ -94,8 +90,7 @@ class FCN(SegmentationModel):
     import keras_psp
 
     model = keras_psp.FCN("resnet18", stride=8, fc_channels=64, backbone_weights=None)
-    image = np.zeros((1, 60, 81, 3), "uint8")
-    assert model.predict(image, verbose=0).shape == (1, 60, 81, 11)
+    assert model(np.zeros((1, 60, 81, 3), "uint8")).shape == (1, 60, 81, 11)
     ```
     """
 
@@ -134,12 +129,14 @@ class FCN(SegmentationModel):
         super().__init__(backbone, num_classes, **kwargs)
 
     def build_encoder(self, backbone, weights, input_shape):
-        classifier = backbone
-        if self.head == "fc" and backbone in VGGS and weights in ("auto", "imagenet"):
+        classifier, trained = backbone, weights in ("auto", "imagenet")
+        if trained and backbone in VGGS and self.head == "fc" and self.fc_channels == HIDDEN:
             classifier, weights = VGG(backbone, weights=weights), None
         encoder = super().build_encoder(backbone, weights, input_shape)
         if classifier is not backbone:
-            copy_features(classifier, encoder)
+            for ours, theirs in zip(encoder.weights, classifier.weights, strict=False):
+                ours.assign(theirs)
+            encoder.initial_weights = classifier.initial_weights
         if self.padding == "paper":
             encoder = with_wide_padding(encoder)
         if self.head == "fc":

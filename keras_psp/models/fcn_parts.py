@@ -38,18 +38,6 @@ def check_parts(
         )
 
 
-def copy_features(classifier: keras.Model, backbone: keras.Model) -> None:
-    """Gives a backbone the weights of the classifier of the same name.
-
-    Args:
-        classifier: Where they come from.
-        backbone: Where they go to.
-    """
-    for layer in backbone.layers:
-        layer.set_weights(classifier.get_layer(layer.name).get_weights())
-    backbone.initial_weights = classifier.initial_weights
-
-
 def with_wide_padding(backbone: keras.Model) -> keras.Model:
     """Copies VGG's features into those of FCN's authors.
 

@@ -32,6 +32,8 @@ _TORCHVISION = {f"{name}_torchvision": VGGS[name] for name in ("vgg11", "vgg13",
 VGGS |= _TORCHVISION
 
 _FILTERS = (64, 128, 256, 512, 512)
+# Width of the two fully connected layers before the last one.
+HIDDEN = 4096
 
 
 @passes_on(build_classifier, "include_top")
@@ -97,7 +99,7 @@ def VGG(variant: str = "vgg16", *, dropout: float = 0.5, **kwargs: Any) -> keras
         normalization="torch" if variant in _TORCHVISION else "caffe",
         minimum_size=32,
         fixed_unless="include_top=False",
-        hidden=(4096, 4096),
+        hidden=(HIDDEN, HIDDEN),
         dropout=dropout,
         **kwargs,
     )
