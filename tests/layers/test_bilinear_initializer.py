@@ -43,7 +43,7 @@ def test_begins_as_pytorchs_interpolation(rng, factor):
 
 @pytest.mark.filterwarnings("ignore:CUDA initialization")  # PyTorch's, on its first gradient
 @pytest.mark.parametrize("padding, pad", [("valid", 0), ("same", 2)])
-def test_gradients_equal_those_of_pytorchs(rng, padding, pad):
+def test_output_and_gradients_equal_pytorchs(rng, padding, pad):
     torch = pytest.importorskip("torch")
     x = rng.normal(size=(2, 3, 5, 2)).astype("float32")
     layer = upsampling(2, 4, padding)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 import re
 
 import keras
@@ -27,12 +28,12 @@ def check_equal(ours, theirs):
     np.testing.assert_allclose(numpy(ours), theirs, rtol=0, atol=1e-4 * np.abs(theirs).max())
 
 
-def parameters(*args, **options):
-    with keras.StatelessScope(initialize_variables=False):
-        model = FCN(*args, backbone_weights=None, **options)
-    count = sum(int(np.prod(variable.shape)) for variable in model.trainable_variables)
-    keras.utils.clear_session()
-    return count
+TORCHVISIONS = {
+    "num_classes": 21,
+    "head": "convolution",
+    "output_stride": 8,
+    "auxiliary_weight": 0.5,
+}
 
 
 @pytest.mark.parametrize(
@@ -40,18 +41,18 @@ def parameters(*args, **options):
     [
         # VGG-16, fc6 and fc7 as convolutions, and 1×1 convolutions of 4096, 512 and 256 channels.
         (134_260_544 + 11 * (4097 + 513 + 257), "vgg16", {"stride": 8}),
-        (35_322_218, "resnet50_torchvision", "torchvision"),
-        (54_314_346, "resnet101_torchvision", "torchvision"),
+        (35_322_218, "resnet50_torchvision", TORCHVISIONS),
+        (54_314_346, "resnet101_torchvision", TORCHVISIONS),
         # torchvision's ResNet-50 without its last layer, but with three 3×3 in its stem, and twice
         # the channels behind it.
         (23_508_032 + 103_296 + 20_480 + 2049 * 11, "resnet50_deep", {"head": "linear"}),
     ],
 )
 def test_parameters(expected, backbone, options):
-    if options == "torchvision":
-        options = {"num_classes": 21, "head": "convolution", "output_stride": 8}
-        options["auxiliary_weight"] = 0.5
-    assert parameters(backbone, **options) == expected
+    with keras.StatelessScope(initialize_variables=False):
+        model = FCN(backbone, backbone_weights=None, **options)
+    assert sum(math.prod(v.shape) for v in model.trainable_variables) == expected
+    keras.utils.clear_session()
 
 
 # Checkpoints ------------------------------------------------------------------------------------
@@ -67,7 +68,7 @@ def authors(stride, path, **options):
     return network, lambda x: network(torch.tensor(x.transpose(0, 3, 1, 2)))
 
 
-@pytest.mark.parametrize("stride, at_once", [(32, False), (16, False), (8, True)])
+@pytest.mark.parametrize("stride, at_once", [(32, False), (16, False), (8, False), (8, True)])
 def test_the_authors_networks(tiny_vgg, stride, at_once, image, tmp_path):
     _, expected = authors(stride, tmp_path / "fcn.pth", at_once=at_once)
     model = model_from_checkpoint(tmp_path / "fcn.pth", at_once=at_once)
@@ -87,15 +88,12 @@ def test_torchvisions_network(monkeypatch, image, tmp_path):
     monkeypatch.setattr(torch_checkpoints, "WIDTH", 8)
     network = torch_checkpoints.randomize(TorchvisionFCN(blocks, num_classes=4))
     torch.save(network.state_dict(), tmp_path / "fcn.pth")
-    options = {"head": "convolution", "output_stride": 8, "auxiliary_weight": 0.5}
-    for model in (
-        FCN(name, 4, **options, weights=str(tmp_path / "fcn.pth")),
-        model_from_checkpoint(tmp_path / "fcn.pth"),
-    ):
-        x = image(65, 81)
-        logits, auxiliary = network(torch.tensor(x.transpose(0, 3, 1, 2)))
-        check_equal(model(x), logits)
-        check_equal(model.upsample(model.decode_auxiliary(model.features(x)), like=x), auxiliary)
+    model = model_from_checkpoint(tmp_path / "fcn.pth")
+    assert (model.backbone.name, model.head, model.output_stride) == (name, "convolution", 8)
+    x = image(65, 81)
+    logits, auxiliary = network(torch.tensor(x.transpose(0, 3, 1, 2)))
+    check_equal(model(x), logits)
+    check_equal(model.upsample(model.decode_auxiliary(model.features(x)), like=x), auxiliary)
 
 
 @pytest.mark.filterwarnings("ignore:.*padding=paper; no tensor tells")
@@ -133,11 +131,12 @@ def save(model, path):
 # Parts ------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("upsampling", ["bilinear", "learned"])
-def test_stage_by_stage_as_in_pytorch(tiny_backbone, randomize, image, upsampling):
+@pytest.mark.parametrize("upsampling, scales", [("bilinear", (1, 1)), ("learned", (0.01, 0.0001))])
+def test_stage_by_stage_as_in_pytorch(tiny_backbone, randomize, image, upsampling, scales):
     torch = pytest.importorskip("torch")
     F = torch.nn.functional
-    model = FCN(tiny_backbone, 3, stride=8, fc_channels=8, upsampling=upsampling, at_once=True)
+    options = {"fc_channels": 8, "upsampling": upsampling, "at_once": scales != (1, 1)}
+    model = FCN(tiny_backbone, 3, stride=8, **options)
     randomize(model)
     x = image(70, 97)
     # The tiny network ends at 1/16, as VGG does before its last pooling.
@@ -155,8 +154,8 @@ def test_stage_by_stage_as_in_pytorch(tiny_backbone, randomize, image, upsamplin
     y = F.relu(apply(F.conv2d, y, fc7))
     y = apply(F.conv2d, y, model.score)
     for stage, scale, score, upscore in [
-        ("P4", 0.01, model.score_pool4, model.upscore2),
-        ("P3", 0.0001, model.score_pool3, model.upscore_pool4),
+        ("P4", scales[0], model.score_pool4, model.upscore2),
+        ("P3", scales[1], model.score_pool3, model.upscore_pool4),
     ]:
         fine = apply(F.conv2d, maps[stage] * scale, score)
         if upsampling == "learned":
@@ -169,15 +168,14 @@ def test_stage_by_stage_as_in_pytorch(tiny_backbone, randomize, image, upsamplin
 
 
 @pytest.mark.parametrize("name", ["vgg11", "alexnet", "resnet18"])
-def test_maps_are_at_an_eighth_a_sixteenth_and_a_32nd(name):
+def test_maps_are_at_an_8th_16th_and_32nd(name):
     model = FCN(name, 3, stride=8, head="linear", backbone_weights=None, input_shape=(288, 320, 3))
     for stage, stride in [("P3", 8), ("P4", 16), ("P5", 32)]:
         pooled = model.pool(model.backbone.output[stage]).shape[1:3]
         # Without padding, AlexNet loses some places at the borders.
         lost = 2 if name == "alexnet" else 0
-        assert all(
-            n // stride - lost <= p <= n // stride for n, p in zip((288, 320), pooled, strict=True)
-        )
+        for side, places in zip((288, 320), pooled, strict=True):
+            assert side // stride - lost <= places <= side // stride
 
 
 def tiny_classifier():
@@ -238,8 +236,11 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_trains_saves_segments_and_fuses(tiny_backbone, tiny_vgg, kind, image, rng, tmp_path):
+def test_trains_saves_segments_and_fuses(
+    tiny_backbone, tiny_vgg, randomize, kind, image, rng, tmp_path
+):
     model = FCN(**{"backbone": tiny_backbone, "backbone_weights": None, **KINDS[kind]})
+    randomize(model)
     x, labels = image(33, 46, batch=2), rng.integers(0, 11, (2, 33, 46))
     labels[0] = 255
     history = model.fit(x, labels, batch_size=1, verbose=0).history
@@ -251,8 +252,9 @@ def test_trains_saves_segments_and_fuses(tiny_backbone, tiny_vgg, kind, image, r
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     expected = numpy(model(x))
-    np.testing.assert_allclose(numpy(loaded(x)), expected, atol=1e-5)
-    np.testing.assert_allclose(numpy(keras_psp.fuse(model)(x)), expected, atol=1e-4)
+    atol = 1e-4 * expected.std()
+    np.testing.assert_allclose(numpy(loaded(x)), expected, atol=atol)
+    np.testing.assert_allclose(numpy(keras_psp.fuse(model)(x)), expected, atol=10 * atol)
     assert keras_psp.segment(model, x[0].astype("uint8")).shape == (33, 46)
 
 
