@@ -34,6 +34,7 @@ from keras_psp.data import (
 from keras_psp.evaluation import compare, evaluate, evaluate_classifier
 from keras_psp.inference import classify, export, segment, segment_video
 from keras_psp.models import (
+    FCN,
     VGG,
     AlexNet,
     DeconvNet,
@@ -42,7 +43,6 @@ from keras_psp.models import (
     PSPNet,
     ResNet,
     SegNet,
-    SimpleSegmentationNet,
     build_backbone,
     to_fully_convolutional,
 )
@@ -50,6 +50,7 @@ from keras_psp.surgery import fuse
 from keras_psp.weights import load_weights
 
 __all__ = [
+    "FCN",
     "VGG",
     "AlexNet",
     "DeconvNet",
@@ -60,7 +61,6 @@ __all__ = [
     "RunFolder",
     "SegNet",
     "SegmentationPictures",
-    "SimpleSegmentationNet",
     "analysis",
     "build_backbone",
     "check_data",

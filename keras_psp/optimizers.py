@@ -12,7 +12,14 @@ from keras_psp.keras_internals import index_of, learning_rate_of
 
 # These layers of our segmentation models start from random values, so they learn ten times as fast
 # as a backbone that has seen ImageNet.
-HEADS = ("pyramid_pooling", "head", "auxiliary_head", "decoder")
+HEADS = (
+    "pyramid_pooling",
+    "head",
+    "auxiliary_head",
+    "decoder",
+    "score_pool4",
+    "score_pool3",
+)
 
 
 @keras.saving.register_keras_serializable("keras_psp")

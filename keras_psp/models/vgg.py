@@ -39,6 +39,8 @@ _TORCHVISION = {
 VGGS |= _TORCHVISION
 
 _FILTERS = (64, 128, 256, 512, 512)
+# Width of the two fully connected layers before the last one.
+HIDDEN = 4096
 
 
 @passes_on(build_classifier, "include_top")
@@ -112,7 +114,7 @@ def VGG(
         normalization="torch" if variant in _TORCHVISION else "caffe",
         minimum_size=32,
         fixed_unless="include_top=False",
-        hidden=(4096, 4096),
+        hidden=(HIDDEN, HIDDEN),
         dropout=dropout,
         **kwargs,
     )

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import keras
 
-from keras_psp.weights.comparing import Tensor, check_same_tensors, predicts_classes
+from keras_psp.weights.comparing import Tensor, check_same_tensors, of_coarser, predicts_classes
 from keras_psp.weights.reading import text
 
 
@@ -49,6 +49,7 @@ def load_keras_file(model: keras.Model, path: Path, *, fresh_head: bool = False)
             }
             for file in (source, own)
         )
+        theirs, ours = of_coarser(theirs, ours)
         check_same_tensors(f"weights='{path}' for {model.name}", theirs, ours)
         with h5py.File(source) as read, h5py.File(own, "r+") as written:
             for key in theirs:

@@ -45,6 +45,7 @@ class Source:
             flattens channels first, Keras last.
         usual: Arguments that most of its networks were built with, and that no tensor tells.
         refused: The reason, if none of our networks is this one.
+        network: Which of our segmentation networks it is, if it is a whole one.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Source:
     channels: Mapping[str, int] = field(default_factory=dict)
     usual: Mapping[str, Any] = field(default_factory=dict)
     refused: str = ""
+    network: str = "PSPNet"
 
     def translate(self, tensors: Mapping[str, np.ndarray]) -> Iterator[Translated]:
         """Says of every tensor of a checkpoint where it belongs in our networks.
@@ -131,6 +133,13 @@ def _deep_stem(name: str) -> dict[str, str]:
         f"{name}.{3 * i + place}": f"stem_{kind}{i + 1}"
         for i in range(3)
         for place, kind in enumerate(("conv", "bn"))
+    }
+
+
+def _convolution_head(theirs: str, ours: str) -> dict[str, str]:
+    """A head as a sequence: conv, bn, relu, dropout, conv."""
+    return {
+        f"{theirs}.{i}": f"{ours}/{layer}" for i, layer in [(0, "conv1"), (1, "bn1"), (4, "conv2")]
     }
 
 
@@ -261,11 +270,8 @@ SOURCES: tuple[Source, ...] = (
             **_BLOCKS,
             "ppm.features.{i}.1": "pyramid_pooling/level{i+1}_conv",
             "ppm.features.{i}.2": "pyramid_pooling/level{i+1}_bn",
-            **{
-                f"{theirs}.{place}": f"{ours}/{layer}"
-                for theirs, ours in [("cls", "head"), ("aux", "auxiliary_head")]
-                for place, layer in [(0, "conv1"), (1, "bn1"), (4, "conv2")]
-            },
+            **_convolution_head("cls", "head"),
+            **_convolution_head("aux", "auxiliary_head"),
         },
     ),
     Source(
@@ -278,8 +284,38 @@ SOURCES: tuple[Source, ...] = (
         "torchvision's or timm's ResNet",
         ("conv1.weight", "layer1.0.conv1.weight"),
         without=("conv3.weight",),
-        variants=_resnets("", "18 34") + _resnets("_v1b", "50 101 152"),
+        variants=_resnets("", "18 34")
+        + _resnets("_v1b", "50 101 152")
+        + _resnets("_torchvision", "50 101 152"),
         layers={"conv1": "stem_conv1", "bn1": "stem_bn1", **_BLOCKS, **_FULLY_CONNECTED},
+    ),
+    Source(
+        "torchvision's FCN",
+        ("backbone.conv1.weight", "classifier.0.weight", "classifier.4.weight"),
+        variants=_resnets("_torchvision", "50 101 152"),
+        layers={
+            "backbone.conv1": "stem_conv1",
+            "backbone.bn1": "stem_bn1",
+            **{f"backbone.{theirs}": ours for theirs, ours in _BLOCKS.items()},
+            **_convolution_head("classifier", "head"),
+            **_convolution_head("aux_classifier", "auxiliary_head"),
+        },
+        usual={"output_stride": 8, "align_corners": False},
+        network="FCN",
+    ),
+    Source(
+        "the FCN authors' FCN in PyTorch",
+        ("conv1_1.weight", "fc6.weight", "score_fr.weight"),
+        variants=("vgg16",),
+        layers={
+            "conv{s}_{i}": "block{s}_conv{i}",
+            "fc{i}": "fully_connected/fc{i}",
+            "score_fr": "head",
+            "upscore": "upscore32",
+            **{name: name for name in ("score_pool{i}", "upscore{f}", "upscore_pool4")},
+        },
+        usual={"padding": "paper"},
+        network="FCN",
     ),
     Source(
         "mmsegmentation's PSPNet",

@@ -421,7 +421,7 @@ def test_stages_are_counted_from_the_deepest(tiny_backbone):
 def test_a_network_takes_the_stages_that_it_needs(tiny_backbone):
     assert list(build_backbone(tiny_backbone, stages=("P3", "P5")).output) == ["P3", "P5"]
     assert list(PSPNet(tiny_backbone).backbone.output) == ["P4", "P5"]
-    assert list(models.SimpleSegmentationNet(tiny_backbone).backbone.output) == ["P5"]
+    assert list(models.FCN(tiny_backbone, head="linear").backbone.output) == ["P5"]
     message = "stages=('P1', 'P5') of backbone=tiny_backbone, which has P2, P3, P4, P5. Take a"
     with pytest.raises(ValueError, match=re.escape(message)):
         build_backbone(tiny_backbone, stages=("P1", "P5"))

@@ -19,6 +19,7 @@ from keras_psp.weights.reading import read_tensors
 from keras_psp.weights.sources import identify
 
 torch = pytest.importorskip("torch", reason="PyTorch is what these are compared with")
+from tests.models import torch_fcn  # noqa: E402
 from tests.weights import torch_checkpoints as theirs  # noqa: E402
 from tests.weights.conftest import BLOCKS, FILTERS  # noqa: E402
 
@@ -456,6 +457,8 @@ def test_no_source_is_taken_for_another():
             "torchvision's or timm's ResNet": theirs.ResNet(*BASIC, "torchvision"),
             "mmsegmentation's PSPNet": theirs.MMSegmentationPSPNet(*BASIC, 3, False),
             "OpenMMLab's ResNet v1c": theirs.ResNet(*BASIC, "v1c"),
+            "torchvision's FCN": torch_fcn.TorchvisionFCN(BLOCKS, 3),
+            "the FCN authors' FCN in PyTorch": torch_fcn.AuthorsFCN(8, 5 * [2], 3, 3),
             "torchvision's VGG-11": theirs.vgg((1, 1, 2, 2, 2), 1, 3),
             "torchvision's VGG-13": theirs.vgg((2, 2, 2, 2, 2), 1, 3),
             "torchvision's VGG-16": theirs.vgg((2, 2, 3, 3, 3), 1, 3),
