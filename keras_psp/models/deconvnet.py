@@ -1,12 +1,16 @@
 """DeconvNet: a classifier down to one place, and a mirror image of it up again."""
 
-import math
 from typing import Any
 
 import keras
 
-from keras_psp.models.mirrored_vgg import MirroredVGG, copy_weights, normalized
-from keras_psp.models.vgg import VGG, VGGS
+from keras_psp.models.fully_connected import (
+    convolution,
+    copy_weights,
+    take_weights,
+    with_classifier,
+)
+from keras_psp.models.mirrored_vgg import MirroredVGG, normalized
 from keras_psp.signatures import passes_on
 
 
@@ -85,9 +89,7 @@ class DeconvNet(MirroredVGG):
         return super().features(image, training=training)
 
     def build_encoder(self, backbone, weights, input_shape):
-        classifier = backbone
-        if backbone in VGGS and weights in ("auto", "imagenet") and self.fc_channels == 4096:
-            classifier, weights = VGG(backbone, weights=weights), None
+        classifier, weights = with_classifier(backbone, weights, self.fc_channels)
         encoder = super().build_encoder(backbone, weights, input_shape)
         if classifier is not backbone:
             copy_weights(classifier, encoder)
@@ -95,22 +97,21 @@ class DeconvNet(MirroredVGG):
         return encoder
 
     def _fully_connected(self, classifier, channels):
-        """fc6 and fc7, with the weights of a classifier's where they fit, and deconv6."""
-        options = {"kernel_initializer": "he_normal", "data_format": "channels_last"}
-        fc6 = keras.layers.Conv2D(self.fc_channels, 7, name="fc6", **options)
-        fc7 = keras.layers.Conv2D(self.fc_channels, 1, name="fc7", **options)
+        """fc6, fc7 and deconv6."""
+        fc6 = convolution(self.fc_channels, 7, "fc6")
+        fc7 = convolution(self.fc_channels, 1, "fc7")
         pooled = keras.Input((None, None, channels))
         x = normalized(fc7(normalized(fc6(pooled), "fc6")), "fc7")
+        take_weights([fc6, fc7], classifier)
         with keras.name_scope("decoder"):
-            deconv6 = keras.layers.Conv2DTranspose(channels, 7, name="deconv6", **options)
+            deconv6 = keras.layers.Conv2DTranspose(
+                channels,
+                7,
+                kernel_initializer="he_normal",
+                data_format="channels_last",
+                name="deconv6",
+            )
             x = normalized(deconv6(x), "deconv6")
-        layers = getattr(classifier, "layers", ())
-        dense = [layer for layer in layers if isinstance(layer, keras.layers.Dense)]
-        for ours, theirs in zip((fc6, fc7), dense, strict=False):
-            kernel, bias = theirs.get_weights()
-            if kernel.size == math.prod(ours.kernel.shape):
-                # A flattened map is height, width, channels: the order of a kernel's axes.
-                ours.set_weights([kernel.reshape(ours.kernel.shape), bias])
         return keras.Model(pooled, x, name="fully_connected")
 
     def build_decoder(self, features):

@@ -7,15 +7,15 @@ import keras
 from keras_psp.choices import check_name
 from keras_psp.layers import BilinearUpsample, Crop, SegmentationHead
 from keras_psp.models.fcn_parts import (
+    PADDINGS,
     check_parts,
-    fully_connected,
     pooling,
     scores,
     upscores,
     with_wide_padding,
 )
+from keras_psp.models.fully_connected import copy_weights, fully_connected, with_classifier
 from keras_psp.models.segmentation_model import SegmentationModel, SegmentationOptions
-from keras_psp.models.vgg import HIDDEN, VGG, VGGS
 from keras_psp.signatures import passes_on
 
 if TYPE_CHECKING:
@@ -129,20 +129,22 @@ class FCN(SegmentationModel):
         super().__init__(backbone, num_classes, **kwargs)
 
     def build_encoder(self, backbone, weights, input_shape):
-        classifier, trained = backbone, weights in ("auto", "imagenet")
-        if trained and backbone in VGGS and self.head == "fc" and self.fc_channels == HIDDEN:
-            classifier, weights = VGG(backbone, weights=weights), None
+        classifier = backbone
+        if self.head == "fc":
+            classifier, weights = with_classifier(backbone, weights, self.fc_channels)
         encoder = super().build_encoder(backbone, weights, input_shape)
         if classifier is not backbone:
-            for ours, theirs in zip(encoder.weights, classifier.weights, strict=False):
-                ours.assign(theirs)
-            encoder.initial_weights = classifier.initial_weights
+            copy_weights(classifier, encoder)
         if self.padding == "paper":
             encoder = with_wide_padding(encoder)
         if self.head == "fc":
-            shape = encoder.output["P5"].shape[-1], self.fc_channels, self.padding
-            rate = 0.5 if self.dropout is None else self.dropout
-            self.fully_connected = fully_connected(classifier, *shape, rate)
+            self.fully_connected = fully_connected(
+                classifier,
+                encoder.output["P5"].shape[-1],
+                self.fc_channels,
+                padding=PADDINGS[self.padding],
+                dropout=0.5 if self.dropout is None else self.dropout,
+            )
         return encoder
 
     def build_decoder(self, features):

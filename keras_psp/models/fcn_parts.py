@@ -1,6 +1,5 @@
 """What FCN is made of: a classifier's features, also padded as the authors do, and its layers."""
 
-import math
 from typing import Any
 
 import keras
@@ -10,7 +9,9 @@ from keras_psp.models.classifier import Classifier
 from keras_psp.models.vgg import VGGS
 from keras_psp.surgery.graph import copy_operation, walk
 
-_PADDINGS = {"same": "same", "paper": "valid"}
+PADDINGS = {"same": "same", "paper": "valid"}
+"""The paddings of `FCN`, and those of its convolutions."""
+
 _LAST = {"data_format": "channels_last"}
 
 
@@ -69,42 +70,6 @@ def with_wide_padding(backbone: keras.Model) -> keras.Model:
     return copy
 
 
-def fully_connected(
-    classifier: Any, channels: int, filters: int, padding: str, dropout: float
-) -> keras.Model:
-    """Makes fc6 and fc7: the fully connected layers of VGG as convolutions, each with dropout.
-
-    Args:
-        classifier: A model, whose first two fully connected layers they are where the shapes fit;
-            or anything else, and they are random.
-        channels: Channels of the map that they see.
-        filters: Channels of both.
-        padding: `"same"` or `"paper"`.
-        dropout: Share of values dropped behind each, 0–1.
-    """
-
-    def convolution(kernel_size, name):
-        return keras.layers.Conv2D(
-            filters,
-            kernel_size,
-            padding=_PADDINGS[padding],
-            activation="relu",
-            kernel_initializer="he_normal",
-            name=name,
-            **_LAST,
-        )
-
-    layers = [convolution(7, "fc6"), keras.layers.Dropout(dropout, name="drop6")]
-    layers += [convolution(1, "fc7"), keras.layers.Dropout(dropout, name="drop7")]
-    model = keras.Sequential([keras.Input((None, None, channels)), *layers], name="fully_connected")
-    dense = [x for x in getattr(classifier, "layers", ()) if isinstance(x, keras.layers.Dense)]
-    given = [value for layer in dense[:2] for value in layer.get_weights()]
-    if [value.size for value in given] == [math.prod(v.shape) for v in model.weights]:
-        # A flattened map is height, width, channels: the order of a kernel's axes.
-        model.set_weights([x.reshape(v.shape) for x, v in zip(given, model.weights, strict=True)])
-    return model
-
-
 def pooling(backbone: keras.Model, output_stride: int) -> keras.layers.Layer:
     """Makes what brings a backbone's stages to 1/8, 1/16 and 1/32, if its last one ends before.
 
@@ -153,7 +118,7 @@ def upscores(
         num_classes,
         2 * factor,
         factor,
-        padding=_PADDINGS[padding],
+        padding=PADDINGS[padding],
         use_bias=False,
         kernel_initializer=Bilinear(),
         trainable=learned,

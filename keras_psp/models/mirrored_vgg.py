@@ -15,6 +15,7 @@ from keras_psp.layers import (
     PaddedConv2D,
 )
 from keras_psp.models.classifier import Classifier
+from keras_psp.models.fully_connected import copy_weights
 from keras_psp.models.segmentation_model import SegmentationModel
 from keras_psp.models.vgg import VGGS
 from keras_psp.signatures import explains_other_names
@@ -162,20 +163,6 @@ def normalized(x: Any, name: str) -> Any:
     """
     x = BatchNormalization(name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
-
-
-def copy_weights(vgg: keras.Model, encoder: keras.Model) -> None:
-    """Gives an encoder the weights of the VGG that it was made from.
-
-    Args:
-        vgg: The VGG, which may have more layers behind its features.
-        encoder: The encoder.
-    """
-    names = {layer.name for layer in encoder.layers}
-    for layer in vgg.layers:
-        if layer.weights and layer.name in names:
-            encoder.get_layer(layer.name).set_weights(layer.get_weights())
-    encoder.initial_weights = vgg.initial_weights
 
 
 def _check_layer(layer: Any, network: keras.Model) -> None:
