@@ -165,32 +165,6 @@ def test_mirrored_images_may_have_any_size(tiny_backbone, image):
         Dilation8(tiny_backbone, 5, padding="paper")
 
 
-def test_trains_saves_and_loads(tiny_backbone, randomize, image, rng, tmp_path):
-    model = Dilation8(tiny_backbone, 5, fc_channels=6, dropout=0.25)
-    randomize(model)
-    x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
-    y[0, :20] = 255
-    before = model.get_weights()
-    run = keras_psp.RunFolder(tmp_path / "run", classes=keras_psp.labels.ClassList(list("abcde")))
-    history = model.fit(x, y, epochs=1, verbose=0, callbacks=[run]).history
-    assert np.isfinite(history["loss"][0])
-    for variable, old in zip(model.weights, before, strict=True):
-        assert not np.array_equal(numpy(variable), old), variable.path
-    # The paper's ten times the rate are for what is new.
-    fast = [v.path for v in model.trainable_variables if model.optimizer.multiplier_of(v) == 10]
-    assert fast == ["head/kernel", "head/bias"]
-    assert model(image(9, 7)).shape == (1, 9, 7, 5)
-    (labels,) = keras_psp.segment(model, [image(30, 41)[0]])
-    assert labels.shape == (30, 41)
-    expected = numpy(model(x))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for again in (loaded, keras_psp.load_run(tmp_path / "run").model, keras_psp.fuse(model)):
-        np.testing.assert_allclose(numpy(again(x)), expected, atol=1e-4)
-    config = loaded.get_config()
-    assert (config["context"], config["fc_channels"], config["dropout"]) == (True, 6, 0.25)
-
-
 def test_another_number_of_classes_starts_scores_and_context_afresh(tiny_backbone, tmp_path):
     path = str(tmp_path / "five.weights.h5")
     model = Dilation8(tiny_backbone, 5, fc_channels=6)

@@ -9,9 +9,8 @@ import keras
 import numpy as np
 import pytest
 
-import keras_psp
 from keras_psp import FCN
-from keras_psp.models import RESNETS, fcn, model_from_checkpoint, vgg
+from keras_psp.models import RESNETS, fully_connected, model_from_checkpoint, vgg
 
 numpy = keras.ops.convert_to_numpy
 WIDTHS = (2, 3, 4, 5, 6)  # of a tiny VGG's stages
@@ -205,7 +204,7 @@ def test_fully_connected_layers_become_convolutions(randomize, image):
 @pytest.mark.parametrize("padding", ["same", "paper"])
 def test_a_name_brings_all_of_imagenets_weights(tiny_vgg, monkeypatch, randomize, padding):
     made = []
-    for module in (vgg, fcn):
+    for module in (vgg, fully_connected):
         monkeypatch.setattr(module, "HIDDEN", 9)
 
     def trained(name, weights):
@@ -214,7 +213,7 @@ def test_a_name_brings_all_of_imagenets_weights(tiny_vgg, monkeypatch, randomize
         made[0].initial_weights = weights
         return made[0]
 
-    monkeypatch.setattr(fcn, "VGG", trained)
+    monkeypatch.setattr(fully_connected, "VGG", trained)
     options = {"fc_channels": 9, "padding": padding}
     model = FCN("vgg16", 3, backbone_weights="imagenet", **options)
     assert model.initial_weights == "imagenet"
@@ -226,36 +225,7 @@ def test_a_name_brings_all_of_imagenets_weights(tiny_vgg, monkeypatch, randomize
     assert len(made) == 1
 
 
-# All that every segmentation model does ---------------------------------------------------------
-
-KINDS = {
-    "8s": {"stride": 8, "fc_channels": 4},
-    "dilated": {"head": "convolution", "output_stride": 8, "auxiliary_weight": 0.5},
-    "paper": {"backbone": "vgg16", "padding": "paper", "stride": 16, "fc_channels": 4},
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_trains_saves_segments_and_fuses(
-    tiny_backbone, tiny_vgg, randomize, kind, image, rng, tmp_path
-):
-    model = FCN(**{"backbone": tiny_backbone, "backbone_weights": None, **KINDS[kind]})
-    randomize(model)
-    x, labels = image(33, 46, batch=2), rng.integers(0, 11, (2, 33, 46))
-    labels[0] = 255
-    history = model.fit(x, labels, batch_size=1, verbose=0).history
-    assert np.isfinite(history["loss"][0])
-    new = ("head", "score_pool4", "score_pool3", "auxiliary_head")
-    for variable in model.trainable_variables:
-        tenfold = variable.path.startswith(new)
-        assert model.optimizer.multiplier_of(variable) == (10 if tenfold else 1)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    expected = numpy(model(x))
-    atol = 1e-4 * expected.std()
-    np.testing.assert_allclose(numpy(loaded(x)), expected, atol=atol)
-    np.testing.assert_allclose(numpy(keras_psp.fuse(model)(x)), expected, atol=10 * atol)
-    assert keras_psp.segment(model, x[0].astype("uint8")).shape == (33, 46)
+# Bad input ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,6 @@ import keras
 import numpy as np
 import pytest
 
-import keras_psp
 from keras_psp import DeconvNet, SegNet
 from keras_psp.layers import MaxUnpool
 from tests.whole import whole
@@ -152,32 +151,6 @@ def test_fc6_and_fc7_are_those_of_the_classifier(randomize, image):
 
 
 # A life -------------------------------------------------------------------------------------------
-
-
-def test_it_trains_as_every_network_does(segnet, image, rng, tmp_path):
-    x, y = image(13, 22, batch=2), rng.integers(0, 5, (2, 13, 22))
-    y[:, :4] = 255
-    run = keras_psp.RunFolder(tmp_path, classes=keras_psp.labels.ClassList(list("abcde")))
-    history = segnet.fit(x, y, callbacks=[run], verbose=0).history
-    assert np.isfinite(history["loss"][0])
-    # What starts from random values learns ten times as fast.
-    fast = {v.path for v in segnet.trainable_variables if segnet.optimizer.multiplier_of(v) == 10}
-    fresh = [*segnet.decoder.trainable_variables, *segnet.head.trainable_variables]
-    assert fast == {v.path for v in fresh}
-    expected = numpy(segnet(x))
-    again = keras_psp.load_run(tmp_path).model
-    assert isinstance(again, SegNet)
-    np.testing.assert_allclose(numpy(again(x)), expected, atol=1e-5)
-    fused = keras_psp.fuse(segnet)
-    assert not any(isinstance(x, keras.layers.BatchNormalization) for x in fused.layers)
-    np.testing.assert_allclose(numpy(fused(x)), expected, atol=1e-4)
-    labels = keras_psp.segment(segnet, x[0].astype("uint8"))
-    best = np.take_along_axis(expected[0], labels[..., None].astype(int), -1)[..., 0]
-    np.testing.assert_allclose(best, expected[0].max(-1), atol=1e-5)
-
-
-def test_a_void_batch_teaches_nothing(segnet, image):
-    assert segnet.fit(image(8, 9), np.full((1, 8, 9), 255), verbose=0).history["loss"] == [0.0]
 
 
 # Bad input ----------------------------------------------------------------------------------------
