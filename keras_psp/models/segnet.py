@@ -56,7 +56,7 @@ class SegNet(MirroredVGG):
 
     model = keras_psp.SegNet("vgg11_bn", num_classes=11, backbone_weights=None)
     image = np.zeros((1, 30, 41, 3), "uint8")
-    assert model.predict(image, verbose=0).shape == (1, 30, 41, 11)
+    assert model(image).shape == (1, 30, 41, 11)
     ```
     """
 
