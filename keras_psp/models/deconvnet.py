@@ -1,13 +1,16 @@
 """DeconvNet: a classifier down to one place, and a mirror image of it up again."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
-from keras_psp.models.mirrored_vgg import MirroredVGG, copy_weights, normalized
+from keras_psp.models.mirrored_vgg import MirroredOptions, MirroredVGG, copy_weights, normalized
 from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -67,7 +70,7 @@ class DeconvNet(MirroredVGG):
         *,
         fc_channels: int = 4096,
         name: str = "deconvnet",
-        **kwargs: Any,
+        **kwargs: "Unpack[MirroredOptions]",
     ):
         self.fc_channels = fc_channels
         super().__init__(backbone, num_classes, name=name, **kwargs)

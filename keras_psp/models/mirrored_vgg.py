@@ -1,7 +1,7 @@
 """What SegNet and DeconvNet share: a VGG that tells where its maxima were, and its mirror image."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 
@@ -30,6 +30,15 @@ _POINTWISE = (
     ImageNormalization,
     LocalResponseNormalization,
 )
+
+
+class MirroredOptions(TypedDict, total=False):
+    """What SegNet and DeconvNet pass on to `MirroredVGG`, for editors."""
+
+    backbone_weights: str | None
+    weights: str | None
+    fresh_head: bool
+    input_shape: Sequence[int | None]
 
 
 class MirroredVGG(SegmentationModel):
