@@ -142,7 +142,7 @@ class SGD(keras.optimizers.SGD):
             times the learning rate.
         l2: Adds `l2` · weight to the gradient of every weight: the weight decay of PyTorch's SGD.
         learning_rate_multipliers: Layer name → factor on the learning rate; `None` gives the
-            pyramid and the heads of our segmentation models ten times the backbone's.
+            pyramid, the decoder and the heads of our segmentation models ten times the backbone's.
         name: Name of the optimizer.
         **kwargs: The other arguments of `keras.optimizers.SGD`.
 

@@ -8,6 +8,7 @@ import pytest
 import keras_psp
 from keras_psp import FCN, PSPNet, ResNet
 from keras_psp.models.classifier import ClassifierOptions, TopOptions
+from keras_psp.models.mirrored_vgg import MirroredOptions
 from keras_psp.models.resnet import ResNetOptions
 from keras_psp.models.segmentation_model import SegmentationOptions
 from keras_psp.signatures import FromArguments, passes_on
@@ -62,6 +63,8 @@ def test_networks_show_all_their_arguments(name):
     [
         (PSPNet, SegmentationOptions),
         (FCN, SegmentationOptions),
+        (keras_psp.SegNet, MirroredOptions),
+        (keras_psp.DeconvNet, MirroredOptions),
         (keras_psp.AlexNet, TopOptions),
         (keras_psp.VGG, TopOptions),
         (ResNet, ResNetOptions),

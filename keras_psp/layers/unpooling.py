@@ -13,9 +13,9 @@ class _Blocks(FromArguments, keras.layers.Layer):
 
     def __init__(self, pool_size: int = 2, **kwargs):
         super().__init__(**kwargs)
-        if not isinstance(pool_size, int) or pool_size < 1:
+        if not isinstance(pool_size, int) or not 2 <= pool_size <= 16:
             raise ValueError(
-                "Blocks have a side of 1, 2, 3, … places. "
+                "Blocks have a side of 2 to 16 places, whose number in the block takes 8 bits. "
                 f"Received: pool_size={pool_size!r}. Use pool_size=2."
             )
         self.pool_size = pool_size
@@ -74,7 +74,7 @@ class BedOfNails(_Blocks):
         `(batch, pool_size · height, pool_size · width, channels)`
 
     Raises:
-        ValueError: If `pool_size` is no positive integer.
+        ValueError: If `pool_size` is none of 2 … 16.
 
     Reference:
         Lecture, "In-Network Upsampling: Unpooling".
@@ -121,7 +121,7 @@ class MaxPoolWithArgmax(_Blocks):
         blocks 0 is the upper left place, 1 the upper right, 2 the lower left, 3 the lower right.
 
     Raises:
-        ValueError: If `pool_size` is none of 1 … 16.
+        ValueError: If `pool_size` is none of 2 … 16.
 
     Reference:
         [Badrinarayanan et al., 2015](https://arxiv.org/abs/1511.00561), section 3: the places take
@@ -142,22 +142,9 @@ class MaxPoolWithArgmax(_Blocks):
     ```
     """
 
-    def __init__(self, pool_size: int = 2, **kwargs):
-        super().__init__(pool_size, **kwargs)
-        if pool_size > 16:
-            raise ValueError(
-                "The place in a block is a number of 8 bits. "
-                f"Received: pool_size={pool_size}. Use 16 or less."
-            )
-
     def call(self, inputs):
         inputs = ops.cast(inputs, self.compute_dtype)
-        side = self.pool_size
-        # Of positive numbers alone: ONNX rounds the quotient of others towards 0.
-        rests = [(side - n % side) % side for n in ops.shape(inputs)[1:3]]
-        if any(not isinstance(rest, int) or rest for rest in rests):
-            sides = [(0, 0), *((0, rest) for rest in rests), (0, 0)]
-            inputs = ops.pad(inputs, sides, constant_values=float("-inf"))
+        height, width = ops.shape(inputs)[1:3]
         maxima, places = self._largest(ops.stop_gradient(inputs))
 
         # The backends' own gradients differ where values are equal. This is the same on all.
@@ -165,20 +152,29 @@ class MaxPoolWithArgmax(_Blocks):
         def pooled(inputs):
             def gradient(*args, upstream=None):
                 # PyTorch passes it by name; the others pass nothing else.
-                return self._put(args[0] if upstream is None else upstream, places)
+                upstream = args[0] if upstream is None else upstream
+                return self._put(upstream, places)[:, :height, :width]
 
             return maxima, gradient
 
         return pooled(inputs), places
 
     def _largest(self, x):
-        """The maximum of each block, and its place: how many smaller values come before it."""
+        """The maximum of each block, and its place."""
         side = self.pool_size
+        for axis in (1, 2):
+            length = ops.shape(x)[axis]
+            # Of positive numbers alone: ONNX rounds the quotient of others towards 0.
+            rest = (side - length % side) % side
+            if not isinstance(rest, int) or rest:
+                # The last places once more are no larger, and not the first ones.
+                x = ops.take(x, ops.minimum(ops.arange(length + rest), length - 1), axis=axis)
         maxima = ops.max_pool(x, side, side, "valid", data_format="channels_last")
-        # In floating point, as LiteRT does not calculate with 8 bits.
-        places = ops.zeros_like(maxima)
-        for value in reversed(self._split(x)[:-1]):
-            places = ops.cast(value < maxima, maxima.dtype) * (1 + places)
+        *values, _ = self._split(x)
+        places = len(values)
+        for place in reversed(range(len(values))):
+            places = ops.where(values[place] < maxima, places, place)
+        # Not earlier, as LiteRT does not choose between numbers of 8 bits.
         return maxima, ops.cast(places, "uint8")
 
     def compute_output_shape(self, input_shape):
@@ -213,8 +209,8 @@ class MaxUnpool(_Blocks):
         `(batch, height', width', channels)`
 
     Raises:
-        ValueError: If `indices` has another shape than `inputs`, or if the pooling makes another
-            size of the output's.
+        ValueError: If `pool_size` is none of 2 … 16, `indices` has another shape than `inputs`, or
+            the pooling makes another size of the output's.
 
     Reference:
         [Badrinarayanan et al., 2015](https://arxiv.org/abs/1511.00561), figure 3;

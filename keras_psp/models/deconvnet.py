@@ -1,6 +1,6 @@
 """DeconvNet: a classifier down to one place, and a mirror image of it up again."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
@@ -10,8 +10,11 @@ from keras_psp.models.fully_connected import (
     take_weights,
     with_classifier,
 )
-from keras_psp.models.mirrored_vgg import MirroredVGG, normalized
+from keras_psp.models.mirrored_vgg import MirroredOptions, MirroredVGG, normalized
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -71,7 +74,7 @@ class DeconvNet(MirroredVGG):
         *,
         fc_channels: int = 4096,
         name: str = "deconvnet",
-        **kwargs: Any,
+        **kwargs: "Unpack[MirroredOptions]",
     ):
         self.fc_channels = fc_channels
         super().__init__(backbone, num_classes, name=name, **kwargs)

@@ -1,7 +1,7 @@
 """What SegNet and DeconvNet share: a VGG that tells where its maxima were, and its mirror image."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 
@@ -31,6 +31,15 @@ _POINTWISE = (
     ImageNormalization,
     LocalResponseNormalization,
 )
+
+
+class MirroredOptions(TypedDict, total=False):
+    """What SegNet and DeconvNet pass on to `MirroredVGG`, for editors."""
+
+    backbone_weights: str | None
+    weights: str | None
+    fresh_head: bool
+    input_shape: Sequence[int | None]
 
 
 class MirroredVGG(SegmentationModel):
@@ -98,19 +107,14 @@ class MirroredVGG(SegmentationModel):
                 return copy_operation(layer)(x, **kwargs)
             # A convolution with its ReLU in it has no normalization yet.
             complete = layer.activation is keras.activations.linear
-            x = PaddedConv2D(
-                layer.filters, layer.kernel_size, use_bias=layer.use_bias, name=layer.name
-            )(x)
+            options = {"use_bias": layer.use_bias, "name": layer.name}
+            x = PaddedConv2D(layer.filters, layer.kernel_size, **options)(x)
             return x if complete else normalized(x, layer.name)
 
         image = keras.Input(input_shape, name="image")
         pooled = pool(walk(vgg, visit, image)["P5"])
-        encoder = Classifier(
-            image,
-            [image, *places, pooled],
-            variant=vgg.variant,
-            name=vgg.name,
-        )
+        maps = [image, *places, pooled]
+        encoder = Classifier(image, maps, variant=vgg.variant, name=vgg.name)
         copy_weights(vgg, encoder)
         return encoder
 
@@ -127,9 +131,8 @@ class MirroredVGG(SegmentationModel):
         """
         inputs = [keras.Input(x.shape[1:], dtype=x.dtype) for x in features]
         *maps, x = inputs
-        layers = [
-            x for x in self.backbone.layers if isinstance(x, PaddedConv2D | MaxPoolWithArgmax)
-        ]
+        kinds = PaddedConv2D | MaxPoolWithArgmax
+        layers = [layer for layer in self.backbone.layers if isinstance(layer, kinds)]
         # A part of the variables' names, by which the recipe knows what learns faster.
         with keras.name_scope("decoder"):
             for layer in reversed(layers):
@@ -138,20 +141,17 @@ class MirroredVGG(SegmentationModel):
                     places = maps.pop()
                     x = MaxUnpool(name=f"un{layer.name}")(x, places, like=maps[-1])
                 elif whole or layer is not layers[0]:
-                    x = PaddedConv2D(
-                        layer.filters if layer is layers[0] else layer.input.shape[-1],
-                        layer.kernel_size,
-                        kernel_initializer="he_normal",
-                        name=layer.name,
-                    )(x)
+                    filters = layer.filters if layer is layers[0] else layer.input.shape[-1]
+                    options = {"kernel_initializer": "he_normal", "name": layer.name}
+                    x = PaddedConv2D(filters, layer.kernel_size, **options)(x)
                     x = normalized(x, layer.name)
         return keras.Model(inputs, x, name="decoder")
 
     def get_config(self):
         config = super().get_config()
-        # What other networks may choose.
-        fixed = ("output_stride", "align_corners", "gradient_checkpointing")
-        return {name: value for name, value in config.items() if name not in fixed}
+        for fixed in ("output_stride", "align_corners", "gradient_checkpointing"):
+            config.pop(fixed)  # They are no arguments.
+        return config
 
 
 def normalized(x: Any, name: str) -> Any:

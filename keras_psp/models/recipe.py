@@ -46,8 +46,8 @@ class RecipeModel(ModelWithOwnLoss, Model):
 
         Args:
             optimizer: `"recipe"` is `keras_psp.optimizers.SGD()`: momentum 0.9, L2 1e-4, polynomial
-                decay from 0.01 over the run, ten times the rate on pyramid and heads. Otherwise
-                any Keras optimizer.
+                decay from 0.01 over the run, ten times the rate on pyramid, decoder and heads.
+                Otherwise any Keras optimizer.
             loss: `"recipe"` is `keras_psp.losses.SparseCategoricalCrossentropy()`, blind to void.
                 Otherwise any Keras loss of labels and logits. The auxiliary head gets the same.
             metrics: `"recipe"` is `keras_psp.metrics.segmentation_scores`: mean IoU, mean accuracy

@@ -1,12 +1,15 @@
 """SegNet: an encoder, and a decoder that puts maxima back where they were."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_psp.layers import PaddedConv2D
-from keras_psp.models.mirrored_vgg import MirroredVGG
+from keras_psp.models.mirrored_vgg import MirroredOptions, MirroredVGG
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -56,7 +59,7 @@ class SegNet(MirroredVGG):
 
     model = keras_psp.SegNet("vgg11_bn", num_classes=11, backbone_weights=None)
     image = np.zeros((1, 30, 41, 3), "uint8")
-    assert model.predict(image, verbose=0).shape == (1, 30, 41, 11)
+    assert model(image).shape == (1, 30, 41, 11)
     ```
     """
 
@@ -67,7 +70,7 @@ class SegNet(MirroredVGG):
         num_classes: int = 11,
         *,
         name: str = "segnet",
-        **kwargs: Any,
+        **kwargs: "Unpack[MirroredOptions]",
     ):
         super().__init__(backbone, num_classes, name=name, **kwargs)
 

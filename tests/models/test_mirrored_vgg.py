@@ -124,10 +124,9 @@ def test_same_weights_same_logits_as_in_pytorch(build, options, sizes, randomize
 # Where they start from ----------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("normalizes", [False, True])
-def test_untrained_it_has_the_features_of_its_vgg(normalizes, randomize, image):
+def test_untrained_it_has_the_features_of_its_vgg(randomize, image):
     # The normalization that it adds begins as none, but for its epsilon.
-    vgg = narrow_vgg(normalizes=normalizes)
+    vgg = narrow_vgg()
     randomize(vgg)
     x = image(16, 24)
     features = numpy(SegNet(vgg, num_classes=5).features(x)[-1])
@@ -150,9 +149,6 @@ def test_fc6_and_fc7_are_those_of_the_classifier(randomize, image):
     np.testing.assert_allclose(places, numpy(hidden(x)), rtol=1e-3, atol=1e-5)
 
 
-# A life -------------------------------------------------------------------------------------------
-
-
 # Bad input ----------------------------------------------------------------------------------------
 
 
@@ -170,14 +166,17 @@ def test_a_model_that_is_no_vgg(tiny_backbone):
 
 
 def test_images_too_small_for_fc6(image):
-    message = r"5 poolings leave of 193 pixels or more\. Received: images of 192×300\."
+    message = r"5 poolings leave of 193 pixels or more\. Received: images of 192×300\. Enlarge"
     with pytest.raises(ValueError, match=message):
-        DeconvNet("vgg11", backbone_weights=None, input_shape=(192, 300, 3))
-    model = DeconvNet(narrow_vgg(), num_classes=5, fc_channels=5)
-    with pytest.raises(ValueError, match=r"3 poolings leave of 49 .*Received: images of 60×48\."):
+        DeconvNet("vgg11", backbone_weights=None, fc_channels=5, input_shape=(192, 300, 3))
+    model = DeconvNet(narrow_vgg(), fc_channels=5)
+    with pytest.raises(
+        ValueError, match=r"3 poolings leave of 49 pixels .*Received: images of 60×48"
+    ):
         model(image(60, 48))
 
 
-def test_arguments_of_other_networks():
-    with pytest.raises(TypeError, match="output_stride"):
-        SegNet("vgg11", backbone_weights=None, output_stride=8)
+@pytest.mark.parametrize("name", ["output_stride", "classes"])
+def test_arguments_that_it_has_not(name):
+    with pytest.raises(TypeError, match=name):
+        SegNet(backbone_weights=None, **{name: 8})
