@@ -136,7 +136,8 @@ class Evaluation:
 
         `report.html` shows all of it on one page, which needs no other file and no network. The
         other files are `scores.json`, `per_class.csv`, `per_image.csv`, `per_class.png`,
-        `confusion_matrix.png` and `samples.png` (image, truth, prediction, errors).
+        `confusion_matrix.png` and `samples.png` (image, truth, prediction, errors). The score of a
+        class that is absent from the split is an empty cell, as is that of an image that is void.
 
         Args:
             folder: The folder; made if it does not exist.

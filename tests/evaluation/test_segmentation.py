@@ -181,9 +181,9 @@ def test_frames_are_scored_at_their_own_size():
 def test_what_is_written_can_be_read(result, tmp_path):
     folder = result.write(tmp_path / "new" / "folder")
     with open(folder / "per_class.csv", newline="") as file:
-        rows = {row["class"]: float(row["iou"]) for row in csv.DictReader(file)}
-    assert rows["road"] == 0.625
-    assert np.isnan(rows["horse"])
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert float(rows["road"]["iou"]) == 0.625
+    assert rows["horse"] == {"class": "horse", "iou": "", "accuracy": ""}
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["per_class"] == {"road": 0.625, "sky": 0.0, "horse": None}
     assert scores["mean_iou"] == pytest.approx(5 / 16)
