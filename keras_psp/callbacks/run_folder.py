@@ -377,9 +377,9 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
         reason = str(error).strip().partition("\n")[0]
         raise ValueError(
             "A run is loaded with the classes that it was written with. "
-            f"Received: folder='{folder}', whose {CONFIG} is of another version of keras_psp, or of "
-            f"classes that were not imported ({reason}). Import these; the weights still load into "
-            f"a model that is built anew: keras_psp.PSPNet(…, weights='{folder / file}')."
+            f"Received: folder='{folder}', whose {CONFIG} is of another version of keras_psp, or "
+            f"names classes that were not imported ({reason}). Import these; the weights still "
+            f"load into a model that is built anew: keras_psp.PSPNet(…, weights='{folder / file}')."
         ) from error
     model.load_weights(folder / file)
     classes = ClassList(config["classes"]["names"], config["classes"]["colors"])

@@ -108,7 +108,11 @@ def run_degradation(
             _train(file, NETWORKS[name], seed, train, test, settings)
         histories[name, seed] = read_table(file)
         last = [
-            {"network": name, "seed": seed, **{key: float(v or "nan") for key, v in rows[-1].items()}}
+            {
+                "network": name,
+                "seed": seed,
+                **{key: float(v or "nan") for key, v in rows[-1].items()},
+            }
             for (name, seed), rows in histories.items()
         ]
         write_table(folder / "table.csv", last)
