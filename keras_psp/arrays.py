@@ -1,5 +1,6 @@
 """Arrays of NumPy from whatever users hold; PyTorch's tensors where it is not the backend."""
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -30,3 +31,20 @@ def from_pytorch(values: Any) -> Any:
 
 def _is_of_pytorch(values: Any) -> bool:
     return hasattr(values, "detach") and hasattr(values, "cpu")
+
+
+def one_program_on_jax(function: Callable, static: Sequence[str] = ()) -> Callable:
+    """Returns a function of tensors that JAX compiles as a whole.
+
+    Outside of a compiled step, JAX compiles each operation for each shape, which takes it longer
+    than a label map takes it. The other backends get the function as it is.
+
+    Args:
+        function: A function of tensors, without variables.
+        static: The names of its arguments that are no tensors.
+    """
+    if keras.backend.backend() != "jax":
+        return function
+    import jax
+
+    return jax.jit(function, static_argnames=static)

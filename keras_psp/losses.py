@@ -1,11 +1,13 @@
 """Cross-entropy that leaves void pixels out."""
 
+import functools
 from collections.abc import Sequence
 
 import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.arrays import one_program_on_jax
 from keras_psp.labels import VOID
 from keras_psp.layers.batch_normalization import replicas
 from keras_psp.layers.bilinear_upsample import Strips, resize_bilinear
@@ -287,24 +289,35 @@ def valid_labels(labels, num_classes: int, ignore_class: int | None, noun: str =
     Raises:
         ValueError: If some label is neither a class nor void, and its value can be read.
     """
-    valid = ops.logical_and(labels >= 0, labels < num_classes)
-    # Interpolated label maps are floats, and so is one channel of probabilities.
-    is_float = keras.backend.standardize_dtype(labels.dtype) == "float32"
-    if is_float:
-        valid = ops.logical_and(valid, ops.equal(labels, ops.floor(labels)))
-    allowed, void_rule, void_repair = valid, "", ""
+    classes, valid, allowed, in_range = _classify(labels, num_classes, ignore_class)
+    void_rule = void_repair = ""
     if ignore_class is not None:
-        void = ops.equal(labels, ignore_class)
-        valid, allowed = ops.logical_and(valid, ops.logical_not(void)), ops.logical_or(valid, void)
         void_rule = f" or {ignore_class} for void"
         void_repair = f", or map it to {ignore_class} if it means void"
     rule = f"A {noun} must be one of 0 … {num_classes - 1}{void_rule}. Received: {noun}"
     repair = f"Set num_classes so that it is covered{void_repair}."
-    if is_float:
+    if _is_float(labels):
         repair += " Resize label maps to the nearest pixel, without interpolation."
-    in_range = ops.all(allowed)
     _raise_unless(in_range, labels, allowed, rule, repair)
-    return ops.where(valid, ops.cast(labels, "int32"), 0), valid, in_range
+    return classes, valid, in_range
+
+
+def _is_float(labels):
+    # Interpolated label maps are floats, and so is one channel of probabilities.
+    return keras.backend.standardize_dtype(labels.dtype) == "float32"
+
+
+@functools.partial(one_program_on_jax, static=("num_classes", "ignore_class"))
+def _classify(labels, num_classes, ignore_class):
+    valid = ops.logical_and(labels >= 0, labels < num_classes)
+    if _is_float(labels):
+        valid = ops.logical_and(valid, ops.equal(labels, ops.floor(labels)))
+    allowed = valid
+    if ignore_class is not None:
+        void = ops.equal(labels, ignore_class)
+        valid, allowed = ops.logical_and(valid, ops.logical_not(void)), ops.logical_or(valid, void)
+    classes = ops.where(valid, ops.cast(labels, "int32"), 0)
+    return classes, valid, allowed, ops.all(allowed)
 
 
 def _raise_unless(in_range, labels, allowed, rule, repair):

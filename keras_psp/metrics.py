@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.arrays import from_pytorch, to_numpy
+from keras_psp.arrays import from_pytorch, one_program_on_jax, to_numpy
 from keras_psp.choices import check_name
 from keras_psp.keras_internals import higher_is_better
 from keras_psp.labels import VOID
@@ -70,24 +70,17 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
         y_true, y_pred = classes_last(y_true, ops.convert_to_tensor(y_pred), self.axis)
         labels = label_map(y_true, ops.shape(y_pred))
         classes, valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
-        if sample_weight is not None:
-            valid = ops.logical_and(valid, ops.not_equal(weight_map(sample_weight), 0.0))
+        weight = None if sample_weight is None else weight_map(sample_weight)
         predicted = self._class_map(y_pred)
-        # All pixels that do not count fall into one more bin, which is cut off.
-        cells = self.num_classes**2
-        index = ops.where(valid, classes * self.num_classes + predicted, cells)
-        counts = _count(ops.reshape(index, (-1,)), cells + 1)[:cells]
-        counts = ops.reshape(counts, (self.num_classes, self.num_classes))
-        low = self.low + counts
-        carry = ops.floor_divide(low, _CARRY)
-        self.high.assign_add(carry)
-        self.low.assign(low - carry * _CARRY)
+        low, high = _add(self.low.value, self.high.value, classes, predicted, valid, weight)
+        self.low.assign(low)
+        self.high.assign(high)
 
     def _class_map(self, y_pred):
         # A map without an axis of classes holds class numbers, whatever `sparse_y_pred` says.
         channels = y_pred.shape[-1] if len(y_pred.shape) == 4 else 1
         if channels == self.num_classes and not self.sparse_y_pred:
-            return ops.cast(ops.argmax(y_pred, axis=-1), "int32")
+            return _best_class(y_pred)
         if channels != 1:
             raise ValueError(
                 "Predictions must be class maps or have one channel per class. Received: "
@@ -127,6 +120,26 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
         present = ops.cast(target > 0, values.dtype)
         mean = ops.sum(values * present) / ops.maximum(ops.sum(present), 1.0)
         return ops.cast(mean, self.dtype)
+
+
+@one_program_on_jax
+def _best_class(scores):
+    return ops.cast(ops.argmax(scores, axis=-1), "int32")
+
+
+@one_program_on_jax
+def _add(low, high, classes, predicted, valid, weight):
+    """The two halves of the counters, with the pixels of a batch."""
+    num_classes = low.shape[0]
+    if weight is not None:
+        valid = ops.logical_and(valid, ops.not_equal(weight, 0.0))
+    # All pixels that do not count fall into one more bin, which is cut off.
+    cells = num_classes**2
+    index = ops.where(valid, classes * num_classes + predicted, cells)
+    counts = _count(ops.reshape(index, (-1,)), cells + 1)[:cells]
+    low = low + ops.reshape(counts, (num_classes, num_classes))
+    carry = ops.floor_divide(low, _CARRY)
+    return low - carry * _CARRY, high + carry
 
 
 def _count(index, bins: int):

@@ -1,12 +1,18 @@
 """What several tests need: real CamVid where it is at hand, and tiny data sets made on the spot."""
 
-# As users do: before Keras, which imports TensorFlow.
-import keras_psp  # noqa: F401  # isort: skip
-
 import fcntl
 import gc
 import os
 import runpy
+
+# Two workers on two cores, and arrays too small to be shared: threads would only wait for each
+# other. The libraries read this when they are imported.
+for threads in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+    os.environ.setdefault(threads, "1")
+
+# As users do: before Keras, which imports TensorFlow.
+import keras_psp  # noqa: F401  # isort: skip
+
 from pathlib import Path
 
 import keras
@@ -90,7 +96,7 @@ def xla_compiles_quickly(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", " ".join([os.environ.get("XLA_FLAGS", ""), *flags]))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
-        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+        patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
         yield
 
 
@@ -100,17 +106,20 @@ def numpy_starts_weights():
     if keras.backend.backend() != "jax":
         yield
         return
+    import jax
+
+    # Keras would copy an array by a program that XLA compiles for its shape.
+    def put(value, dtype):
+        return jax.device_put(value.astype(keras.backend.standardize_dtype(dtype)))
 
     def draw(self, shape, dtype=None):
         # Of about the size that Keras would draw; no test here looks closer.
         deviation = np.prod(shape[:-1]) ** -0.5
-        value = np.random.default_rng(self.seed).normal(0, deviation, shape)
-        return keras.ops.convert_to_tensor(value.astype(keras.backend.standardize_dtype(dtype)))
+        return put(np.random.default_rng(self.seed).normal(0, deviation, shape), dtype)
 
     def filled(value):
         def fill(self, shape, dtype=None):
-            values = np.full(shape, value, keras.backend.standardize_dtype(dtype))
-            return keras.ops.convert_to_tensor(values)
+            return put(np.full(shape, value), dtype)
 
         return fill
 

@@ -25,7 +25,9 @@ TESTS = [
     "tests/test_keras_internals.py",
     "tests/test_losses.py",
     "tests/test_metrics.py",
+    "tests/callbacks/test_pictures.py::test_real_pictures_of_a_run_have_one_size",
     "tests/callbacks/test_run_folder.py::test_order_and_views_go_on_too",
+    "tests/callbacks/test_run_folder.py::test_works_on_every_backend",
     "tests/evaluation/test_segmentation.py::test_frames_are_scored_at_their_own_size",
     "tests/inference/test_segmenting.py::test_the_courses_protocol_is_reproduced[size2-48-views2]",
     "tests/layers/test_batch_normalization.py::test_masked_places_are_left_out",
@@ -95,23 +97,6 @@ def run(backend, code, without=(), folder=ROOT):
     return output
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(1500)
-@pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_layers_losses_scores_and_pspnet(backend):
-    if keras.backend.backend() == backend:
-        pytest.skip(f"is what the other tests just did on {backend}")
-    # XLA compiles every case anew; those with weights stay.
-    unweighted = "tests/test_losses.py::test_of_upsampled_equals_loss_of_upsampled_logits[False"
-    # In no other processes, which would find TensorFlow.
-    options = ["-q", "-p", "no:cacheprovider", "--numprocesses=0", f"--deselect={unweighted}"]
-    arguments = [*options, *TESTS]
-    code = f"import pytest; sys.exit(pytest.main({arguments!r}))"
-    output = run(backend, code, without=["tensorflow"])
-    assert " passed" in output
-    assert "no tests ran" not in output
-
-
 WITHOUT_TENSORFLOW = """
 # Import and networks need the backend only, training what draws and reads pictures.
 import keras_psp
@@ -167,13 +152,30 @@ def small_camvid(tmp_path, write_image):
     return tmp_path
 
 
+# What a user does, and then the tests, in one process: importing a backend takes seconds.
+THE_TESTS = f"""
+import os
+import pytest
+
+os.chdir({str(ROOT)!r})
+# XLA compiles every case anew; those with weights stay.
+unweighted = "tests/test_losses.py::test_of_upsampled_equals_loss_of_upsampled_logits[False"
+# In no other processes, which would find TensorFlow.
+options = ["-q", "-p", "no:cacheprovider", "--numprocesses=0", "--deselect=" + unweighted]
+sys.exit(pytest.main([*options, *{TESTS!r}]))
+"""
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 @pytest.mark.parametrize("backend", ["jax", "torch"])
-def test_import_and_training_need_no_tensorflow(backend, small_camvid, monkeypatch):
-    monkeypatch.chdir(small_camvid)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+def test_works_without_tensorflow(backend, small_camvid):
+    if keras.backend.backend() == backend:
+        pytest.skip(f"is what the other tests just did on {backend}")
     optional = ["tensorflow", "tensorflow_datasets", "matplotlib", "PIL"]
-    run(backend, WITHOUT_TENSORFLOW, without=optional, folder=small_camvid)
+    output = run(backend, WITHOUT_TENSORFLOW + THE_TESTS, without=optional, folder=small_camvid)
+    assert " passed" in output
+    assert "no tests ran" not in output
 
 
 # On JAX it would show if TensorFlow came with us.

@@ -24,9 +24,9 @@ from tests.train_distributed import (
 pytestmark = pytest.mark.timeout(600)
 
 
-def start(result, kind, *args, **environment):
+def start(result, kind, **environment):
     environment = os.environ | environment | {"KERAS_BACKEND": kind.partition("-")[0]}
-    command = [sys.executable, "-m", "tests.train_distributed", result, kind, *map(str, args)]
+    command = [sys.executable, "-m", "tests.train_distributed", result, kind]
     return subprocess.Popen(command, cwd=Path(__file__).parents[1], env=environment)
 
 
@@ -110,19 +110,6 @@ def test_two_devices_on_jax(tmp_path, one):
     assert_same(two, one)
 
 
-@pytest.mark.slow
-def test_two_processes_on_jax(tmp_path, one):
-    pytest.importorskip("jax")
-    port = free_port()
-    two = tmp_path / "two.npz"
-    finish(*(start(two, "jax-processes", port, process, **GLOO) for process in range(2)))
-    assert_same(two, one)
-    # The first process alone has written the run.
-    folder = Path(f"{two}.run")
-    assert (folder / "checkpoint.weights.h5").exists()
-    assert len((folder / "history.csv").read_text().splitlines()) == 2
-
-
 SMALLER = {
     "import os\n": "import os\nfrom tests.without import hide\nhide(['tensorflow'])\n",
     "import keras_psp\n": "import keras_psp\nfrom tests.train_distributed import make_backbone\n",
@@ -133,17 +120,23 @@ SMALLER = {
     'backbone="resnet50"': "make_backbone(), bins=(1, 2)",
     "epochs=50": "epochs=2",
 }
+# The same two processes, which have imported everything, then do what one device does.
+THEN = """
+from tests import train_distributed
+
+train_distributed.main("two.npz", "jax-processes")
+"""
 
 
 @pytest.mark.slow
-def test_the_sites_program_runs_under_slurm(tmp_path):
+def test_two_processes_on_jax(tmp_path, one):
     pytest.importorskip("jax")
     page = (Path(__file__).parents[1] / "docs" / "distributed.md").read_text()
     (program,) = re.findall(r"^```py\n(import os\n.*?)^```", page, re.MULTILINE | re.DOTALL)
     for large, small in SMALLER.items():
         assert large in program
         program = program.replace(large, small)
-    (tmp_path / "train.py").write_text(program)
+    (tmp_path / "train.py").write_text(program + THEN)
     slurm = {"SLURM_JOB_ID": "1", "SLURM_STEP_NODELIST": "localhost", "SLURM_NTASKS": "2"}
     environment = os.environ | GLOO | slurm | {"JAX_COORDINATOR_PORT": str(free_port())}
     environment["PYTHONPATH"] = str(Path(__file__).parents[1])
@@ -166,3 +159,9 @@ def test_the_sites_program_runs_under_slurm(tmp_path):
     )
     assert len(first) == 2
     assert first == second
+
+    assert_same(tmp_path / "two.npz", one)
+    # The first process alone has written the run.
+    folder = tmp_path / "two.npz.run"
+    assert (folder / "checkpoint.weights.h5").exists()
+    assert len(read_table(folder / "history.csv")) == 1

@@ -88,7 +88,7 @@ TINY = {
     "crop_size": (40, 48),
     "training_batch": 4,
     "warm_up": 1,
-    "longest_s": 5,
+    "longest_s": 1,
     "scenes": 8,
 }
 OURS, THEIRS, COMPILED = "keras-psp", "PyTorch, channels last, autocast", "and torch.compile"

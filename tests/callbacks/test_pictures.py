@@ -21,7 +21,8 @@ from tests.tiny import Tiny, data
 def model():
     model = Tiny()
     # What a step does matters here, not how it is compiled.
-    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+    eagerly = keras.backend.backend() == "tensorflow"
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=eagerly)
     return model
 
 
