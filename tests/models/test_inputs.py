@@ -121,8 +121,8 @@ def test_images_of_0_to_1_warn_once(kind, eagerly):
         one.compile()
     model.evaluate(**KINDS[kind](0 * images, labels), verbose=0)  # Black, and no mistake.
     with one_warning():
-        warned.evaluate(images / 255, labels, verbose=0)
-        expected = warned.evaluate(images / 255, labels, verbose=0)
+        warned.evaluate(images / 255, labels, batch_size=2, verbose=0)
+        expected = warned.evaluate(images / 255, labels, batch_size=2, verbose=0)
     with one_warning():
         # Every batch is scored, and Keras would warn of one too few.
         scores = model.evaluate(**KINDS[kind](images / 255, labels), verbose=0)
