@@ -23,7 +23,7 @@ from keras_psp.data.each_batch import (
     only_tensor,
     warn_of_small_values,
 )
-from keras_psp.data.info import DatasetInfo, info_of, shared_classes
+from keras_psp.data.info import Data, DatasetInfo, info_of, shared_classes
 from keras_psp.evaluation import report
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
@@ -205,7 +205,7 @@ def scores_by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, f
 
 def evaluate(
     model: keras.Model,
-    data: Any,
+    data: Data,
     image_size: int | Sequence[int] | None = None,
     views: str | Views = "single",
     *,

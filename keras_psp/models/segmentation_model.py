@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_psp.data.each_batch import only_tensor
 from keras_psp.keras_internals import add_layers, compiled_loss, layers_in
+from keras_psp.layers.batch_normalization import at_least_one_image
 from keras_psp.layers.bilinear_upsample import BilinearUpsample, upsampled_argmax
 from keras_psp.layers.blocks import Block
 from keras_psp.layers.products import PREDICTING
@@ -231,9 +232,9 @@ class SegmentationModel(RecipeModel):
         raise NotImplementedError
 
     def call(self, inputs, training=None):
-        image = only_tensor(inputs)
-        logits = self.decode(self.features(image, training=training), training=training)
-        return self.upsample(logits, like=image)
+        with at_least_one_image(only_tensor(inputs)) as (images, of_real):
+            logits = self.decode(self.features(images, training=training), training=training)
+            return of_real(self.upsample(logits, like=images))
 
     # What its steps compute -----------------------------------------------------------------------
 
@@ -245,8 +246,12 @@ class SegmentationModel(RecipeModel):
             PREDICTING.reset(token)
 
     def loss_and_outputs(self, x, y, sample_weight, training):
-        features = self.features(x, training=training)
-        logits = self.decode(features, training=training)
+        with_auxiliary = training and self.auxiliary_weight
+        with at_least_one_image(x) as (images, of_real):
+            features = self.features(images, training=training)
+            logits = of_real(self.decode(features, training=training))
+            if with_auxiliary:
+                auxiliary = of_real(self.decode_auxiliary(features, training=training))
         if training and self.class_weights is not None:
             sample_weight = self.class_weights.times(y, sample_weight)
         if self.upsamples_in_loss:
@@ -268,8 +273,7 @@ class SegmentationModel(RecipeModel):
 
             outputs = self.upsample(logits, like=x)
             loss = self.compute_loss(x, y, outputs, weight(), training=training)
-        if training and self.auxiliary_weight:
-            auxiliary = self.decode_auxiliary(features, training=training)
+        if with_auxiliary:
             loss += self.auxiliary_weight * loss_of(auxiliary)
         return loss, outputs
 
