@@ -7,7 +7,9 @@ import pytest
 
 import keras_psp
 from keras_psp import FCN, PSPNet, ResNet
-from keras_psp.models.segmentation_model import SegmentationOptions
+from keras_psp.models.classifier import ClassifierOptions, TopOptions
+from keras_psp.models.resnet import ResNetOptions
+from keras_psp.models.segmentation_model import SegmentationOptions, UnalignedOptions
 from keras_psp.signatures import FromArguments, passes_on
 
 
@@ -55,11 +57,22 @@ def test_networks_show_all_their_arguments(name):
     assert not {"kwargs", "features", "hidden", "model_class"} & parameters.keys()
 
 
-@pytest.mark.parametrize("network", [PSPNet, FCN])
-def test_editors_know_the_arguments_that_help_shows(network):
-    code = network.__init__.__code__
-    own = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    assert {*own, *SegmentationOptions.__annotations__} == {*inspect.signature(network).parameters}
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        (PSPNet, SegmentationOptions),
+        (FCN, UnalignedOptions),
+        (keras_psp.AlexNet, TopOptions),
+        (keras_psp.VGG, TopOptions),
+        (ResNet, ResNetOptions),
+        (keras_psp.Inception, ClassifierOptions),
+    ],
+)
+def test_editors_know_the_arguments_that_help_shows(network, options):
+    code = (network.__init__ if inspect.isclass(network) else network).__code__
+    own = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]} - {"self"}
+    assert own.isdisjoint(options.__annotations__)
+    assert own | options.__annotations__.keys() == {*inspect.signature(network).parameters}
 
 
 @pytest.mark.parametrize(

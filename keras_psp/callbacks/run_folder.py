@@ -18,7 +18,7 @@ from keras_psp import visualization
 from keras_psp.atomic import check_writable, read_table, write_table, write_whole
 from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
 from keras_psp.choices import check_name, did_you_mean
-from keras_psp.data.info import info_of
+from keras_psp.data.info import Data, info_of
 from keras_psp.data.sharding import processes
 from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList
@@ -87,7 +87,7 @@ class RunFolder(keras.callbacks.Callback):
         self,
         folder: str | os.PathLike[str],
         *,
-        validation_data: Any = None,
+        validation_data: "Data | None" = None,
         classes: ClassList | None = None,
         settings: Mapping[str, Any] | None = None,
         num_samples: int = 4,

@@ -5,8 +5,10 @@ from typing import Any
 
 import keras
 
+from keras_psp.data.info import Data
 
-def each_batch(data: Any) -> Iterator[tuple[Any, Any, Any]]:
+
+def each_batch(data: Data) -> Iterator[tuple[Any, Any, Any]]:
     """Yields images, labels and weights of every batch.
 
     Args:
@@ -37,7 +39,7 @@ def each_batch(data: Any) -> Iterator[tuple[Any, Any, Any]]:
         yield keras.utils.unpack_x_y_sample_weight(batch)
 
 
-def check_ends(data: Any) -> None:
+def check_ends(data: Data) -> None:
     """Raises a ValueError if the data are known to repeat without end."""
     cardinality = getattr(data, "cardinality", None)
     endless = callable(cardinality) and int(cardinality()) == -1

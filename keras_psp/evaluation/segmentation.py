@@ -18,7 +18,7 @@ from keras_psp import metrics, visualization
 from keras_psp.arrays import to_numpy
 from keras_psp.atomic import write_table, write_whole
 from keras_psp.data.each_batch import check_ends, each_batch, only_tensor
-from keras_psp.data.info import DatasetInfo, info_of, shared_classes
+from keras_psp.data.info import Data, DatasetInfo, info_of, shared_classes
 from keras_psp.evaluation import report
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
@@ -199,7 +199,7 @@ def scores_by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, f
 
 def evaluate(
     model: keras.Model,
-    data: Any,
+    data: Data,
     image_size: int | Sequence[int] | None = None,
     views: str | Views = "single",
     *,

@@ -1,7 +1,7 @@
 """What all classifiers share: their arguments, the size of their images, and their last layers."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 
@@ -44,6 +44,24 @@ class Classifier(Model):
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
+class ClassifierOptions(TypedDict, total=False):
+    """What classifiers pass on to `build_classifier`, for editors."""
+
+    weights: str | None
+    fresh_head: bool
+    pooling: str | None
+    classifier_activation: str | None
+    input_shape: Sequence[int | None] | None
+    name: str | None
+
+
+class TopOptions(ClassifierOptions, total=False):
+    """The same, of those that do not ask for the last layers themselves."""
+
+    include_top: bool
+    num_classes: int
+
+
 _POOLS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
@@ -69,7 +87,7 @@ def build_classifier(
     classifier_activation: str | None = "softmax",
     input_shape: Sequence[int | None] | None = None,
     name: str | None = None,
-) -> keras.Model:
+) -> Classifier:
     """Builds a classifier: image → normalization → features → last layers.
 
     The first arguments say what a network is; those from `include_top` on are what every classifier

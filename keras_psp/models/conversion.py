@@ -26,7 +26,7 @@ _BUILDERS: list[tuple[Any, Any]] = [
 ]
 
 
-def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> keras.Model:
+def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> PSPNet | Classifier:
     """Builds the network that a checkpoint from elsewhere is of, with its weights.
 
     The tensors tell which network that is, and its number of classes. What they do not tell you

@@ -1,6 +1,6 @@
 """FCN: the fully convolutional network, a classifier that segments."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -14,7 +14,7 @@ from keras_psp.models.fcn_parts import (
     upscores,
     with_wide_padding,
 )
-from keras_psp.models.segmentation_model import SegmentationModel, SegmentationOptions
+from keras_psp.models.segmentation_model import SegmentationModel, UnalignedOptions
 from keras_psp.models.vgg import HIDDEN, VGG, VGGS
 from keras_psp.signatures import passes_on
 
@@ -95,7 +95,7 @@ class FCN(SegmentationModel):
     """
 
     @passes_on(SegmentationModel.__init__)
-    def __init__(  # type: ignore[misc]  # One of the options has another default here.
+    def __init__(
         self,
         backbone: str | keras.Model = "vgg16",
         num_classes: int = 11,
@@ -111,7 +111,7 @@ class FCN(SegmentationModel):
         auxiliary_weight: float = 0.0,
         align_corners: bool = False,
         name: str = "fcn",
-        **kwargs: "Unpack[SegmentationOptions]",
+        **kwargs: "Unpack[UnalignedOptions]",
     ):
         self.stride = stride
         self.head = check_name("head", head, ("fc", "convolution", "linear"))
@@ -125,8 +125,8 @@ class FCN(SegmentationModel):
         self._skips, self._offset = _STRIDES[stride]
         stages = {stage for stage, *_ in self._skips} | ({"P4"} if auxiliary_weight else set())
         self.stages = (*sorted(stages), "P5")
-        kwargs |= {"output_stride": output_stride, "align_corners": align_corners, "name": name}
-        super().__init__(backbone, num_classes, **kwargs)
+        own: Any = {"output_stride": output_stride, "align_corners": align_corners, "name": name}
+        super().__init__(backbone, num_classes, **own, **kwargs)
 
     def build_encoder(self, backbone, weights, input_shape):
         classifier, trained = backbone, weights in ("auto", "imagenet")

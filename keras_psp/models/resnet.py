@@ -1,7 +1,7 @@
 """ResNet, as classifier and as backbone: a table and a loop."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -13,8 +13,18 @@ from keras_psp.layers import (
     PaddedConv2D,
     PaddedMaxPooling2D,
 )
-from keras_psp.models.classifier import build_classifier
+from keras_psp.models.classifier import Classifier, ClassifierOptions, build_classifier
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class ResNetOptions(ClassifierOptions, total=False):
+    """What `ResNet` passes on, for editors."""
+
+    include_top: bool
+    dropout: float
 
 
 @dataclass(frozen=True)
@@ -117,8 +127,8 @@ def ResNet(
     output_stride: int | None = None,
     residual: bool | None = None,
     shortcut: str | None = None,
-    **kwargs: Any,
-) -> keras.Model:
+    **kwargs: "Unpack[ResNetOptions]",
+) -> Classifier:
     """Builds a ResNet.
 
     Args:

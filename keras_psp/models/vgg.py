@@ -1,13 +1,16 @@
 """VGG: 3×3 convolutions, deeper and deeper; a table and a loop."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_psp.choices import check_name
 from keras_psp.layers import LocalResponseNormalization
-from keras_psp.models.classifier import build_classifier
+from keras_psp.models.classifier import Classifier, TopOptions, build_classifier
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # The paper's table 1: kernel sizes of the convolutions in each of the five stages.
 _A = ((3,), (3,), (3, 3), (3, 3), (3, 3))
@@ -37,7 +40,9 @@ HIDDEN = 4096
 
 
 @passes_on(build_classifier, "include_top")
-def VGG(variant: str = "vgg16", *, dropout: float = 0.5, **kwargs: Any) -> keras.Model:
+def VGG(
+    variant: str = "vgg16", *, dropout: float = 0.5, **kwargs: "Unpack[TopOptions]"
+) -> Classifier:
     """Builds a VGG network.
 
     Args:

@@ -360,6 +360,9 @@ def test_large_files_need_leave(strongest_channel, halves, tmp_path, monkeypatch
         with pytest.raises(ValueError, match=message):
             segment(strongest_channel, file, max_pixels=639)
     assert Image.MAX_IMAGE_PIXELS == 100
+    Image.fromarray(halves).save(tmp_path / "halves.webp")
+    with pytest.raises(ValueError, match=r"no image this large.*halves\.webp .*as PNG or TIFF"):
+        segment(strongest_channel, tmp_path / "halves.webp", max_pixels=640)
 
 
 def test_progress_counts_images_or_windows(strongest_channel, halves, capsys):
