@@ -76,8 +76,7 @@ class FCN(SegmentationModel):
         `(batch, height, width, num_classes)`: logits, float32.
 
     Raises:
-        ValueError: If arguments do not go together, the backbone has too few stages, or the weights
-            are another architecture's.
+        ValueError: If arguments do not go together, stages are too few, or weights do not fit.
 
     Reference:
         [Long et al., 2015](https://arxiv.org/abs/1411.4038), figure 3; for all at once
@@ -134,6 +133,7 @@ class FCN(SegmentationModel):
             classifier, weights = VGG(backbone, weights=weights), None
         encoder = super().build_encoder(backbone, weights, input_shape)
         if classifier is not backbone:
+            # Its weights begin with those of its features.
             for ours, theirs in zip(encoder.weights, classifier.weights, strict=False):
                 ours.assign(theirs)
             encoder.initial_weights = classifier.initial_weights
