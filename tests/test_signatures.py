@@ -10,7 +10,7 @@ from keras_psp import FCN, PSPNet, ResNet
 from keras_psp.models.classifier import ClassifierOptions, TopOptions
 from keras_psp.models.mirrored_vgg import MirroredOptions
 from keras_psp.models.resnet import ResNetOptions
-from keras_psp.models.segmentation_model import SegmentationOptions
+from keras_psp.models.segmentation_model import SegmentationOptions, UnalignedOptions
 from keras_psp.signatures import FromArguments, passes_on
 
 
@@ -62,7 +62,7 @@ def test_networks_show_all_their_arguments(name):
     ("network", "options"),
     [
         (PSPNet, SegmentationOptions),
-        (FCN, SegmentationOptions),
+        (FCN, UnalignedOptions),
         (keras_psp.SegNet, MirroredOptions),
         (keras_psp.DeconvNet, MirroredOptions),
         (keras_psp.AlexNet, TopOptions),

@@ -1,6 +1,6 @@
 """FCN: the fully convolutional network, a classifier that segments."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -15,7 +15,7 @@ from keras_psp.models.fcn_parts import (
     with_wide_padding,
 )
 from keras_psp.models.fully_connected import copy_weights, fully_connected, with_classifier
-from keras_psp.models.segmentation_model import SegmentationModel, SegmentationOptions
+from keras_psp.models.segmentation_model import SegmentationModel, UnalignedOptions
 from keras_psp.signatures import passes_on
 
 if TYPE_CHECKING:
@@ -76,8 +76,7 @@ class FCN(SegmentationModel):
         `(batch, height, width, num_classes)`: logits, float32.
 
     Raises:
-        ValueError: If arguments do not go together, the backbone has too few stages, or the weights
-            are another architecture's.
+        ValueError: If arguments do not go together, stages are too few, or weights do not fit.
 
     Reference:
         [Long et al., 2015](https://arxiv.org/abs/1411.4038), figure 3; for all at once
@@ -95,7 +94,7 @@ class FCN(SegmentationModel):
     """
 
     @passes_on(SegmentationModel.__init__)
-    def __init__(  # type: ignore[misc]  # One of the options has another default here.
+    def __init__(
         self,
         backbone: str | keras.Model = "vgg16",
         num_classes: int = 11,
@@ -111,7 +110,7 @@ class FCN(SegmentationModel):
         auxiliary_weight: float = 0.0,
         align_corners: bool = False,
         name: str = "fcn",
-        **kwargs: "Unpack[SegmentationOptions]",
+        **kwargs: "Unpack[UnalignedOptions]",
     ):
         self.stride = stride
         self.head = check_name("head", head, ("fc", "convolution", "linear"))
@@ -125,8 +124,8 @@ class FCN(SegmentationModel):
         self._skips, self._offset = _STRIDES[stride]
         stages = {stage for stage, *_ in self._skips} | ({"P4"} if auxiliary_weight else set())
         self.stages = (*sorted(stages), "P5")
-        kwargs |= {"output_stride": output_stride, "align_corners": align_corners, "name": name}
-        super().__init__(backbone, num_classes, **kwargs)
+        own: Any = {"output_stride": output_stride, "align_corners": align_corners, "name": name}
+        super().__init__(backbone, num_classes, **own, **kwargs)
 
     def build_encoder(self, backbone, weights, input_shape):
         classifier = backbone

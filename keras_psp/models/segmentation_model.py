@@ -20,15 +20,20 @@ from keras_psp.signatures import explains_other_names
 from keras_psp.weights.loading import load_weights
 
 
-class SegmentationOptions(TypedDict, total=False):
-    """What networks pass on to `SegmentationModel`, for editors."""
+class UnalignedOptions(TypedDict, total=False):
+    """What networks pass on to `SegmentationModel` that do not align corners, for editors."""
 
     backbone_weights: str | None
     weights: str | None
     fresh_head: bool
-    align_corners: bool
     gradient_checkpointing: bool
     input_shape: Sequence[int | None]
+
+
+class SegmentationOptions(UnalignedOptions, total=False):
+    """The same, of those that do unless asked not to."""
+
+    align_corners: bool
 
 
 class SegmentationModel(RecipeModel):

@@ -8,11 +8,10 @@ from typing import NamedTuple
 
 def end_of(layer: str) -> str:
     """The part behind the features that a layer of ours is in; `""` if it is in the features."""
-    end = (
-        r"pyramid_pooling|head|auxiliary_\w+|predictions|fc\d|fully_connected|context|score_\w+"
-        r"|upscore\w+"
+    ends = (
+        r"pyramid_pooling|head|auxiliary_\w+|predictions|fc\d|fully_connected|context|(up)?score\w+"
     )
-    found = re.match(rf"({end})\b", layer)
+    found = re.match(rf"({ends})\b", layer)
     return found[1] if found else ""
 
 
@@ -23,8 +22,8 @@ def is_auxiliary(layer: str) -> bool:
 
 def predicts_classes(layer: str) -> bool:
     """Whether a layer of ours has as many channels as there are classes."""
-    classes = r"(auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions|score_\w+|upscore\w+"
-    return re.fullmatch(rf"{classes}|context/\w+", layer) is not None
+    classes = r"(auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions|(up)?score\w+|context/\w+"
+    return re.fullmatch(classes, layer) is not None
 
 
 class Tensor(NamedTuple):
@@ -104,6 +103,8 @@ def of_coarser(
 
 def _repair(layers: list[str]) -> str:
     """What to do if the tensors of these layers do not fit."""
+    if all("score" in layer for layer in layers):
+        return "Build the FCN with the file's stride, padding and upsampling."
     if all(map(predicts_classes, layers)):
         return (
             "Build the model with the file's number of classes, or pass fresh_head=True, which "

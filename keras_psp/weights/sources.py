@@ -259,7 +259,7 @@ SOURCES: tuple[Source, ...] = (
     Source(
         "mmsegmentation's PSPNet with a 7×7 stem",
         ("backbone.conv1.weight", "decode_head.psp_modules.0.1.conv.weight"),
-        refused="Its dilation is not that of our networks with this stem: r50-d8, not r50b-d8",
+        refused="Those with three 3×3 in the stem are read: r50-d8, not r50b-d8",
     ),
     Source(
         "the PSPNet authors' PSPNet",

@@ -433,7 +433,7 @@ def test_a_checkpoint_fits_only_networks_of_its_source(resnet, tmp_path):
         ),
         (
             ["backbone.conv1.weight", "decode_head.psp_modules.0.1.conv.weight"],
-            "Its dilation is not that of our networks with this stem: r50-d8, not r50b-d8",
+            "Those with three 3×3 in the stem are read: r50-d8, not r50b-d8",
         ),
         (["blocks.0.attn.qkv.weight"], "of nobody known, with blocks.0.attn.qkv.weight"),
         (
