@@ -79,8 +79,8 @@ class FCN(SegmentationModel):
         ValueError: If arguments do not go together, stages are too few, or weights do not fit.
 
     Reference:
-        [Long et al., 2015](https://arxiv.org/abs/1411.4038), figure 3; for all at once
-        [Shelhamer et al., 2017](https://arxiv.org/abs/1605.06211).
+        Long et al., [2015](https://arxiv.org/abs/1411.4038), figure 3, and, for `at_once`,
+        [2017](https://arxiv.org/abs/1605.06211).
 
     Example:
 
@@ -128,9 +128,8 @@ class FCN(SegmentationModel):
         super().__init__(backbone, num_classes, **own, **kwargs)
 
     def build_encoder(self, backbone, weights, input_shape):
-        classifier = backbone
-        if self.head == "fc":
-            classifier, weights = with_classifier(backbone, weights, self.fc_channels)
+        filters = self.fc_channels if self.head == "fc" else None
+        classifier, weights = with_classifier(backbone, weights, filters)
         encoder = super().build_encoder(backbone, weights, input_shape)
         if classifier is not backbone:
             copy_weights(classifier, encoder)

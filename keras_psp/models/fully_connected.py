@@ -8,13 +8,15 @@ import keras
 from keras_psp.models.vgg import HIDDEN, VGG, VGGS
 
 
-def with_classifier(backbone: Any, weights: str | None, filters: int) -> tuple[Any, str | None]:
+def with_classifier(
+    backbone: Any, weights: str | None, filters: int | None
+) -> tuple[Any, str | None]:
     """Returns the classifier whose fully connected layers are fc6 and fc7, where there is one.
 
     Args:
         backbone: What the network gets: a name, or a model.
         weights: What the backbone starts from.
-        filters: Channels of fc6 and fc7.
+        filters: Channels of fc6 and fc7, if the network has them.
 
     Returns:
         VGG by that name with ImageNet's weights, and `None` as what the encoder starts from:
