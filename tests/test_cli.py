@@ -105,6 +105,17 @@ def test_the_rates_suit_what_the_backbone_starts_from(trained, prepared):
         assert (settings["learning_rate"], settings["head_multiplier"]) == expected
 
 
+def test_a_network_takes_its_own_options(prepared):
+    settings, _ = prepared("--model", "fcn8s")
+    assert (settings["model"], settings["backbone"], settings["fc_channels"]) == (
+        ("fcn8s", "tiny", 1024)
+    )
+    _, _, said = run_command("train", "--model", "segnet", "--fc-channels", "8", "--recompute")
+    assert "Received: --fc-channels, --recompute with --model segnet. Leave" in said
+    _, _, said = run_command("train", "--model", "segnte")
+    assert "Did you mean 'segnet'" in said
+
+
 @pytest.mark.parametrize("option", ["--epochs", "--batch-size", "--scenes", "--validation-freq"])
 def test_a_count_of_nothing_is_an_error(option, capsys):
     with pytest.raises(SystemExit):
