@@ -52,6 +52,8 @@ TESTS = [
     "tests/models/test_backbones.py::test_the_lectures_classifiers_are_backbones",
     "tests/surgery/test_fusion.py::test_separable_convolutions_nested_models_and_normalizations_that_stay",
     "tests/surgery/test_fusion.py::test_worked_out_by_hand",
+    "tests/models/test_inputs.py::test_tensors_may_lie_in_dictionary_or_list[dictionary of labels]",
+    "tests/models/test_inputs.py::test_images_of_0_to_1_warn_once[generator]",
     "tests/models/test_pspnet.py::test_only_fit_adds_the_auxiliary_loss",
     "tests/models/test_pspnet.py::test_mixed_precision_gives_full_logits[mixed_bfloat16-8]",
     "tests/models/test_pspnet.py::test_trains_by_itself_and_resumes_from_a_file",

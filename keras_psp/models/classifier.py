@@ -16,6 +16,10 @@ from keras_psp.weights.loading import load_first_weights
 class Classifier(Model):
     """A functional model that knows what it is and what it started from, also from a file.
 
+    A copy is `type(model).from_config(model.get_config())`, with the weights set by `set_weights`;
+    `keras.models.clone_model` gives a plain functional model, in GoogLeNet's case without its
+    auxiliary classifiers.
+
     Args:
         *args: What `keras.Model` takes.
         variant: Its name in the tables.

@@ -146,7 +146,9 @@ class GoogLeNet(ModelWithOwnLoss, Classifier):
 
     It has two auxiliary classifiers, whose losses `fit` adds. Calling it gives the predictions
     only, in training and inside other models, too. Inside other models the auxiliary classifiers do
-    not train, and Keras warns that they have no gradients.
+    not train, and Keras warns that they have no gradients. Nor are they part of what
+    `keras.models.clone_model` gives: copy by `GoogLeNet.from_config(model.get_config())`, and set
+    the weights.
 
     Args:
         *args: What `Classifier` takes.

@@ -76,11 +76,12 @@ class RecipeModel(ModelWithOwnLoss, Model):
         self._weighs_classes = type(loss) is SparseCategoricalCrossentropy
         # A loss or metrics that a subclass computes by itself get logits of the images' size.
         self.upsamples_in_loss = (
-            type(self).compute_loss is keras.Model.compute_loss
+            type(self).compute_loss is ModelWithOwnLoss.compute_loss
             and self._weighs_classes
             and kwargs.get("loss_weights") is None
         )
-        self.scores_class_maps = type(self).compute_metrics is keras.Model.compute_metrics and all(
+        own_metrics = type(self).compute_metrics is not ModelWithOwnLoss.compute_metrics
+        self.scores_class_maps = not own_metrics and all(
             isinstance(metric, ScoreOfCounts)
             or getattr(type(metric), "update_state", None) is ConfusionMatrixMetric.update_state
             for metric in keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])

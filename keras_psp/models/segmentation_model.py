@@ -15,6 +15,7 @@ from keras_psp.layers.blocks import Block
 from keras_psp.layers.products import PREDICTING
 from keras_psp.models.backbones import build_backbone
 from keras_psp.models.recipe import RecipeModel
+from keras_psp.models.training import check_not_hdf5
 from keras_psp.signatures import explains_other_names
 from keras_psp.weights.loading import load_weights
 
@@ -293,6 +294,7 @@ class SegmentationModel(RecipeModel):
     # Files ---------------------------------------------------------------------------------------
 
     def get_config(self):
+        check_not_hdf5()
         return {
             "backbone": self._source,
             "num_classes": self.num_classes,

@@ -274,11 +274,11 @@ def test_mirrored_images_give_mirrored_answers(tiny):
 
 
 def test_windows_change_nothing_for_one_pixel_networks(strongest_channel, halves):
-    expected = segment(strongest_channel, halves / 255, probabilities=True)
+    expected = segment(strongest_channel, halves / 100, probabilities=True)
     for window in (7, (3, 50), 64):
         for stride in (0.1, 1):
             found = segment(
-                strongest_channel, halves / 255, views=Views(window, stride), probabilities=True
+                strongest_channel, halves / 100, views=Views(window, stride), probabilities=True
             )
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
