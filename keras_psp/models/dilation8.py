@@ -101,7 +101,7 @@ class Dilation8(SegmentationModel):
             classifier, weights = VGG(backbone, weights=weights), None
         encoder = super().build_encoder(backbone, weights, input_shape)
         if classifier is not backbone:
-            for layer in encoder.layers:
+            for layer in filter(lambda layer: layer.weights, encoder.layers):
                 layer.set_weights(classifier.get_layer(layer.name).get_weights())
             encoder.initial_weights = classifier.initial_weights
         channels = encoder.output["P5"].shape[-1]

@@ -332,6 +332,8 @@ def make_positive(model, seed=0):
 
 @pytest.fixture
 def float64():
+    if keras.backend.backend() == "jax":
+        pytest.skip("JAX calculates in float64 only where it is told before anything else")
     keras.config.set_dtype_policy("float64")
     yield
     keras.config.set_dtype_policy("float32")

@@ -7,7 +7,8 @@ import pytest
 import keras_psp
 from keras_psp.analysis import receptive_field
 from keras_psp.layers import IdentityKernel
-from keras_psp.models import Dilation8
+from keras_psp.models import BACKBONES, Dilation8, dilation8
+from keras_psp.surgery.dilation import dilate
 
 numpy = keras.ops.convert_to_numpy
 
@@ -145,6 +146,31 @@ def test_fully_connected_layers_become_convolutions(image, randomize):
     assert scores.shape == (1, 28, 28, 5)
     # The classifier looks at cells 0, 4, …, 24; fc6 does so from cell 12 on.
     np.testing.assert_allclose(scores[:, 12, 12], numpy(classifier(x)), atol=1e-5)
+
+
+def test_a_vgg_by_its_name_brings_all_its_weights(monkeypatch, randomize):
+    end = keras.layers.Flatten(), *(keras.layers.Dense(n, name=f"fc{n}") for n in (6, 7, 5))
+    vgg = narrow_vgg(*end, input_shape=(224, 224, 3))
+    randomize(vgg)
+    vgg.initial_weights = "ImageNet"
+
+    def without_weights(name, weights, output_stride, input_shape):
+        assert weights is None
+        network = keras.models.clone_model(vgg)
+        ends = [f"block{stage}_conv{len(widths)}" for stage, widths in WIDTHS.items()]
+        maps = [network.get_layer(end).output for end in ends]
+        copy = dilate(network, output_stride, maps, input_shape=input_shape)
+        copy.initial_weights = "random values"
+        return copy, copy.outputs
+
+    monkeypatch.setitem(BACKBONES, "vgg16", without_weights)
+    monkeypatch.setattr(dilation8, "VGG", lambda name, weights: vgg)
+    model = Dilation8("vgg16", 5, fc_channels=6, backbone_weights="imagenet")
+    assert model.initial_weights == "ImageNet"
+    for ours, theirs in zip(model.weights, vgg.weights[:26], strict=False):
+        np.testing.assert_array_equal(numpy(ours), numpy(theirs), ours.path)
+    # fc7 is another's here: then both stay random.
+    assert not model.fully_connected.get_weights()[0].any()
 
 
 def test_only_poolings_without_a_stride_are_left_out():
