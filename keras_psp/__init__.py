@@ -34,13 +34,15 @@ from keras_psp.data import (
 from keras_psp.evaluation import compare, evaluate, evaluate_classifier
 from keras_psp.inference import classify, export, segment, segment_video
 from keras_psp.models import (
+    FCN,
     VGG,
     AlexNet,
+    DeconvNet,
     Dilation8,
     Inception,
     PSPNet,
     ResNet,
-    SimpleSegmentationNet,
+    SegNet,
     build_backbone,
     to_fully_convolutional,
 )
@@ -48,15 +50,17 @@ from keras_psp.surgery import fuse
 from keras_psp.weights import load_weights
 
 __all__ = [
+    "FCN",
     "VGG",
     "AlexNet",
+    "DeconvNet",
     "Dilation8",
     "Inception",
     "PSPNet",
     "ResNet",
     "RunFolder",
+    "SegNet",
     "SegmentationPictures",
-    "SimpleSegmentationNet",
     "analysis",
     "build_backbone",
     "check_data",

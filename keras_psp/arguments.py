@@ -31,7 +31,7 @@ on two cores; the scores of papers need more of everything."""
 
 COMMANDS = {
     "train": (
-        "Trains a PSPNet, or continues a run that was cut off; then scores its best weights."
+        "Trains a network, or continues a run that was cut off; then scores its best weights."
     ),
     "evaluate": (
         "Scores the weights of a run on a split.\n"
@@ -96,7 +96,7 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 
 def _parser() -> argparse.ArgumentParser:
-    description = "PSPNet: trains on street scenes, and segments them."
+    description = "PSPNet and the networks before it: trains on street scenes, and segments them."
     parser = argparse.ArgumentParser("keras-psp", description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"keras-psp {__version__}")
     parser.add_argument("--traceback", action="store_true", help="show where an error comes from")
@@ -110,12 +110,18 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation-split", help, type=float, metavar="SHARE")
     add("--split-seed", "another number takes other images for that", type=int)
     add("--scenes", "street scenes to train on, and 1/4 to score (default: 200)", type=_count)
-    add("--run", "run folder (default: runs/DATA-BACKBONE); an old run in it is continued")
-    add("--backbone", "resnet18 … resnet269, vgg16, googlenet, …", default="resnet18")
+    add("--run", "run folder (default: runs/DATA-MODEL-BACKBONE); an old run in it is continued")
+    networks = "pspnet, fcn32s, fcn16s, fcn8s, segnet, deconvnet, dilation8, frontend"
+    add("--model", f"{networks} (dilation8 without context)", default="pspnet")
+    help = "resnet18 … resnet269, vgg16, googlenet, … (default: resnet18; of segnet and deconvnet "
+    add("--backbone", f"{help}vgg11_bn)")
     weights = "auto (ImageNet where it can be had), imagenet, none, or a file"
     add("--backbone-weights", f"{weights} ({_default('backbone_weights')})")
-    add("--weights", "start from a whole PSPNet's weights, such as another run's", metavar="FILE")
-    add("--output-stride", "stride of the features: 8 (the paper's), 16, 32", type=int, default=16)
+    add("--weights", "start from a whole network's weights, such as another run's", metavar="FILE")
+    help = "stride of the features: 8, 16, 32 (default: 16; of dilation8 8, of FCN 32)"
+    add("--output-stride", help, type=int)
+    help = "channels of fc6 and fc7, in networks that have these (default: 1024; the papers': 4096)"
+    add("--fc-channels", help, type=_count)
     help = "save memory: compute a ResNet's blocks again on the way back (gradient checkpointing)"
     add("--recompute", help, action="store_true")
     add("--image-size", f"pixels of the images ({_default('image_size')})", **_SIZE)

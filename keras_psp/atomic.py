@@ -81,11 +81,12 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 
 def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Path:
-    """Writes rows as CSV; a value that a row lacks stays empty."""
+    """Writes rows as CSV; a value that a row lacks, or that is NaN, stays empty."""
     table = io.StringIO()
     writer = csv.DictWriter(table, list(dict.fromkeys(itertools.chain(*rows))))
     writer.writeheader()
-    writer.writerows(rows)
+    # NaN is the one number that is not equal to itself.
+    writer.writerows({key: v for key, v in row.items() if v == v} for row in rows)
     return write_whole(file, table.getvalue().encode())
 
 

@@ -6,6 +6,7 @@ descriptions and arguments stand in `keras_psp.arguments`.
 
 import argparse
 import dataclasses
+import inspect
 import re
 import sys
 import warnings
@@ -34,6 +35,7 @@ from keras_psp.inference.images import MAX_PIXELS, as_pixels, find_files, no_ima
 from keras_psp.inference.views import find_views
 from keras_psp.labels import class_weights, numbered_classes
 from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
+from keras_psp.models.networks import NETWORKS
 from keras_psp.weights.checkpoints import variant_of
 from keras_psp.weights.keras_files import is_keras_file
 from keras_psp.weights.runs import UNSEEN, find_run
@@ -76,7 +78,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def train(args: argparse.Namespace) -> None:
     settings = _settings(args)
-    folder = Path(args.run or f"runs/{Path(args.data).name}-{args.backbone}")
+    name = f"{Path(args.data).name}-{args.model}-{settings['backbone']}"
+    folder = Path(args.run or f"runs/{name}")
     check_writable(folder)
     keras.utils.set_random_seed(args.seed)
     augment = None if settings["augment"] == "none" else settings["augment"]
@@ -85,13 +88,11 @@ def train(args: argparse.Namespace) -> None:
     val = _load(settings, "val")
     num_classes = len(train.info.classes)
     given = settings["backbone_weights"]
-    model = PSPNet(
-        args.backbone,
+    model = NETWORKS[args.model].build(
         num_classes=num_classes,
         backbone_weights=None if given == "none" else given,
         weights=args.weights,
-        output_stride=args.output_stride,
-        gradient_checkpointing=args.recompute,
+        **{name: settings[name] for name in _own_arguments(args)},
     )
     if given == "none" and not (args.backbone_weights or args.weights):
         model.initial_weights = "random values, as meant for drawn scenes"
@@ -300,6 +301,27 @@ FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 _OWN_DATA = ("classes", "labels", "validation_split", "split_seed")
 
 
+def _own_arguments(args: argparse.Namespace) -> dict[str, Any]:
+    """Returns the arguments of the network: those given, and for the rest its usual ones."""
+    network = NETWORKS[check_name("model", args.model, NETWORKS)]
+    given = {
+        "backbone": args.backbone,
+        "output_stride": args.output_stride,
+        "fc_channels": args.fc_channels,
+        "gradient_checkpointing": args.recompute or None,
+    }
+    given = {name: value for name, value in given.items() if value is not None}
+    unknown = given.keys() - inspect.signature(network.build).parameters.keys()
+    if unknown:
+        options = {"gradient_checkpointing": "recompute"}
+        names = ", ".join(f"--{options.get(n, n).replace('_', '-')}" for n in sorted(unknown))
+        raise ValueError(
+            f"Not every network has every option. Received: {names} with --model {args.model}. "
+            "Leave the option out."
+        )
+    return {**network.usual, **given}
+
+
 def _settings(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings that decide the outcome of a run; its folder records them."""
     defaults = _defaults(args.data)
@@ -308,6 +330,7 @@ def _settings(args: argparse.Namespace) -> dict[str, Any]:
         for name, value in vars(args).items()
         if name not in ("command", "run", "traceback")
     }
+    settings |= _own_arguments(args)
     # Before the data are read, which may take minutes.
     check_name("backbone", settings["backbone"], BACKBONES)
     check_name("augmentation preset", settings["augment"], [*PRESETS, "none"])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 
 
 def run_graph(model: keras.Model, inputs: Any, call: Callable[..., Any]) -> Any:
@@ -64,6 +65,14 @@ def higher_is_better(metric: keras.Metric) -> None:
     They find the direction of Keras' own metrics in this way; others would need `mode="max"`.
     """
     metric._direction = "up"
+
+
+def writes_hdf5() -> bool:
+    """Whether Keras is writing a whole model to an HDF5 file.
+
+    `keras.saving.save_model` does so without the model's `save`, and asks it for its configuration.
+    """
+    return bool(global_state.get_global_attribute("use_legacy_config"))
 
 
 def set_initial_epoch(model: keras.Model, epoch: int | None) -> None:

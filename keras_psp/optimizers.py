@@ -12,7 +12,14 @@ from keras_psp.keras_internals import index_of, learning_rate_of
 
 # These layers of our segmentation models start from random values, so they learn ten times as fast
 # as a backbone that has seen ImageNet.
-HEADS = ("pyramid_pooling", "head", "auxiliary_head")
+HEADS = (
+    "pyramid_pooling",
+    "head",
+    "auxiliary_head",
+    "decoder",
+    "score_pool4",
+    "score_pool3",
+)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -135,7 +142,7 @@ class SGD(keras.optimizers.SGD):
             times the learning rate.
         l2: Adds `l2` · weight to the gradient of every weight: the weight decay of PyTorch's SGD.
         learning_rate_multipliers: Layer name → factor on the learning rate; `None` gives the
-            pyramid and the heads of our segmentation models ten times the backbone's.
+            pyramid, the decoder and the heads of our segmentation models ten times the backbone's.
         name: Name of the optimizer.
         **kwargs: The other arguments of `keras.optimizers.SGD`.
 

@@ -43,6 +43,7 @@ def test_folder_replaces_only_its_own_kind(tmp_path):
 
 
 def test_missing_values_of_a_row_are_empty(tmp_path):
-    file = write_table(tmp_path / "a.csv", [{"a": 1}, {"a": 2.5, "b": "x, ÿ"}])
+    rows = [{"a": 1, "b": float("nan")}, {"a": 2.5, "b": "x, ÿ"}]
+    file = write_table(tmp_path / "a.csv", rows)
     assert read_table(file) == [{"a": "1", "b": ""}, {"a": "2.5", "b": "x, ÿ"}]
     assert file.read_bytes().decode() == 'a,b\r\n1,\r\n2.5,"x, ÿ"\r\n'

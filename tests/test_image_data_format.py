@@ -6,7 +6,6 @@ import pytest
 
 import keras_psp
 from keras_psp.layers import SegmentationHead
-from keras_psp.models import SimpleSegmentationNet
 
 numpy = keras.ops.convert_to_numpy
 
@@ -20,7 +19,9 @@ def channels_first():
 
 NETWORKS = {
     "PSPNet": lambda: keras_psp.PSPNet("resnet18", 3, backbone_weights=None, output_stride=32),
-    "simple": lambda: SimpleSegmentationNet("resnet18", 3, backbone_weights=None),
+    "FCN": lambda: keras_psp.FCN(
+        "resnet18", 3, head="convolution", stride=8, backbone_weights=None
+    ),
     "classifier": lambda: keras_psp.ResNet("resnet18", weights=None, num_classes=5),
     "pooled": lambda: keras_psp.ResNet("resnet18", weights=None, include_top=False, pooling="max"),
 }

@@ -10,6 +10,7 @@ import pytest
 from keras_psp.layers import BilinearUpsample
 from keras_psp.layers.bilinear_upsample import Strips, upsampled_argmax
 from keras_psp.losses import SparseCategoricalCrossentropy
+from tests.gradients import value_and_gradient
 
 LOG2, LOG3 = np.log(2.0), np.log(3.0)
 
@@ -20,27 +21,7 @@ def rng():
 
 
 def loss_and_gradient(loss, labels, logits, **kwargs):
-    backend = keras.backend.backend()
-    if backend == "tensorflow":
-        import tensorflow as tf
-
-        x = tf.constant(logits)
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            value = loss(labels, x, **kwargs)
-        gradient = tape.gradient(value, x)
-    elif backend == "jax":
-        import jax
-
-        # As a whole, which compiles sooner than its operations one by one.
-        compute = jax.jit(jax.value_and_grad(lambda x: loss(labels, x, **kwargs)))
-        value, gradient = compute(logits)
-    else:
-        x = keras.ops.convert_to_tensor(logits).requires_grad_()
-        value = loss(labels, x, **kwargs)
-        value.backward()
-        gradient = x.grad
-    return float(keras.ops.convert_to_numpy(value)), keras.ops.convert_to_numpy(gradient)
+    return value_and_gradient(lambda x: loss(labels, x, **kwargs), logits)
 
 
 @pytest.mark.parametrize("size", [(37, 29), (16, 9), (5, 3), (1, 1)])

@@ -6,8 +6,11 @@ import keras
 import pytest
 
 import keras_psp
-from keras_psp import PSPNet, ResNet, SimpleSegmentationNet
-from keras_psp.models.segmentation_model import SegmentationOptions
+from keras_psp import FCN, PSPNet, ResNet
+from keras_psp.models.classifier import ClassifierOptions, TopOptions
+from keras_psp.models.mirrored_vgg import MirroredOptions
+from keras_psp.models.resnet import ResNetOptions
+from keras_psp.models.segmentation_model import SegmentationOptions, UnalignedOptions
 from keras_psp.signatures import FromArguments, passes_on
 
 
@@ -48,18 +51,30 @@ def test_arguments_passed_on_are_shown():
     assert pass_on(size=3) == ("before", 3, 0.5, 0)
 
 
-@pytest.mark.parametrize("name", ["AlexNet", "Inception", "ResNet", "VGG", "PSPNet"])
+@pytest.mark.parametrize("name", ["AlexNet", "Inception", "ResNet", "VGG", "PSPNet", "FCN"])
 def test_networks_show_all_their_arguments(name):
     parameters = inspect.signature(getattr(keras_psp, name)).parameters
     assert {"num_classes", "weights", "fresh_head", "input_shape", "name"} < parameters.keys()
     assert not {"kwargs", "features", "hidden", "model_class"} & parameters.keys()
 
 
-@pytest.mark.parametrize("network", [PSPNet, SimpleSegmentationNet])
-def test_editors_know_the_arguments_that_help_shows(network):
-    code = network.__init__.__code__
-    own = code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]
-    assert {*own, *SegmentationOptions.__annotations__} == {*inspect.signature(network).parameters}
+@pytest.mark.parametrize(
+    ("network", "options"),
+    [
+        (PSPNet, SegmentationOptions),
+        (FCN, UnalignedOptions),
+        (keras_psp.SegNet, MirroredOptions),
+        (keras_psp.DeconvNet, MirroredOptions),
+        (keras_psp.AlexNet, TopOptions),
+        (keras_psp.VGG, TopOptions),
+        (ResNet, ResNetOptions),
+        (keras_psp.Inception, ClassifierOptions),
+    ],
+)
+def test_editors_know_the_arguments_that_help_shows(network, options):
+    code = (network.__init__ if inspect.isclass(network) else network).__code__
+    own = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]} - {"self"}
+    assert own | options.__annotations__.keys() == {*inspect.signature(network).parameters}
 
 
 @pytest.mark.parametrize(
@@ -67,7 +82,7 @@ def test_editors_know_the_arguments_that_help_shows(network):
     [
         (PSPNet, {"classes": 11}, r"Received: classes=11\. Write num_classes=…\."),
         (PSPNet, {"encoder_name": "resnet18"}, "Write backbone=…"),
-        (SimpleSegmentationNet, {"encoder_weights": "imagenet"}, "Write backbone_weights=…"),
+        (FCN, {"encoder_weights": "imagenet"}, "Write backbone_weights=…"),
         (PSPNet, {"in_channels": 3}, "images are RGB"),
         (PSPNet, {"activation": "softmax"}, r"keras\.ops\.softmax\(logits\)"),
         (ResNet, {"classes": 10}, r"Write num_classes=…\."),

@@ -12,7 +12,7 @@ import keras
 from keras_psp import visualization
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
-from keras_psp.data.info import info_of
+from keras_psp.data.info import Data, info_of
 from keras_psp.data.sharding import processes
 from keras_psp.labels import ClassList
 
@@ -71,7 +71,7 @@ class SegmentationPictures(keras.callbacks.Callback):
 
     def __init__(
         self,
-        data: Any,
+        data: Data,
         folder: str | os.PathLike[str] | None = None,
         *,
         log_dir: str | os.PathLike[str] | None = None,

@@ -18,7 +18,7 @@ from keras_psp import visualization
 from keras_psp.atomic import check_writable, read_table, write_table, write_whole
 from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
 from keras_psp.choices import check_name, did_you_mean
-from keras_psp.data.info import info_of
+from keras_psp.data.info import Data, info_of
 from keras_psp.data.sharding import processes
 from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList
@@ -40,7 +40,8 @@ class RunFolder(keras.callbacks.Callback):
     - `best.weights.h5`: the weights with the best validation mean IoU so far (the latest weights,
       as long as there is no such score);
     - `history.csv` and `curves.png`: losses and scores of all epochs;
-    - `per_class.csv` and `per_class.png`: every class' IoU on the validation split;
+    - `per_class.csv` and `per_class.png`: every class' IoU on the validation split, empty for a
+      class that is absent from it;
     - `samples.png`: image, truth and prediction of some validation images;
     - `config.json`: the model, the weights it started from, versions, classes, and the `settings`.
 
@@ -87,7 +88,7 @@ class RunFolder(keras.callbacks.Callback):
         self,
         folder: str | os.PathLike[str],
         *,
-        validation_data: Any = None,
+        validation_data: "Data | None" = None,
         classes: ClassList | None = None,
         settings: Mapping[str, Any] | None = None,
         num_samples: int = 4,
@@ -247,7 +248,7 @@ class RunFolder(keras.callbacks.Callback):
             return  # which nobody looks into
         visualization.training_curves(self._out / "curves.png", self._out / _HISTORY)
         if (self._out / _PER_CLASS).exists():
-            iou = [float(row["iou"]) for row in read_table(self._out / _PER_CLASS)]
+            iou = [float(row["iou"] or "nan") for row in read_table(self._out / _PER_CLASS)]
             visualization.per_class_bars(self._out / "per_class.png", iou, self.classes)
         if self._samples is not None:
             images, labels = self._samples
@@ -338,7 +339,8 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
 
     Raises:
         FileNotFoundError: If the folder holds no run, or one that has not finished an epoch.
-        ValueError: If there are no such weights.
+        ValueError: If there are no such weights, or if the run is of another version of this
+            package, in which the model was built otherwise.
 
     Example:
 
@@ -369,7 +371,16 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
                 "train first."
             )
     config = read_config(folder / CONFIG)
-    model = keras.models.model_from_json(json.dumps(config["model"]))
+    try:
+        model = keras.models.model_from_json(json.dumps(config["model"]))
+    except (TypeError, ValueError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ValueError(
+            "A run is loaded with the classes that it was written with. "
+            f"Received: folder='{folder}', whose {CONFIG} is of another version of keras_psp, or "
+            f"names classes that were not imported ({reason}). Import these; the weights still "
+            f"load into a model that is built anew: keras_psp.PSPNet(…, weights='{folder / file}')."
+        ) from error
     model.load_weights(folder / file)
     classes = ClassList(config["classes"]["names"], config["classes"]["colors"])
     return Run(folder, model, classes, config["settings"])

@@ -1,17 +1,15 @@
 """What the callbacks have in common: sample images, their predictions and classes."""
 
-from typing import Any
-
 import keras
 import numpy as np
 
 from keras_psp.arrays import to_numpy
 from keras_psp.data.each_batch import each_batch, only_tensor
-from keras_psp.data.info import DatasetInfo, shared_classes
+from keras_psp.data.info import Data, DatasetInfo, shared_classes
 from keras_psp.labels import ClassList
 
 
-def first_samples(data: Any, number: int) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
+def first_samples(data: Data, number: int) -> tuple[list[np.ndarray], list[np.ndarray] | None]:
     """Returns the first images of a dataset, or of arrays, and their labels, if there are any."""
     images: list[np.ndarray] = []
     labels: list[np.ndarray] = []

@@ -26,8 +26,8 @@ class Problem:
     Args:
         split: In which split.
         kind: `"empty split"`, `"same name"`, `"missing partner"`, `"size mismatch"`,
-            `"unreadable"`, `"orientation"`, `"wrong kind of file"`, `"left out"`, `"unknown
-            label"`, `"absent class"`, `"all void"` or `"two meanings"`.
+            `"unreadable"`, `"too large"`, `"orientation"`, `"wrong kind of file"`, `"left out"`,
+            `"unknown label"`, `"absent class"`, `"all void"` or `"two meanings"`.
         message: What it is, with the file's name, and how to repair it.
     """
 

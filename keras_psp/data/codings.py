@@ -13,6 +13,7 @@ import numpy as np
 
 from keras_psp.choices import check_name, repeated
 from keras_psp.data.class_lists import ADE20K, CITYSCAPES, VOC2012
+from keras_psp.data.options import is_trained_on
 from keras_psp.data.reading import DataError, has_colors
 from keras_psp.labels import (
     VOID,
@@ -58,6 +59,9 @@ NUMBERINGS = {
 }
 """The names that `labels=` takes. Cityscapes' are the numbers in its `labelIds` files."""
 
+TRAIN_IDS = "labelTrainIds"
+"""How Cityscapes' files end whose numbers are its classes in turn."""
+
 Labels = str | Mapping[int, str | None]
 """A name from `NUMBERINGS`, or the class of each number, `None` for void."""
 
@@ -70,21 +74,25 @@ class LabelMeaning:
         classes: The classes, without void.
         numbers: The coding of files with numbers.
         colors: The coding of files with colors; `None` where only numbers are meant.
+        train_ids: The coding of files called `…labelTrainIds`, where it differs.
         asks: Whether nobody said what 255 is, beside two classes.
     """
 
     classes: ClassList
     numbers: LabelCoding
     colors: LabelCoding | None = None
+    train_ids: LabelCoding | None = None
     asks: bool = False
 
     def coding(self, files: Iterable[Path]) -> LabelCoding:
         """Returns the coding of a data set: that of its first label file that can be read."""
-        if self.colors is None:
-            return self.numbers
         for file in files:
             with contextlib.suppress(DataError):  # Reported when the file is read for its labels.
-                return self.colors if has_colors(file) else self.numbers
+                if self.colors and has_colors(file):
+                    return self.colors
+                if self.train_ids and file.stem.endswith(TRAIN_IDS):
+                    return self.train_ids
+                return self.numbers
         return self.numbers
 
     def faults(self, split: str, counts: np.ndarray, coding: LabelCoding) -> list[tuple[str, str]]:
@@ -119,12 +127,12 @@ class LabelMeaning:
                 )
             ]
         absent = [names[label] for label in np.flatnonzero(counts[:-1] == 0)]
-        if split != "train" or not absent:
+        if not is_trained_on(split) or not absent:
             return []
         return [
             (
                 "absent class",
-                f"A class must occur in the split train to be learned. Received: "
+                f"A class must occur in the split {split} to be learned. Received: "
                 f"{', '.join(absent)} in no pixel. Check what the numbers in its label maps mean "
                 "(labels=…), or take it out of the class list.",
             )
@@ -178,8 +186,13 @@ def read_classes(
     own_colors = whole is classes
     colors = LabelColors(dict(zip(whole.colors, meant.values(), strict=True)))
     numbers = LabelValues(values, colors if own_colors else None)
-    asks = labels is None and len(whole) == len(kept) == 2
-    return LabelMeaning(known, numbers, colors if own_colors or labels is None else None, asks)
+    return LabelMeaning(
+        known,
+        numbers,
+        colors if own_colors or labels is None else None,
+        LabelValues(list(meant.values())) if labels == "cityscapes" else None,
+        asks=labels is None and len(whole) == len(kept) == 2,
+    )
 
 
 def _numbers(numbering: Numbering, meant: list[int], labels: Labels | None) -> dict[int, int]:

@@ -1,12 +1,17 @@
 """The batches of everything that `fit` and `evaluate` of Keras take."""
 
+import itertools
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import keras
 
+from keras_psp.arrays import to_numpy
+from keras_psp.data.info import Data
 
-def each_batch(data: Any) -> Iterator[tuple[Any, Any, Any]]:
+
+def each_batch(data: Data) -> Iterator[tuple[Any, Any, Any]]:
     """Yields images, labels and weights of every batch.
 
     Args:
@@ -37,7 +42,7 @@ def each_batch(data: Any) -> Iterator[tuple[Any, Any, Any]]:
         yield keras.utils.unpack_x_y_sample_weight(batch)
 
 
-def check_ends(data: Any) -> None:
+def check_ends(data: Data) -> None:
     """Raises a ValueError if the data are known to repeat without end."""
     cardinality = getattr(data, "cardinality", None)
     endless = callable(cardinality) and int(cardinality()) == -1
@@ -63,3 +68,59 @@ def only_tensor(given: Any) -> Any:
             'such pairs: data.map(lambda x: (x["image"], x["label"])).'
         )
     return tensors[0]
+
+
+def first_batch(batches: Any, number: int = 1) -> tuple[Any, Any]:
+    """Looks at the first batch of what Keras gives a step, and does not use it up.
+
+    Args:
+        batches: A list of batches, or an iterator over them: Python's or TensorFlow's.
+        number: How many batches the step takes at a time.
+
+    Returns:
+        The first batch, and the batches to give the step in the place of `batches`. The batch is
+        `None` if there is none, or where each replica of a strategy has its own part.
+    """
+    if isinstance(batches, list | tuple):
+        return batches[0], batches
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        if isinstance(batches, tf.distribute.DistributedIterator):
+            return None, batches
+        if isinstance(batches, tf.data.Iterator):
+            # For a step that is compiled for an iterator of these very types and shapes.
+            taken = [batches.get_next_as_optional() for _ in range(number)]
+            taken = [batch for batch in taken if batch.has_value()]
+            if not taken:
+                return None, batches
+            again, *others = (tf.data.Dataset.from_tensors(batch) for batch in taken)
+            for other in others:
+                again = again.concatenate(other)
+            return taken[0].get_value(), iter(again.map(lambda batch: batch.get_value()))
+    first = next(batches, None)
+    return first, batches if first is None else itertools.chain([first], batches)
+
+
+def warn_of_small_values(images: Any) -> bool:
+    """Warns of images of floats from 0 to 1, which are nearly black to our models.
+
+    Args:
+        images: An array or a tensor of any library.
+
+    Returns:
+        Whether it warned.
+    """
+    if "float" not in str(getattr(images, "dtype", "")):
+        return False
+    if hasattr(images, "addressable_data"):
+        images = images.addressable_data(0)  # JAX may spread them over several machines.
+    pixels = to_numpy(images)
+    if not (pixels.size and 0 < pixels.max() <= 1):
+        return False
+    warnings.warn(
+        "Images are RGB, 0–255: models normalize them by themselves. Received: images of floats of "
+        "at most 1, as if divided by 255. Leave the division out, or give 255 * images.",
+        stacklevel=2,
+    )
+    return True

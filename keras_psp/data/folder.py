@@ -1,17 +1,19 @@
 """`load_folder` and `load_pairs`: images and label maps of your own, with a class list."""
 
 import csv
-import itertools
+import dataclasses
 import os
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from keras_psp.data.camvid.layouts import KAGGLE, SEGNET_RELEASE
-from keras_psp.data.codings import Classes, LabelMeaning, Labels, read_classes
+from keras_psp.data.codings import TRAIN_IDS, Classes, LabelMeaning, Labels, read_classes
+from keras_psp.data.info import Dataset
 from keras_psp.data.layouts import (
     SPLIT_NAMES,
     DataFiles,
@@ -22,6 +24,7 @@ from keras_psp.data.layouts import (
 )
 from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
+from keras_psp.data.split import Arrays, Sample
 from keras_psp.labels import VOID, LabelCoding
 from keras_psp.signatures import passes_on
 
@@ -34,16 +37,39 @@ LAYOUTS = (
     Layout(
         "Cityscapes",
         "leftImg8bit/{split}",
-        "gtFine/{split}",
-        ending="_gtFine_labelIds",
+        ["gtFine/{split}", "gtCoarse/{split}"],
+        [f"_{gt}_{ids}" for gt in ("gtFine", "gtCoarse") for ids in ("labelIds", TRAIN_IDS)],
         image_ending="_leftImg8bit",
     ),
-    Layout("Pascal VOC", "JPEGImages", "SegmentationClass"),
+    Layout("Pascal VOC", "JPEGImages", ["SegmentationClass", "SegmentationClassAug"]),
     Layout("without splits", "{images}", "{labels}"),
+    Layout("in one folder", "{split}", "{split}"),
+    Layout("in one folder", ".", "."),
 )
 
 _LABEL_COLUMNS = ("label", "mask")
 _LOOKED_AT = 8  # Label maps that are looked at where they are not all in memory.
+
+
+@overload
+def load_folder(
+    folder: str | os.PathLike,
+    split: str = ...,
+    image_size: tuple[int, int] | None = ...,
+    batch_size: int = ...,
+    *,
+    classes: Classes | None = ...,
+    labels: Labels | None = ...,
+    validation_split: float | None = ...,
+    split_seed: int = ...,
+    **options: Any,
+) -> Dataset: ...
+
+
+@overload
+def load_folder(
+    folder: str | os.PathLike, split: Sequence[str], *args: Any, **options: Any
+) -> list[Dataset]: ...
 
 
 @passes_on(LoadingOptions)
@@ -58,7 +84,7 @@ def load_folder(
     validation_split: float | None = None,
     split_seed: int = 0,
     **options: Any,
-) -> Any:
+) -> "Dataset | list[Dataset]":
     """Loads images and label maps of your own, or of a public data set, as batches.
 
     The folder has one of these layouts, where `train` may be any split's name: `train/images/X.png`
@@ -66,8 +92,9 @@ def load_folder(
     `trainannot/X.png` or `train_labels/X.png`; or `images/X.png` with `labels/X.png` without
     splits, where `train.txt`, `val.txt`, … may name the images of each. `masks` or `annotations`
     will do for `labels`, and a label map may be called `X_mask.png`, `X_L.png`, `X_labelIds.png`
-    and the like. Folders in these folders are looked through as well. Cityscapes, ADE20K and Pascal
-    VOC 2012 are read as they are unpacked.
+    and the like. With such an ending it may also lie beside its image: `X.jpg` with `X_mask.png`.
+    Folders in these folders are looked through as well. Cityscapes, ADE20K and Pascal VOC 2012 are
+    read as they are unpacked.
 
     Images are 8-bit RGB: PNG, JPEG, BMP, TIFF, WebP, PPM; they are turned upright as their EXIF
     orientation says. Label maps are of the same formats but JPEG, either with one channel, whose
@@ -87,10 +114,11 @@ def load_folder(
         classes: Class names, a `ClassList` with colors, or a file like those above, instead of the
             folder's class list.
         labels: What the numbers in label maps mean, if not the above: `"from_1"`, classes from 1
-            and 0 void; `"binary"`, 0 and 255 for two classes; `"cityscapes"` (its `labelIds`),
-            `"ade20k"` or `"voc"`, the numbers and the classes of that data set; or the class of
-            each number, as in `{0: "background", 255: "person", 128: None}`, `None` for void.
-            `"from_0"` says that 255 is void, where label maps of two classes hold 0 and 255 only.
+            and 0 void; `"binary"`, 0 and 255 (or black and white of one bit) for two classes;
+            `"cityscapes"` (`labelIds` or `labelTrainIds`), `"ade20k"` or `"voc"`, the numbers and
+            the classes of that data set; or the class of each number, as in
+            `{0: "background", 255: "person", 128: None}`, `None` for void. `"from_0"` says that 255
+            is void, where label maps of two classes hold 0 and 255 only.
         validation_split: Share of the split `"train"`, between 0 and 1, that becomes `"val"`, for
             folders without. An image's name decides where it goes: at every call the same.
         split_seed: Another seed divides differently.
@@ -99,8 +127,10 @@ def load_folder(
 
     Returns:
         Batches of (image, label), or a list of such data for a list of splits: the same as from
-        `load_camvid`. The number of classes is `len(dataset.class_names)`. A class that the split
-        train does not show gives a warning, where the split is kept in memory.
+        `load_camvid`. The number of classes is `len(dataset.class_names)`. Labels that cannot be
+        meant so, such as a class that the split train never shows, give a warning when all label
+        maps have been read: at once where the split is kept in memory, otherwise by `fit`, in the
+        first epoch.
 
     Raises:
         ValueError: If the folder has no known layout or no class list, if there is no such split or
@@ -140,10 +170,22 @@ def load_folder(
     )
 
 
+Pairs = str | os.PathLike | Sequence[Any]
+"""A list of (image, label map), or a CSV file of them."""
+
+
+@overload
+def load_pairs(pairs: Pairs, split: str = ..., **options: Any) -> Dataset: ...
+
+
+@overload
+def load_pairs(pairs: Pairs, split: Sequence[str], **options: Any) -> list[Dataset]: ...
+
+
 @passes_on(load_folder, "split")
 def load_pairs(
-    pairs: str | os.PathLike | Sequence[Any], split: Any = "train", **options: Any
-) -> Any:
+    pairs: Pairs, split: str | Sequence[str] = "train", **options: Any
+) -> "Dataset | list[Dataset]":
     """Loads images and label maps that a list names, wherever they lie, as batches.
 
     Args:
@@ -255,32 +297,80 @@ def _load(
     if validation_split is not None:
         found = found.divide(validation_split, split_seed)
     meaning = read_classes(found.root, classes, labels)
-    codings: dict[str | None, LabelCoding] = {}
+    splits = []
 
-    def find(name: str) -> Sequence[Any]:
-        codings[name] = meaning.coding(found.files(name).label_files())
-        samples = found.samples(name, codings[name])
+    def find(name: str) -> Sequence[Sample]:
+        coding = meaning.coding(found.files(name).label_files())
+        samples = found.samples(name, coding)
         first = samples[0]
         if first.image.stem != first.label.stem:
             print(f"{len(samples)} images of {name}: {first.image} with {first.label}, …")
-        return samples
+        splits.append(_LabelCount(name, samples, meaning, coding))
+        return splits[-1].samples
 
     loaded = load_splits(split, find, meaning.classes, options)
-    for one in [loaded] if isinstance(split, str) else loaded:
-        _look_at_labels(one, meaning, codings[one.info.split])
+    for count in splits:
+        count.begin()
     return loaded
 
 
-def _look_at_labels(dataset: Any, meaning: LabelMeaning, coding: LabelCoding) -> None:
-    """Warns about a split whose labels as a whole cannot be meant so."""
-    maps = dataset.label_maps()
-    all_known = isinstance(maps, np.ndarray)
-    counts = np.zeros(256, np.int64)
-    for label in maps if all_known else itertools.islice(maps, _LOOKED_AT):
-        counts += np.bincount(label.ravel(), minlength=256)
-    counts = np.append(counts[: len(meaning.classes)], counts[VOID])
-    for kind, message in meaning.faults(dataset.info.split, counts, coding):
-        if kind == "two meanings":
-            raise ValueError(message)
-        if all_known:
-            warnings.warn(message, stacklevel=4)
+class _LabelCount:
+    """Counts the labels of a split where its files are read anyway, and says what is wrong."""
+
+    def __init__(
+        self, split: str, samples: Sequence[Sample], meaning: LabelMeaning, coding: LabelCoding
+    ):
+        self.split, self.meaning, self.coding = split, meaning, coding
+        self.samples = [_Counted(sample, self.add) for sample in samples]
+        self.counts = np.zeros(256, np.int64)
+        self.unread = {sample.name for sample in samples}
+        self.lock = threading.Lock()
+        self.begun = False
+
+    def begin(self) -> None:
+        """Looks at what loading has read; where that was not all, at some label maps at least."""
+        if self.unread:
+            for sample in self.samples[:_LOOKED_AT]:
+                sample.read()
+        for kind, message in self.faults():
+            if kind == "two meanings":
+                raise ValueError(message)
+            if not self.unread:
+                warnings.warn(message, stacklevel=4)
+        self.begun = True
+
+    def add(self, name: str, label: np.ndarray) -> None:
+        """Counts a label map, once. Behind the last one it warns: an epoch has read them all."""
+        if name not in self.unread:
+            return
+        counts = np.bincount(label.ravel(), minlength=256)
+        with self.lock:
+            was_last = self.unread == {name}
+            if name in self.unread:
+                self.unread.remove(name)
+                self.counts += counts
+        if was_last and self.begun:
+            for _, message in self.faults():
+                warnings.warn(message, stacklevel=2)
+
+    def faults(self) -> list[tuple[str, str]]:
+        classes = len(self.meaning.classes)
+        counts = np.append(self.counts[:classes], self.counts[VOID])
+        return self.meaning.faults(self.split, counts, self.coding)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Counted:
+    """A sample that lets somebody count its labels whenever it is read."""
+
+    sample: Sample
+    count: Callable[[str, np.ndarray], None]
+
+    @property
+    def name(self) -> str:
+        return self.sample.name
+
+    def read(self, size: tuple[int, int] | None = None, antialias: bool | str = "auto") -> Arrays:
+        image, label = self.sample.read(size, antialias)
+        self.count(self.name, label)
+        return image, label

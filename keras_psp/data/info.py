@@ -2,11 +2,24 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 from keras_psp.keras_internals import input_datasets
 from keras_psp.labels import ClassList, check_same_classes, numbered_classes
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+Dataset: TypeAlias = "tf.data.Dataset | keras.utils.PyDataset"
+"""What the loaders return: the first on TensorFlow, the second (`Batches`) on other backends."""
+
+Data: TypeAlias = "tf.data.Dataset | keras.utils.PyDataset | Iterable[Any]"
+"""What `fit` takes, also arrays, a `DataLoader`, a list or a generator of batches."""
+
+Datasets = TypeVar("Datasets", "Dataset", "list[Dataset]")
+"""A data set or a list of them: what a function is given it returns."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +50,7 @@ _IN_ORDER = re.compile(
 )
 
 
-def info_of(data: Any) -> DatasetInfo | None:
+def info_of(data: Data) -> DatasetInfo | None:
     """Returns what a data set says about itself.
 
     The data sets of this package say it, and so does what `tf.data` makes of them: the info is
@@ -105,7 +118,9 @@ def shared_classes(
     return classes
 
 
-def attach(data: Any, info: DatasetInfo, set_epoch: Callable[[int], None] | None = None) -> Any:
+def attach(
+    data: Dataset, info: DatasetInfo, set_epoch: Callable[[int], None] | None = None
+) -> Dataset:
     """Lets a data set say what it is.
 
     `class_names` is Keras' own convention; `class_colors` and `sample_names` follow it.

@@ -21,13 +21,14 @@ SPLIT_NAMES = {"training": "train", "validation": "val", "valid": "val", "testin
 """Other names of splits, and those that they go by here."""
 
 _LISTS = ("", "splits", "ImageSets/Segmentation", "ImageSets")  # Where train.txt may lie.
-_KNOWN_SPLITS = ("train", "val", "test", "trainval", *SPLIT_NAMES)
+_KNOWN_SPLITS = ("train", "val", "test", "trainval", "trainaug", "train_extra", *SPLIT_NAMES)
 _LABEL_ENDING = re.compile(
     r"[-_ .](l|masks?|labels?|label_?(train_?)?ids?|gt|seg|segmentation|annot|annotations?)$", re.I
 )
 _IMAGE_ENDING = re.compile(r"[-_ .](images?|img|rgb|sat)$", re.I)
 _DEPTH, _BREADTH = 3, 100  # Where a data set is looked for: archives nest folders, homes have many.
 _NO_DATA = ("Thumbs.db", "desktop.ini")  # Windows writes them.
+_TEXTS = (".txt", ".csv", ".md", ".json")  # May lie beside images where these have no folder.
 
 Files = Mapping[str, Sequence[Path]]
 
@@ -83,61 +84,76 @@ class Layout:
         name: What messages call it.
         images: Folder of the images, with all below it. `{split}` stands for the split; without it
             lists such as `train.txt` name the images of each split, or all are in train.
-        labels: Folder of the label maps.
-        ending: What follows the image's name in the label map's, before the suffix. Where a layout
-            has none, that of each file is found: `_mask`, `_L`, ….
+        labels: Folder of the label maps; or several, of which the first that has an image's counts.
+            Where it is that of the images, label maps are the files with an ending.
+        ending: What follows the image's name in the label map's, before the suffix; or several, of
+            which the first that a split has counts. Where a layout has none, that of each file is
+            found: `_mask`, `_L`, ….
         image_ending: What follows the name in the image's. Files of other endings do not count.
     """
 
     name: str
     images: str
-    labels: str
-    ending: str = ""
+    labels: str | Sequence[str]
+    ending: str | Sequence[str] = ""
     image_ending: str = ""
 
     def find_splits(self, root: Path) -> dict[str, SplitFiles]:
         """Returns the files of each split that a folder holds in this layout."""
-        places: dict[str, tuple[Path, Path]] = {}
-        for split, *folders in self._folders(root):
-            places.setdefault(SPLIT_NAMES.get(split, split), (folders[0], folders[1]))
+        places: dict[str, tuple[Path, list[Path]]] = {}
+        for split, images, labels in self._folders(root):
+            places.setdefault(SPLIT_NAMES.get(split, split), (images, labels))
         found = {split: self._files(*folders) for split, folders in places.items()}
         if "{split}" not in self.images and found:
             found = _as_listed(root, found["train"])
         return found
 
-    def _folders(self, root: Path) -> Iterator[tuple[str, Path, Path]]:
-        """Finds the split and the two folders of each split."""
+    def _folders(self, root: Path) -> Iterator[tuple[str, Path, list[Path]]]:
+        """Finds the split, the folder of images, and those of label maps, of each split."""
         for names in itertools.product(IMAGE_FOLDERS, LABEL_FOLDERS):
             places = [
                 place.replace("{images}", names[0]).replace("{labels}", names[1])
-                for place in (self.images, self.labels)
+                for place in (self.images, *_several(self.labels))
             ]
             before, has_split, _ = places[0].partition("{split}")
             splits = _subfolders(root / before) if has_split else ["train"]
             if before:  # Folders inside the images' may be anything, such as cities.
                 splits = [split for split in splits if split in _KNOWN_SPLITS]
             for split in splits:
-                images, labels = (root / place.format(split=split) for place in places)
-                if images.is_dir() and labels.is_dir():
+                images, *labels = (root / place.format(split=split) for place in places)
+                labels = [folder for folder in labels if folder.is_dir()]
+                if images.is_dir() and labels and (labels != [images] or _holds_both(images)):
                     yield split, images, labels
 
-    def _files(self, images: Path, labels: Path) -> SplitFiles:
+    def _files(self, images: Path, labels: Sequence[Path]) -> SplitFiles:
+        image_files: Files
+        label_files: Files = {}
         image_files, left_out = _list(images)
-        label_files, others = _list(labels)
-        if self.image_ending:
-            image_files = _with_ending(image_files, self.image_ending)
-            label_files = _with_ending(label_files, self.ending)
-            left_out = others = []
+        if labels == [images]:
+            label_files = {n: f for n, f in image_files.items() if _LABEL_ENDING.search(n)}
+            image_files = {n: f for n, f in image_files.items() if n not in label_files}
+            left_out = [file for file in left_out if file.suffix.lower() not in _TEXTS]
         else:
-            label_files = _as_images(label_files, image_files, self.ending)
-        return SplitFiles(f"{images} and {labels}", image_files, label_files, left_out + others)
+            for folder in labels:
+                more, others = _list(folder)
+                label_files = {**more, **label_files}
+                left_out = left_out + others
+        if self.image_ending:
+            image_files = _with_ending(image_files, [self.image_ending])
+            label_files = _with_ending(label_files, _several(self.ending))
+            left_out = []
+        else:
+            label_files = _as_images(label_files, image_files, _several(self.ending)[0])
+        place = " and ".join(map(str, dict.fromkeys([images, *labels])))
+        return SplitFiles(place, image_files, label_files, left_out)
 
     def __str__(self) -> str:
         images, labels = (
             place.replace("{images}", "images").replace("{labels}", "labels")
-            for place in (self.images, self.labels)
+            for place in (self.images, _several(self.labels)[0])
         )
-        return f"{self.name}: {images}/X{self.image_ending}.png with {labels}/X{self.ending}.png"
+        ending = "_mask" if labels == images else _several(self.ending)[0]
+        return f"{self.name}: {images}/X{self.image_ending}.png with {labels}/X{ending}.png"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -282,7 +298,7 @@ def _levels(root: Path) -> Iterator[list[Path]]:
 
 
 def _subfolders(folder: Path) -> list[str]:
-    if not folder.is_dir():
+    if not folder.is_dir() or not os.access(folder, os.R_OK):
         return []
     with os.scandir(folder) as entries:
         return sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
@@ -371,10 +387,23 @@ def _list(folder: Path) -> tuple[dict[str, list[Path]], list[Path]]:
     return group_by_name(named), [file for file in files if not _is_image(file)]
 
 
-def _with_ending(files: Files, ending: str) -> dict[str, list[Path]]:
-    """Keeps the files of an ending, under their names without it."""
-    kept = {name: group for name, group in files.items() if name.endswith(ending)}
-    return {name.removesuffix(ending): list(group) for name, group in kept.items()}
+def _several(one_or_more: str | Sequence[str]) -> Sequence[str]:
+    return [one_or_more] if isinstance(one_or_more, str) else one_or_more
+
+
+def _holds_both(folder: Path) -> bool:
+    """Tells whether a folder holds an image and its label map: `X` and `X_mask`, …."""
+    names = {file.stem for file in image_files(folder)} if os.access(folder, os.R_OK) else set()
+    images = names | {_IMAGE_ENDING.sub("", name) for name in names}
+    return any(_LABEL_ENDING.sub("", name) in images - {name} for name in names)
+
+
+def _with_ending(files: Files, endings: Sequence[str]) -> Files:
+    """Keeps the files of the first ending that is there, under their names without it."""
+    for ending in endings:
+        if kept := {n.removesuffix(ending): f for n, f in files.items() if n.endswith(ending)}:
+            return kept
+    return {}
 
 
 def _as_images(labels: Files, images: Files, ending: str) -> dict[str, list[Path]]:

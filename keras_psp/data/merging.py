@@ -2,17 +2,18 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
 from keras_psp.choices import check_name, repeated
 from keras_psp.data.batches import Batches
-from keras_psp.data.info import attach, info_of
+from keras_psp.data.info import Datasets, attach, info_of
 from keras_psp.labels import VOID, ClassList
 
 
-def merge_classes(data: Any, classes: Mapping[str, Sequence[str]], rest: str | None = None) -> Any:
+def merge_classes(
+    data: Datasets, classes: Mapping[str, Sequence[str]], rest: str | None = None
+) -> Datasets:
     """Merges the classes of a dataset into fewer.
 
     Args:

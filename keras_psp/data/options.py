@@ -11,9 +11,9 @@ import numpy as np
 class LoadingOptions:
     """The options that all loaders share: `load_camvid`, `load_folder`, `load_street_scenes`.
 
-    Pass them to a loader by name. `"auto"` depends on the split: the train split is augmented as
-    PSPNet's authors do, shuffled, and loses its last batch where that is incomplete; every other
-    split comes as it is.
+    Pass them to a loader by name. `"auto"` depends on the split: `train` (and any whose name begins
+    so, such as `trainval`) is augmented as PSPNet's authors do, shuffled, and loses its last batch
+    where that is incomplete; every other split comes as it is.
 
     Args:
         image_size: `(height, width)` in pixels that images are resized to: images bilinearly with
@@ -63,12 +63,21 @@ class LoadingOptions:
 
     def for_split(self, split: str | None) -> "LoadingOptions":
         """Returns the options with what `"auto"` means for a split, but for `cache`."""
-        train = split == "train"
+        train = is_trained_on(split)
         meant = {"augment": "authors" if train else None, "shuffle": train, "drop_remainder": train}
         automatic: dict[str, Any] = {
             name: meant[name] for name in meant if getattr(self, name) == "auto"
         }
         return dataclasses.replace(self, **automatic)
+
+
+def is_trained_on(split: str | None) -> bool:
+    """Tells whether a split is one to train on: train, trainval, trainaug, ….
+
+    Args:
+        split: Its name, if it has one.
+    """
+    return split is not None and split.startswith("train")
 
 
 def _check_positive(name: str, value: Any) -> None:

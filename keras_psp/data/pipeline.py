@@ -18,8 +18,8 @@ from keras_psp.choices import check_name
 from keras_psp.data import augmentation
 from keras_psp.data.batches import Batches
 from keras_psp.data.epochs import Epochs
-from keras_psp.data.info import DatasetInfo, attach
-from keras_psp.data.options import LoadingOptions
+from keras_psp.data.info import Dataset, DatasetInfo, attach
+from keras_psp.data.options import LoadingOptions, is_trained_on
 from keras_psp.data.split import Sample, Split
 from keras_psp.labels import ClassList
 
@@ -62,12 +62,14 @@ def load_splits(
         return make_dataset(find(split), info, own_options)
     unchanged = {**options, "augment": None}
     return [
-        load_splits(name, find, classes, options if name == "train" else unchanged, merging=merging)
+        load_splits(
+            name, find, classes, options if is_trained_on(name) else unchanged, merging=merging
+        )
         for name in split
     ]
 
 
-def make_dataset(samples: Sequence[Sample], info: DatasetInfo, options: LoadingOptions) -> Any:
+def make_dataset(samples: Sequence[Sample], info: DatasetInfo, options: LoadingOptions) -> Dataset:
     """Returns batches of (image, label).
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from keras_psp.data.resizing import resize_image, resize_label
-from keras_psp.labels import LabelCoding, LabelColors, LabelValues
+from keras_psp.labels import VOID, LabelCoding, LabelColors, LabelValues
 
 _MODES = {
     "1": "black and white",
@@ -162,7 +162,10 @@ def read_label(file: Path, coding: LabelCoding) -> np.ndarray:
         if isinstance(coding, LabelColors):
             return coding(np.asarray(image.convert("RGB")))
         palette = image.getpalette() if image.mode == "P" else ()
-        return coding(np.asarray(image, np.uint8), palette)
+        pixels = np.asarray(image, np.uint8)
+        if image.mode == "1" and coding.table[255] != VOID:
+            pixels = 255 * pixels  # White is a class, and what one bit calls 1.
+        return coding(pixels, palette)
     except ValueError as error:
         raise DataError("unknown label", f"In {file}: {error}") from None
 
@@ -195,8 +198,14 @@ def _open(file: Path, max_pixels: int | None = None) -> tuple[Any, str, int]:
                 ends = [part[1][2:] for part in image.tile]
                 image.im = Image.new(image.mode, tuple(map(max, *ends, (0, 0)))).im
             image = turn_upright(image)
-    # Pillow's answers to files that are damaged, or larger than anything but an attack.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise DataError(
+            "too large",
+            f"Pillow opens no image this large (a WebP not even where max_pixels allows it). "
+            f"Received: {file} ({error}). Save it smaller; or as PNG or TIFF, to segment it with "
+            "max_pixels.",
+        ) from error
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow's answers to damaged files.
         reason = "unknown format" if "cannot identify" in str(error) else str(error).rstrip(".")
         raise DataError(
             "unreadable",

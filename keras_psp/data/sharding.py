@@ -8,13 +8,13 @@ import keras
 import numpy as np
 
 from keras_psp.data.batches import Batches
-from keras_psp.data.info import attach, info_of
+from keras_psp.data.info import Datasets, attach, info_of
 from keras_psp.labels import VOID
 
 
 def shard_batches(
-    data: Any, batch_size: int, *, num_shards: int | None = None, index: int | None = None
-) -> Any:
+    data: Datasets, batch_size: int, *, num_shards: int | None = None, index: int | None = None
+) -> Datasets:
     """Keeps the part of every batch that belongs to this process.
 
     Where several processes train together by `keras.distribution` on JAX, they then see what one
@@ -23,12 +23,11 @@ def shard_batches(
     `keras.distribution.DataParallel(auto_shard_dataset=False)`: Keras' own sharding makes a dataset
     of unknown length, with which the learning rate's schedule and a second epoch do not work.
 
-    JAX needs batches that its devices can share equally, and TensorFlow's `MirroredStrategy` at
-    least an image for each. A batch with fewer images than `batch_size` is therefore filled up with
-    black images that are void all over. They count in no score and in no loss of a batch, but
-    batch normalization would learn from them: drop the incomplete batch of data to train with, as
-    `load_camvid("train")` does by itself. (The `val_loss` of an epoch weighs such a batch as if it
-    were full.)
+    JAX needs batches that its devices can share equally. A batch with fewer images than
+    `batch_size` is therefore filled up with black images that are void all over. They count in no
+    score and in no loss of a batch, but batch normalization would learn from them: drop the
+    incomplete batch of data to train with, as `load_camvid("train")` does by itself. (The
+    `val_loss` of an epoch weighs such a batch as if it were full.)
 
     Every process still makes whole batches and keeps its own part. Where that is too slow, see
     [Data for many processes](../distributed.md#data-for-many-processes).
@@ -71,17 +70,16 @@ def shard_batches(
     if isinstance(data, Batches):
 
         def filled(part, fill):
-            rest = [(0, 0)] * (part.ndim - 1)
-            return np.pad(part, [(0, batch_size - len(part)), *rest], constant_values=fill)
+            added = [(0, batch_size - len(part))] + [(0, 0)] * (part.ndim - 1)
+            return np.pad(part, added, constant_values=fill)
 
         sharded = data.map(lambda x, y: (filled(x, 0)[mine], filled(y, VOID)[mine]))
     else:
         import tensorflow as tf
 
         def own(part, fill):
-            missing = [0, batch_size - tf.shape(part)[0]]
-            rest = [[0, 0]] * (part.shape.rank - 1)
-            part = tf.pad(part, [missing, *rest], constant_values=fill)
+            added = [[0, batch_size - tf.shape(part)[0]]] + [[0, 0]] * (part.shape.rank - 1)
+            part = tf.pad(part, added, constant_values=fill)
             return tf.ensure_shape(part[mine], (share, *part.shape[1:]))
 
         sharded = data.map(lambda images, labels: (own(images, 0), own(labels, VOID)))

@@ -4,13 +4,13 @@ import collections
 import dataclasses
 import operator
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 import numpy as np
 
 from keras_psp.arrays import to_numpy
 from keras_psp.data.each_batch import check_ends, each_batch
+from keras_psp.data.info import Data
 from keras_psp.inference.classifying import Member, as_bytes, ensemble
 from keras_psp.inference.views import Views
 from keras_psp.surgery.cost import layer_costs
@@ -54,7 +54,7 @@ class ClassifierEvaluation:
 
 def evaluate_classifier(
     models: keras.Model | Sequence[keras.Model],
-    data: Any,
+    data: Data,
     image_size: int | Sequence[int] | None = 256,
     views: str | Views = "center_crop",
     *,

@@ -17,8 +17,13 @@ import numpy as np
 from keras_psp import metrics, visualization
 from keras_psp.arrays import to_numpy
 from keras_psp.atomic import write_table, write_whole
-from keras_psp.data.each_batch import check_ends, each_batch, only_tensor
-from keras_psp.data.info import DatasetInfo, info_of, shared_classes
+from keras_psp.data.each_batch import (
+    check_ends,
+    each_batch,
+    only_tensor,
+    warn_of_small_values,
+)
+from keras_psp.data.info import Data, DatasetInfo, info_of, shared_classes
 from keras_psp.evaluation import report
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
@@ -136,7 +141,8 @@ class Evaluation:
 
         `report.html` shows all of it on one page, which needs no other file and no network. The
         other files are `scores.json`, `per_class.csv`, `per_image.csv`, `per_class.png`,
-        `confusion_matrix.png` and `samples.png` (image, truth, prediction, errors).
+        `confusion_matrix.png` and `samples.png` (image, truth, prediction, errors). The score of a
+        class that is absent from the split is an empty cell, as is that of an image that is void.
 
         Args:
             folder: The folder; made if it does not exist.
@@ -199,7 +205,7 @@ def scores_by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, f
 
 def evaluate(
     model: keras.Model,
-    data: Any,
+    data: Data,
     image_size: int | Sequence[int] | None = None,
     views: str | Views = "single",
     *,
@@ -331,13 +337,15 @@ class _Samples:
 
 def _images(data: Any, bar: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields every image with its labels, which are void where the weight is 0."""
-    for batch in each_batch(data):
+    for number, batch in enumerate(each_batch(data)):
         images, labels, weights = map(only_tensor, batch)
         if labels is None:
             raise ValueError(
                 "Images are scored by their labels. Received: data of images alone. Give pairs "
                 "(images, labels)."
             )
+        if number == 0:
+            warn_of_small_values(images)
         images, labels = to_numpy(images), to_numpy(labels)
         if weights is not None:
             counts = to_numpy(weight_map(weights)) != 0

@@ -87,6 +87,7 @@ def run_degradation(
             "Between two evaluations there is at least one step. "
             f"Received: steps={steps}, evaluations={evaluations}. Take more steps."
         )
+    runs = list(itertools.product([check_name("network", n, NETWORKS) for n in networks], seeds))
     settings = {
         "steps": steps,
         "batch_size": batch_size,
@@ -100,7 +101,6 @@ def run_degradation(
     else:
         write_whole(began, json.dumps(settings, indent=1).encode())
     histories: dict[tuple[str, int], Any] = {}
-    runs = list(itertools.product([check_name("network", n, NETWORKS) for n in networks], seeds))
     for number, (name, seed) in enumerate(runs, 1):
         file = folder / f"{name}-seed{seed}.csv"
         if not file.exists() or int(read_table(file)[-1]["step"]) < steps:
@@ -108,7 +108,11 @@ def run_degradation(
             _train(file, NETWORKS[name], seed, train, test, settings)
         histories[name, seed] = read_table(file)
         last = [
-            {"network": name, "seed": seed, **{key: float(v) for key, v in rows[-1].items()}}
+            {
+                "network": name,
+                "seed": seed,
+                **{key: float(v or "nan") for key, v in rows[-1].items()},
+            }
             for (name, seed), rows in histories.items()
         ]
         write_table(folder / "table.csv", last)

@@ -10,6 +10,7 @@ import numpy as np
 from keras_psp.arrays import to_numpy
 from keras_psp.choices import did_you_mean
 from keras_psp.data import layouts
+from keras_psp.data.each_batch import warn_of_small_values
 from keras_psp.data.reading import IMAGE_SUFFIXES, read_image, turn_upright
 
 VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".webm", ".avi", ".m4v")
@@ -57,6 +58,7 @@ def as_pixels(image: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
             "An image must be RGB, 0–255, (height, width, 3). "
             f"Received: image of shape {pixels.shape}, mode {mode}, {values}. {repair}"
         )
+    warn_of_small_values(pixels)
     return pixels
 
 

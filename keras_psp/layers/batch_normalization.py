@@ -1,7 +1,15 @@
 """Batch normalization with the papers' constants, over all replicas."""
 
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import keras
 from keras import ops
+
+# 1 or 0: whether the images of this replica count in the statistics. By default they do.
+_COUNTED: contextvars.ContextVar = contextvars.ContextVar("counted", default=1)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -156,11 +164,12 @@ def _moments_of_replicas(x, axes):
 
     # In two steps: E[x²] − E[x]² loses in float32 what the replicas should agree on.
     replica = tf.distribute.get_replica_context()
-    total = tf.reduce_sum(x, axes)
-    count = tf.cast(tf.size(x) / tf.size(total), x.dtype)
+    counted = tf.cast(_COUNTED.get(), x.dtype)
+    total = counted * tf.reduce_sum(x, axes)
+    count = counted * tf.cast(tf.size(x) / tf.size(total), x.dtype)
     total, count = replica.all_reduce("SUM", [total, count])
     mean = total / count
-    squares = tf.reduce_sum(tf.square(x - mean), axes)
+    squares = counted * tf.reduce_sum(tf.square(x - mean), axes)
     return mean, replica.all_reduce("SUM", squares) / count
 
 
@@ -172,3 +181,32 @@ def replicas() -> int:
 
     context = tf.distribute.get_replica_context()
     return context.num_replicas_in_sync if context else 1
+
+
+@contextlib.contextmanager
+def at_least_one_image(images: Any) -> Iterator[tuple[Any, Callable[[Any], Any]]]:
+    """Gives a replica without an image a black one, which counts nowhere.
+
+    A last batch may have fewer images than there are replicas. Keras' own batch normalization
+    learns NaN from none, and on a CPU TensorFlow convolves none to maps of a wrong shape. The
+    statistics of our batch normalization leave the black image out.
+
+    Args:
+        images: The images of this replica.
+
+    Yields:
+        The images for the network, and the function that keeps of its outputs those of real images.
+    """
+    if replicas() == 1:
+        yield images, lambda outputs: outputs
+        return
+    import tensorflow as tf
+
+    number = tf.shape(images)[0]
+    missing = tf.cast(tf.equal(number, 0), tf.int32)
+    token = _COUNTED.set(1 - missing)
+    try:
+        padding = [[0, missing], *[[0, 0]] * (len(images.shape) - 1)]
+        yield tf.pad(images, padding), lambda outputs: outputs[:number]
+    finally:
+        _COUNTED.reset(token)

@@ -106,6 +106,8 @@ class BilinearUpsample(FromArguments, keras.layers.Layer):
 
 def resize_bilinear(x, size, new_size, align_corners):
     """Resizes `(batch, *size, channels)` to `new_size` by two matrix products."""
+    if all(isinstance(n, int) for n in (*size, *new_size)) and tuple(size) == tuple(new_size):
+        return x
     rows = interpolation_matrix(size[0], new_size[0], align_corners, x.dtype)
     columns = interpolation_matrix(size[1], new_size[1], align_corners, x.dtype)
     # Columns come first: there are fewer rows then, and the rows become one large product.

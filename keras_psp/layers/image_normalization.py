@@ -9,9 +9,11 @@ from keras_psp.signatures import FromArguments
 
 # "caffe" networks want BGR, and no division by the deviation.
 _CAFFE_MEAN_BGR = (103.939, 116.779, 123.68)
+_FCN_MEAN_BGR = (104.00698793, 116.66876762, 122.67891434)
 NORMALIZATIONS = {
     "torch": {"mean": imagenet.MEAN, "deviation": imagenet.DEVIATION, "bgr": False},
     "caffe": {"mean": _CAFFE_MEAN_BGR, "deviation": (1.0, 1.0, 1.0), "bgr": True},
+    "fcn": {"mean": _FCN_MEAN_BGR, "deviation": (1.0, 1.0, 1.0), "bgr": True},
     "tf": {"mean": (127.5,) * 3, "deviation": (127.5,) * 3, "bgr": False},
     "none": {"mean": (0.0,) * 3, "deviation": (1.0,) * 3, "bgr": False},
 }
@@ -23,7 +25,8 @@ class ImageNormalization(FromArguments, keras.layers.Layer):
 
     Args:
         mode: `"torch"` (minus ImageNet's mean, divided by its deviation), `"caffe"` (BGR, minus the
-            mean), `"tf"` (−1 … 1) or `"none"` (0–255, unchanged). The names are those of
+            mean), `"fcn"` (the same by the mean of FCN's authors), `"tf"` (−1 … 1) or `"none"`
+            (0–255, unchanged). The other names are those of
             `keras.applications.imagenet_utils.preprocess_input`.
         **kwargs: What `keras.layers.Layer` takes.
 

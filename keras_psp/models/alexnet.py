@@ -1,13 +1,16 @@
 """AlexNet: the eight layers with which it began."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_psp.choices import check_name
 from keras_psp.layers import LocalResponseNormalization
-from keras_psp.models.classifier import build_classifier
+from keras_psp.models.classifier import Classifier, TopOptions, build_classifier
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # variant → rows of (filters, kernel size, strides, padding, groups, normalized, pooled). The second
 # is torchvision's: the network of "One weird trick" in one column, without normalization.
@@ -31,8 +34,12 @@ ALEXNETS = {
 
 @passes_on(build_classifier, "include_top")
 def AlexNet(
-    variant: str = "alexnet", *, grouped: bool = True, dropout: float = 0.5, **kwargs: Any
-) -> keras.Model:
+    variant: str = "alexnet",
+    *,
+    grouped: bool = True,
+    dropout: float = 0.5,
+    **kwargs: "Unpack[TopOptions]",
+) -> Classifier:
     """Builds AlexNet.
 
     Args:

@@ -168,10 +168,12 @@ def build_backbone(
 
 def _checked(name):
     """The name, if it is in the table; Keras' own networks are given as models."""
+    if name in BACKBONES:
+        return name
     plain = str(name).lower().replace("-", "").replace("_", "")
     builders = [builder for builder in dir(keras.applications) if builder[0].isupper()]
     builder = next((one for one in builders if one.lower() == plain), None)
-    if builder is not None and not {name, plain} & BACKBONES.keys():
+    if builder is not None and plain not in BACKBONES:
         raise ValueError(
             "A backbone is a name from the table keras_psp.models.BACKBONES, or a Keras model. "
             f"Received: backbone={name!r}, which is no such name. Pass the model: "

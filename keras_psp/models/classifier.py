@@ -1,7 +1,7 @@
 """What all classifiers share: their arguments, the size of their images, and their last layers."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import keras
 
@@ -15,6 +15,10 @@ from keras_psp.weights.loading import load_first_weights
 @keras.saving.register_keras_serializable("keras_psp")
 class Classifier(Model):
     """A functional model that knows what it is and what it started from, also from a file.
+
+    A copy is `type(model).from_config(model.get_config())`, with the weights set by `set_weights`;
+    `keras.models.clone_model` gives a plain functional model, in GoogLeNet's case without its
+    auxiliary classifiers.
 
     Args:
         *args: What `keras.Model` takes.
@@ -44,6 +48,24 @@ class Classifier(Model):
         return {**super().get_config(), **{name: getattr(self, name) for name in own}}
 
 
+class ClassifierOptions(TypedDict, total=False):
+    """What classifiers pass on to `build_classifier`, for editors."""
+
+    weights: str | None
+    fresh_head: bool
+    pooling: str | None
+    classifier_activation: str | None
+    input_shape: Sequence[int | None] | None
+    name: str | None
+
+
+class TopOptions(ClassifierOptions, total=False):
+    """The same, of those that do not ask for the last layers themselves."""
+
+    include_top: bool
+    num_classes: int
+
+
 _POOLS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}
 
 
@@ -69,7 +91,7 @@ def build_classifier(
     classifier_activation: str | None = "softmax",
     input_shape: Sequence[int | None] | None = None,
     name: str | None = None,
-) -> keras.Model:
+) -> Classifier:
     """Builds a classifier: image → normalization → features → last layers.
 
     The first arguments say what a network is; those from `include_top` on are what every classifier

@@ -9,6 +9,7 @@ import keras
 
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.classifier import Classifier
+from keras_psp.models.fcn import FCN
 from keras_psp.models.inception import INCEPTIONS, Inception
 from keras_psp.models.pspnet import PSPNet
 from keras_psp.models.resnet import RESNETS, ResNet
@@ -25,18 +26,19 @@ _BUILDERS: list[tuple[Any, Any]] = [
 ]
 
 
-def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> keras.Model:
+def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> PSPNet | Classifier:
     """Builds the network that a checkpoint from elsewhere is of, with its weights.
 
     The tensors tell which network that is, and its number of classes. What they do not tell you
-    pass as an option, above all `align_corners=False` of mmsegmentation's.
+    pass as an option, above all `align_corners=False` of mmsegmentation's, and `at_once=True` of an
+    FCN that was trained so.
 
     Args:
         path: A checkpoint of one of the [sources](models.md#weights).
-        **options: What else `PSPNet` or the classifier's builder takes.
+        **options: What else `PSPNet`, `FCN` or the classifier's builder takes.
 
     Returns:
-        A `PSPNet`, a classifier, or, of a checkpoint without a last layer, its features.
+        A `PSPNet`, an `FCN`, a classifier, or, of a checkpoint without a last layer, its features.
 
     Raises:
         ValueError: If the checkpoint is of none of our networks, or does not tell its bins.
@@ -71,12 +73,16 @@ def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> keras.Mode
     """
     tensors = read_tensors(path)
     source = identify(path, tensors)
+    known: dict[str, Any]
     channels = {t.layer: t.value.shape[-1] for t in source.translate(tensors) if t.layer}
     variant = _fitting_variant(path, source, channels)
+    if source.network == "FCN":
+        known = {**source.usual, **_parts_of_fcn(channels)}
+        return FCN(variant, weights=str(path), **{**known, **options})
     if "head/conv2" not in channels:
         builder = next(build for table, build in _BUILDERS if variant in table)
         classes = channels.get("predictions")
-        known: dict[str, Any] = {"num_classes": classes} if classes else {"include_top": False}
+        known = {"num_classes": classes} if classes else {"include_top": False}
         return builder(variant, weights=str(path), **{**known, **options})
     levels = sum(bool(re.fullmatch(r"pyramid_pooling/level\d+_conv", name)) for name in channels)
     if levels not in (0, 4) and "bins" not in options:
@@ -88,6 +94,18 @@ def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> keras.Mode
     if not levels:
         known["bins"] = ()
     return PSPNet(variant, channels["head/conv2"], weights=str(path), **{**known, **options})
+
+
+def _parts_of_fcn(channels: dict[str, int]) -> dict[str, Any]:
+    """What the tensors of an FCN tell of its arguments."""
+    if "head/conv2" in channels:
+        auxiliary_weight = 0.5 if "auxiliary_head/conv2" in channels else 0.0
+        known = {"head": "convolution", "auxiliary_weight": auxiliary_weight}
+        return {"num_classes": channels["head/conv2"], **known}
+    finest = {"score_pool3": 8, "score_pool4": 16, "head": 32}
+    stride = next(stride for layer, stride in finest.items() if layer in channels)
+    filters = channels["fully_connected/fc6"]
+    return {"num_classes": channels["head"], "stride": stride, "fc_channels": filters}
 
 
 def _fitting_variant(path: str | os.PathLike, source: Any, channels: Iterable[str]) -> str:

@@ -1,15 +1,14 @@
 """Dilation8: a dilated front end, and a module that looks at its scores in context."""
 
-import math
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_psp.choices import check_name
 from keras_psp.layers import DilatedMaxPooling2D, IdentityKernel, ReflectPadding2D
 from keras_psp.models.classifier import Classifier
+from keras_psp.models.fully_connected import copy_weights, fully_connected, with_classifier
 from keras_psp.models.segmentation_model import SegmentationModel, SegmentationOptions
-from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.signatures import passes_on
 from keras_psp.surgery.graph import walk
 
@@ -96,50 +95,20 @@ class Dilation8(SegmentationModel):
         super().__init__(backbone, num_classes, output_stride=output_stride, name=name, **kwargs)
 
     def build_encoder(self, backbone, weights, input_shape):
-        classifier = backbone
-        if backbone in VGGS and weights in ("auto", "imagenet"):
-            classifier, weights = VGG(backbone, weights=weights), None
+        classifier, weights = with_classifier(backbone, weights, self.fc_channels)
         encoder = super().build_encoder(backbone, weights, input_shape)
         if classifier is not backbone:
-            for layer in filter(lambda layer: layer.weights, encoder.layers):
-                layer.set_weights(classifier.get_layer(layer.name).get_weights())
-            encoder.initial_weights = classifier.initial_weights
-        channels = encoder.output["P5"].shape[-1]
-        self.fully_connected = self._fully_connected(channels, classifier)
-        return _front_end(encoder, self.padding == "paper")
-
-    def _fully_connected(self, channels: int, classifier: Any) -> keras.Model:
-        """fc6 and fc7, with the weights of the classifier's fully connected layers if they fit."""
-
-        def convolution(kernel_size, **options):
-            return keras.layers.Conv2D(
-                self.fc_channels,
-                kernel_size,
-                padding="same" if self.padding == "same" else "valid",
-                activation="relu",
-                kernel_initializer="he_normal",
-                **options,
-                **_LAST,
-            )
-
-        model = keras.Sequential(
-            [
-                keras.Input((None, None, channels)),
-                # It sees what it saw at 1/32, when it classified.
-                convolution(7, dilation_rate=32 // self.output_stride, name="fc6"),
-                keras.layers.Dropout(self.dropout, name="drop6"),
-                convolution(1, name="fc7"),
-                keras.layers.Dropout(self.dropout, name="drop7"),
-            ],
-            name="fully_connected",
+            copy_weights(classifier, encoder)
+        self.fully_connected = fully_connected(
+            classifier,
+            encoder.output["P5"].shape[-1],
+            self.fc_channels,
+            padding="same" if self.padding == "same" else "valid",
+            # It sees what it saw at 1/32, when it classified.
+            dilation_rate=32 // self.output_stride,
+            dropout=self.dropout,
         )
-        dense = [x for x in getattr(classifier, "layers", ()) if isinstance(x, keras.layers.Dense)]
-        given = [value for layer in dense[:2] for value in layer.get_weights()]
-        if [value.size for value in given] == [math.prod(v.shape) for v in model.weights]:
-            # A flattened map is height, width, channels: the order of a kernel's axes.
-            pairs = zip(given, model.weights, strict=True)
-            model.set_weights([value.reshape(weight.shape) for value, weight in pairs])
-        return model
+        return _front_end(encoder, self.padding == "paper")
 
     def build_decoder(self, features):
         # Not from zero: the module's ReLUs pass no gradient there.

@@ -13,6 +13,7 @@ from keras_psp.layers import (
     LocalResponseNormalization,
     PaddedConv2D,
 )
+from keras_psp.layers.batch_normalization import at_least_one_image
 from keras_psp.layers.inception_module import convolution
 from keras_psp.models.classifier import Classifier, build_classifier
 from keras_psp.models.resnet import stage_dilations
@@ -145,7 +146,9 @@ class GoogLeNet(ModelWithOwnLoss, Classifier):
 
     It has two auxiliary classifiers, whose losses `fit` adds. Calling it gives the predictions
     only, in training and inside other models, too. Inside other models the auxiliary classifiers do
-    not train, and Keras warns that they have no gradients.
+    not train, and Keras warns that they have no gradients. Nor are they part of what
+    `keras.models.clone_model` gives: copy by `GoogLeNet.from_config(model.get_config())`, and set
+    the weights.
 
     Args:
         *args: What `Classifier` takes.
@@ -170,13 +173,15 @@ class GoogLeNet(ModelWithOwnLoss, Classifier):
         add_layers(self, heads.values())
 
     def loss_and_outputs(self, x, y, sample_weight, training):
-        predictions, auxiliary = x, []
-        # The network is a chain, and the auxiliary classifiers look at two of its layers.
-        for layer in self.layers[1:]:
-            predictions = layer(predictions, training=training)
-            if training and layer.name in self.auxiliary_heads:
-                head = self.auxiliary_heads[layer.name]
-                auxiliary.append(head(predictions, training=training))
+        auxiliary = []
+        with at_least_one_image(x) as (predictions, of_real):
+            # The network is a chain, and the auxiliary classifiers look at two of its layers.
+            for layer in self.layers[1:]:
+                predictions = layer(predictions, training=training)
+                if training and layer.name in self.auxiliary_heads:
+                    head = self.auxiliary_heads[layer.name]
+                    auxiliary.append(of_real(head(predictions, training=training)))
+            predictions = of_real(predictions)
         loss = self.compute_loss(x, y, predictions, sample_weight, training=training)
         # Not `compute_loss` again: what layers add to the loss (regularizers) counts once.
         for outputs in auxiliary:
@@ -196,7 +201,7 @@ def build_googlenet(
     auxiliary_weight: float = 0.3,
     dropout: float | None = None,
     **kwargs: Any,
-) -> keras.Model:
+) -> Classifier:
     """Builds a GoogLeNet, see `Inception`; `output_stride` is that of `ResNet`."""
     row = GOOGLENETS[variant]
     if not include_top:

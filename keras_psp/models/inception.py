@@ -1,15 +1,18 @@
 """The Inception family: GoogLeNet and Inception v3."""
 
 import itertools
-from typing import Any
+from typing import TYPE_CHECKING
 
 import keras
 
 from keras_psp.choices import check_name
 from keras_psp.layers import BatchNormalization
-from keras_psp.models.classifier import build_classifier
+from keras_psp.models.classifier import Classifier, ClassifierOptions, build_classifier
 from keras_psp.models.googlenet import GOOGLENETS, build_googlenet
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # Inception v3's batch norms have no factors in `keras.applications`; in torchvision they have, and
 # its average poolings count the zeros outside of the map.
@@ -24,9 +27,10 @@ def Inception(
     include_top: bool = True,
     naive: bool = False,
     auxiliary_weight: float = 0.3,
+    num_classes: int = 1000,
     dropout: float | None = None,
-    **kwargs: Any,
-) -> keras.Model:
+    **kwargs: "Unpack[ClassifierOptions]",
+) -> Classifier:
     """Builds GoogLeNet or Inception v3.
 
     Args:
@@ -38,10 +42,11 @@ def Inception(
             reduce the channels.
         auxiliary_weight: Weight of the loss of each of GoogLeNet's two auxiliary classifiers, which
             exist in training only; 0 leaves them out.
+        num_classes: Outputs of the fully connected layer.
         dropout: Share of values dropped before the fully connected layer, 0–1; by default 0.4 in
             GoogLeNet (0.2 in torchvision's) and 0 in Inception v3, as in `keras.applications`.
-        **kwargs: What every classifier takes, see `build_classifier`: `num_classes`, `weights`,
-            `fresh_head`, `pooling`, `classifier_activation`, `input_shape`, `name`. GoogLeNet's
+        **kwargs: What every classifier takes, see `build_classifier`: `weights`, `fresh_head`,
+            `pooling`, `classifier_activation`, `input_shape`, `name`. GoogLeNet's
             images are 224×224 by default, at least 65×65 (torchvision's: 79×79), and of any size
             without auxiliary classifiers; Inception v3 takes any size from 75×75 on. Nobody
             publishes ImageNet weights of the paper's very GoogLeNet.
@@ -75,6 +80,7 @@ def Inception(
             include_top=include_top,
             naive=naive,
             auxiliary_weight=auxiliary_weight,
+            num_classes=num_classes,
             dropout=dropout,
             **kwargs,
         )
@@ -91,6 +97,7 @@ def Inception(
         any_size=True,
         minimum_size=75,
         include_top=include_top,
+        num_classes=num_classes,
         dropout=dropout or 0.0,
         **kwargs,
     )

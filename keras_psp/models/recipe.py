@@ -46,8 +46,8 @@ class RecipeModel(ModelWithOwnLoss, Model):
 
         Args:
             optimizer: `"recipe"` is `keras_psp.optimizers.SGD()`: momentum 0.9, L2 1e-4, polynomial
-                decay from 0.01 over the run, ten times the rate on pyramid and heads. Otherwise
-                any Keras optimizer.
+                decay from 0.01 over the run, ten times the rate on pyramid, decoder and heads.
+                Otherwise any Keras optimizer.
             loss: `"recipe"` is `keras_psp.losses.SparseCategoricalCrossentropy()`, blind to void.
                 Otherwise any Keras loss of labels and logits. The auxiliary head gets the same.
             metrics: `"recipe"` is `keras_psp.metrics.segmentation_scores`: mean IoU, mean accuracy
@@ -76,11 +76,12 @@ class RecipeModel(ModelWithOwnLoss, Model):
         self._weighs_classes = type(loss) is SparseCategoricalCrossentropy
         # A loss or metrics that a subclass computes by itself get logits of the images' size.
         self.upsamples_in_loss = (
-            type(self).compute_loss is keras.Model.compute_loss
+            type(self).compute_loss is ModelWithOwnLoss.compute_loss
             and self._weighs_classes
             and kwargs.get("loss_weights") is None
         )
-        self.scores_class_maps = type(self).compute_metrics is keras.Model.compute_metrics and all(
+        own_metrics = type(self).compute_metrics is not ModelWithOwnLoss.compute_metrics
+        self.scores_class_maps = not own_metrics and all(
             isinstance(metric, ScoreOfCounts)
             or getattr(type(metric), "update_state", None) is ConfusionMatrixMetric.update_state
             for metric in keras.tree.flatten([metrics, kwargs.get("weighted_metrics")])

@@ -1,7 +1,7 @@
 """ResNet, as classifier and as backbone: a table and a loop."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -13,8 +13,18 @@ from keras_psp.layers import (
     PaddedConv2D,
     PaddedMaxPooling2D,
 )
-from keras_psp.models.classifier import build_classifier
+from keras_psp.models.classifier import Classifier, ClassifierOptions, build_classifier
 from keras_psp.signatures import passes_on
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+
+class ResNetOptions(ClassifierOptions, total=False):
+    """What `ResNet` passes on, for editors."""
+
+    include_top: bool
+    dropout: float
 
 
 @dataclass(frozen=True)
@@ -34,8 +44,9 @@ class Variant:
         epsilon: Epsilon of the batch normalizations.
         normalization: How its weights need images to be normalized.
         image_size: Side of the images that it is made for.
-        contracted: Whether dilation begins late, as OpenMMLab has it: the first block of a dilated
-            stage has half of the stage's rate, and the second 3×3 of a basic block has none.
+        contracted: Whether dilation begins late, as torchvision and OpenMMLab have it: the first
+            block of a dilated stage has half of the stage's rate, and the second 3×3 of a basic
+            block has none.
     """
 
     blocks: tuple[int, ...]
@@ -73,6 +84,7 @@ _APPLICATIONS: dict[str, Any] = {
 # resnet18 …      the paper's; 50, 101 and 152 in the very form of `keras.applications`
 # resnet18_deep … the PSPNet authors': three 3×3 convolutions in the stem
 # resnet50_v1b …  torchvision's: 7×7 stem, the stride on the 3×3
+# resnet50_torchvision … the same, but dilated as torchvision's: dilation begins late
 # resnet18_v1c …  OpenMMLab's: three narrower 3×3 in the stem, and dilation that begins late
 # plain18, 34     the paper's without shortcuts
 RESNETS: dict[str, Variant] = {}
@@ -83,6 +95,7 @@ for _depth, _blocks in _BLOCKS.items():
     RESNETS[f"resnet{_depth}_deep"] = Variant(_blocks, _kind, stem=_DEEP_STEM)
     if _same_as_keras:
         RESNETS[f"resnet{_depth}_v1b"] = Variant(_blocks, _kind)
+        RESNETS[f"resnet{_depth}_torchvision"] = Variant(_blocks, _kind, contracted=True)
     if _depth <= 152:
         RESNETS[f"resnet{_depth}_v1c"] = Variant(_blocks, _kind, stem=_V1C_STEM, contracted=True)
     if _kind == "basic":
@@ -114,8 +127,8 @@ def ResNet(
     output_stride: int | None = None,
     residual: bool | None = None,
     shortcut: str | None = None,
-    **kwargs: Any,
-) -> keras.Model:
+    **kwargs: "Unpack[ResNetOptions]",
+) -> Classifier:
     """Builds a ResNet.
 
     Args:
@@ -123,9 +136,11 @@ def ResNet(
             with `_deep` (the PSPNet authors' stem of three 3×3 convolutions, stride on the 3×3, no
             biases) and, up to 152, with `_v1c` (OpenMMLab's); 50, 101 and 152 are
             `keras.applications`' (stride on the first 1×1, biases), with `_v1b` torchvision's,
-            whose 18 and 34 are the paper's. `"resnet20"`, `32`, `44`, `56`, `110` are the nets for
-            CIFAR-10: 32×32 pixels, and three stages of 16, 32 and 64 channels. `"plain18"`, `34`
-            and, for CIFAR-10, `"plain20"`, `32`, `44`, `56`, `110` are the nets without shortcuts.
+            whose 18 and 34 are the paper's, and with `_torchvision` the same with its dilation, in
+            which the first block of a stage keeps the rate before it. `"resnet20"`,
+            `32`, `44`, `56`, `110` are the nets for CIFAR-10: 32×32 pixels, and three stages of 16,
+            32 and 64 channels. `"plain18"`, `34` and, for CIFAR-10, `"plain20"`, `32`, `44`, `56`,
+            `110` are the nets without shortcuts.
         num_classes: Outputs of the fully connected layer; by default 1000, and 10 of a CIFAR net.
         output_stride: 32, or 16 or 8: the last stages then keep their resolution and are dilated
             instead, in every block. A CIFAR net's is 4.

@@ -9,24 +9,31 @@ from keras import ops
 
 from keras_psp.data.each_batch import only_tensor
 from keras_psp.keras_internals import add_layers, compiled_loss, layers_in
+from keras_psp.layers.batch_normalization import at_least_one_image
 from keras_psp.layers.bilinear_upsample import BilinearUpsample, upsampled_argmax
 from keras_psp.layers.blocks import Block
 from keras_psp.layers.products import PREDICTING
 from keras_psp.models.backbones import build_backbone
 from keras_psp.models.recipe import RecipeModel
+from keras_psp.models.training import check_not_hdf5
 from keras_psp.signatures import explains_other_names
 from keras_psp.weights.loading import load_weights
 
 
-class SegmentationOptions(TypedDict, total=False):
-    """What networks pass on to `SegmentationModel`, for editors."""
+class UnalignedOptions(TypedDict, total=False):
+    """What networks pass on to `SegmentationModel` that do not align corners, for editors."""
 
     backbone_weights: str | None
     weights: str | None
     fresh_head: bool
-    align_corners: bool
     gradient_checkpointing: bool
     input_shape: Sequence[int | None]
+
+
+class SegmentationOptions(UnalignedOptions, total=False):
+    """The same, of those that do unless asked not to."""
+
+    align_corners: bool
 
 
 class SegmentationModel(RecipeModel):
@@ -230,9 +237,9 @@ class SegmentationModel(RecipeModel):
         raise NotImplementedError
 
     def call(self, inputs, training=None):
-        image = only_tensor(inputs)
-        logits = self.decode(self.features(image, training=training), training=training)
-        return self.upsample(logits, like=image)
+        with at_least_one_image(only_tensor(inputs)) as (images, of_real):
+            logits = self.decode(self.features(images, training=training), training=training)
+            return of_real(self.upsample(logits, like=images))
 
     # What its steps compute -----------------------------------------------------------------------
 
@@ -244,8 +251,12 @@ class SegmentationModel(RecipeModel):
             PREDICTING.reset(token)
 
     def loss_and_outputs(self, x, y, sample_weight, training):
-        features = self.features(x, training=training)
-        logits = self.decode(features, training=training)
+        with_auxiliary = training and self.auxiliary_weight
+        with at_least_one_image(x) as (images, of_real):
+            features = self.features(images, training=training)
+            logits = of_real(self.decode(features, training=training))
+            if with_auxiliary:
+                auxiliary = of_real(self.decode_auxiliary(features, training=training))
         if training and self.class_weights is not None:
             sample_weight = self.class_weights.times(y, sample_weight)
         if self.upsamples_in_loss:
@@ -267,8 +278,7 @@ class SegmentationModel(RecipeModel):
 
             outputs = self.upsample(logits, like=x)
             loss = self.compute_loss(x, y, outputs, weight(), training=training)
-        if training and self.auxiliary_weight:
-            auxiliary = self.decode_auxiliary(features, training=training)
+        if with_auxiliary:
             loss += self.auxiliary_weight * loss_of(auxiliary)
         return loss, outputs
 
@@ -284,6 +294,7 @@ class SegmentationModel(RecipeModel):
     # Files ---------------------------------------------------------------------------------------
 
     def get_config(self):
+        check_not_hdf5()
         return {
             "backbone": self._source,
             "num_classes": self.num_classes,

@@ -1,27 +1,44 @@
 """How networks train: as fast as the backend can, and by more than they return."""
 
+import functools
 import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
-from typing import Any
+from typing import Any, NoReturn
 
 import keras
 from keras import ops
 
 from keras_psp import onednn
-from keras_psp.data.each_batch import only_tensor
+from keras_psp.data.each_batch import first_batch, only_tensor, warn_of_small_values
+from keras_psp.keras_internals import writes_hdf5
+
+
+def _looks_at_images(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets a method of a model look at the images of the first batch that it takes."""
+
+    @functools.wraps(method)
+    def looking(self, *args, **kwargs):
+        self._is_to_look = not self._has_warned
+        return method(self, *args, **kwargs)
+
+    return looking
 
 
 class Model(keras.Model):
-    """A Keras model that trains as fast as the backend can."""
+    """A Keras model that trains as fast as the backend can, and warns once of images of 0–1."""
+
+    _is_to_look = _has_warned = False
+
+    fit = _looks_at_images(keras.Model.fit)
+    evaluate = _looks_at_images(keras.Model.evaluate)
+    predict = _looks_at_images(keras.Model.predict)
 
     def make_train_function(self, force: bool = False):
         """Makes the step that `fit` and `train_on_batch` take: `keras.Model.make_train_function`.
 
         Args:
             force: Whether to make it anew.
-
-        Returns:
-            The function.
         """
         onednn.say_if_off()
         optimizer = self.optimizer
@@ -29,7 +46,35 @@ class Model(keras.Model):
             # If TensorFlow's step built it, every step would ask for each variable if it is there.
             with strategy_scope(self):
                 optimizer.build(self.trainable_variables)
-        return super().make_train_function(force)
+        super().make_train_function(force)
+        self._look_first("train_function")
+
+    def make_test_function(self, force: bool = False):
+        super().make_test_function(force)
+        self._look_first("test_function")
+
+    def make_predict_function(self, force: bool = False):
+        super().make_predict_function(force)
+        self._look_first("predict_function")
+
+    def _look_first(self, name: str) -> None:
+        """Puts a function that looks at its images in the place of a step's, for one step.
+
+        Whatever the data are, here they come by: as batches that are ready, on the host.
+        """
+        if not self._is_to_look:
+            return
+        self._is_to_look, function = False, getattr(self, name)
+
+        def looking(*args):
+            setattr(self, name, function)
+            *state, batches = args
+            first, batches = first_batch(batches, self.steps_per_execution)
+            images = keras.tree.flatten(first)[:1]
+            self._has_warned = self._has_warned or any(map(warn_of_small_values, images))
+            return function(*state, batches)
+
+        setattr(self, name, looking)
 
     def save(self, filepath, *args, **kwargs):
         """Saves the model, also as a checkpoint: `keras.Model.save`, to a `.keras` file.
@@ -43,13 +88,27 @@ class Model(keras.Model):
             ValueError: If it is an HDF5 file, which forgets what the layers are.
         """
         if str(filepath).endswith((".h5", ".hdf5")):
-            raise ValueError(
-                "A whole model is saved in a .keras file, since an HDF5 file could not be loaded "
-                f"again. Received: filepath={str(filepath)!r}. Name it *.keras; or save the "
-                'weights alone: model.save_weights("model.weights.h5"), and in a checkpoint '
-                "save_weights_only=True."
-            )
+            _refuse_hdf5(f"filepath={str(filepath)!r}")
         super().save(filepath, *args, **kwargs)
+
+    def get_config(self):
+        check_not_hdf5()
+        return super().get_config()
+
+
+def check_not_hdf5() -> None:
+    """Raises a ValueError where `keras.saving.save_model` asks for a configuration that it is about
+    to write to an HDF5 file."""
+    if writes_hdf5():
+        _refuse_hdf5("a filepath that ends in .h5 or .hdf5")
+
+
+def _refuse_hdf5(received: str) -> NoReturn:
+    raise ValueError(
+        "A whole model is saved in a .keras file, since an HDF5 file could not be loaded again. "
+        f"Received: {received}. Name it *.keras; or save the weights alone: "
+        'model.save_weights("model.weights.h5"), and in a checkpoint save_weights_only=True.'
+    )
 
 
 # Not a `Model`, so that a class may be this and a `Classifier`: where two ways lead to a class of
@@ -88,6 +147,15 @@ class ModelWithOwnLoss(keras.Model):
             The predictions, as `compute_metrics` gets them.
         """
         return outputs
+
+    # Where Keras builds a loss and metrics by itself, on JAX and PyTorch, and where it updates the
+    # metrics on JAX, they get what lies in dictionaries and lists.
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        y, sample_weight = map(only_tensor, (y, sample_weight))
+        return super().compute_loss(x, y, y_pred, sample_weight, training)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None):
+        return super().compute_metrics(x, only_tensor(y), y_pred, only_tensor(sample_weight))
 
     def train_step(self, *args):
         """Takes a step on a batch: Keras' own, but for `loss_and_outputs`."""

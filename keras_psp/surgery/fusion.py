@@ -11,6 +11,8 @@ from keras_psp.layers import BasicBlock, DilatedBottleneck, PyramidPooling, Segm
 from keras_psp.surgery.dilation import CONVOLUTIONS
 from keras_psp.surgery.graph import copy_operation, has_graph, only_input, walk
 
+# What batch normalization is fused into.
+_FUSED = (*CONVOLUTIONS, keras.layers.Conv2DTranspose)
 # Layers that are chains of other layers: the copy holds these instead.
 _CHAINS = (BasicBlock, DilatedBottleneck, PyramidPooling, SegmentationHead)
 
@@ -92,7 +94,7 @@ class _Fusion:
                 name = f"{conv_name}_{operation.name}"
                 return self._call_copy((conv, operation), name, [x], {}, use_bias=True)
         output = self._call_copy((operation,), name, args, kwargs)
-        if isinstance(operation, CONVOLUTIONS) and operation.activation is keras.activations.linear:
+        if isinstance(operation, _FUSED) and operation.activation is keras.activations.linear:
             self.origins[id(output)] = (operation, name, args[0], output)
         return output
 
@@ -122,6 +124,10 @@ def _fused_weights(layer, bn=None) -> list[np.ndarray]:
     scale = gamma / np.sqrt(variance.astype("float64") + bn.epsilon)
     bias = weights.pop() if layer.use_bias else 0.0
     kernel = weights.pop()
-    # The channels of the output are the kernel's last axis, or its last two.
-    channels = kernel.shape[-2:] if isinstance(layer, keras.layers.DepthwiseConv2D) else -1
+    # The channels of the output are the kernel's last axis, its last two, or the last but one.
+    channels: tuple[int, ...] = (-1,)
+    if isinstance(layer, keras.layers.DepthwiseConv2D):
+        channels = kernel.shape[-2:]
+    elif isinstance(layer, keras.layers.Conv2DTranspose):
+        channels = (-1, 1)
     return [*weights, kernel * scale.reshape(channels), beta + (bias - mean) * scale]

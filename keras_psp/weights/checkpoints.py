@@ -11,6 +11,7 @@ from keras_psp.weights.comparing import (
     check_same_tensors,
     end_of,
     is_auxiliary,
+    of_coarser,
     predicts_classes,
 )
 from keras_psp.weights.reading import read_tensors
@@ -87,10 +88,11 @@ def load_checkpoint(
     auxiliary = {key for key, tensor in wanted.items() if is_auxiliary(tensor.layer)}
     if not auxiliary & found.keys():
         wanted = {key: tensor for key, tensor in wanted.items() if key not in auxiliary}
+    found, wanted = of_coarser(found, wanted)
     received = f"weights='{path}' of {source.title} for {model.name} ({variant})"
     check_same_tensors(received, found, wanted)
-    for key, value in values.items():
-        variables[key].assign(value)
+    for key in found:
+        variables[key].assign(values[key])
 
     for argument, value in source.usual.items():
         if getattr(model, argument, value) != value:

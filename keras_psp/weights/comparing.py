@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 def end_of(layer: str) -> str:
     """The part behind the features that a layer of ours is in; `""` if it is in the features."""
-    found = re.match(
-        r"(pyramid_pooling|head|auxiliary_\w+|predictions|fc\d|fully_connected|context)\b", layer
+    ends = (
+        r"pyramid_pooling|head|auxiliary_\w+|predictions|fc\d|fully_connected|context|(up)?score\w+"
     )
+    found = re.match(rf"({ends})\b", layer)
     return found[1] if found else ""
 
 
@@ -21,7 +22,7 @@ def is_auxiliary(layer: str) -> bool:
 
 def predicts_classes(layer: str) -> bool:
     """Whether a layer of ours has as many channels as there are classes."""
-    classes = r"(auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions|context/\w+"
+    classes = r"(auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions|(up)?score\w+|context/\w+"
     return re.fullmatch(classes, layer) is not None
 
 
@@ -76,8 +77,34 @@ def check_same_tensors(
         )
 
 
+def of_coarser(
+    found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Leaves out what makes an FCN finer, where the file is of a coarser one.
+
+    Args:
+        found: The tensors of the file.
+        wanted: The tensors of the model, under the same keys.
+
+    Returns:
+        Those of both that must fit: all, unless the model scores a stage that the file does not.
+        Then scores of such stages and upsamplings by other factors stay as they were made.
+    """
+    theirs, ours = ({tensor.layer for tensor in tensors.values()} for tensors in (found, wanted))
+    if not any(layer.startswith("score_pool") for layer in ours - theirs):
+        return dict(found), dict(wanted)
+    both = theirs & ours
+    of_file, of_model = (
+        {key: x for key, x in tensors.items() if x.layer in both or "score" not in x.layer}
+        for tensors in (found, wanted)
+    )
+    return of_file, of_model
+
+
 def _repair(layers: list[str]) -> str:
     """What to do if the tensors of these layers do not fit."""
+    if all("score" in layer for layer in layers):
+        return "Build the FCN with the file's stride, padding and upsampling."
     if all(map(predicts_classes, layers)):
         return (
             "Build the model with the file's number of classes, or pass fresh_head=True, which "

@@ -1,12 +1,19 @@
-"""Loads the files that Keras 3 writes: `.weights.h5` and `.keras`."""
+"""Loads the files that Keras 3 writes: `.weights.h5`, `.keras`, and whole models as `.h5`."""
 
+import json
 import tempfile
 import zipfile
 from pathlib import Path
 
 import keras
 
-from keras_psp.weights.comparing import Tensor, check_same_tensors, predicts_classes
+from keras_psp.weights.comparing import (
+    Tensor,
+    check_same_tensors,
+    is_auxiliary,
+    of_coarser,
+    predicts_classes,
+)
 from keras_psp.weights.reading import text
 
 
@@ -49,6 +56,7 @@ def load_keras_file(model: keras.Model, path: Path, *, fresh_head: bool = False)
             }
             for file in (source, own)
         )
+        theirs, ours = of_coarser(theirs, ours)
         check_same_tensors(f"weights='{path}' for {model.name}", theirs, ours)
         with h5py.File(source) as read, h5py.File(own, "r+") as written:
             for key in theirs:
@@ -80,3 +88,50 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             f"Received: weights='{path}', which is not readable as one ({error}). Save it again."
         ) from error
     return tensors
+
+
+def is_hdf5_model(path: Path) -> bool:
+    """Whether a file is a whole model of ours in HDF5, which is written no more."""
+    import h5py
+
+    if not h5py.is_hdf5(path):
+        return False
+    with h5py.File(path) as file:
+        name = json.loads(file.attrs.get("model_config", "{}")).get("class_name")
+    return keras.saving.get_registered_object(f"keras_psp>{name}") is not None
+
+
+def load_hdf5_model(model: keras.Model, path: Path, *, fresh_head: bool = False) -> None:
+    """Loads the weights of a whole model in HDF5: all but an auxiliary head's, which it lacks.
+
+    Args:
+        model: As in `load_keras_file`, also the other arguments.
+        path: The file.
+        fresh_head: Whether the layers that predict classes stay as they are.
+
+    Raises:
+        ValueError: If its tensors are not exactly the model's; the message names them.
+    """
+    import h5py
+
+    values = {}
+
+    def visit(key, item):
+        if isinstance(item, h5py.Dataset):
+            values[key.partition("/")[2]] = item[()]  # Behind the layer's name is the variable's.
+
+    with h5py.File(path) as file:
+        file["model_weights"].visititems(visit)
+    variables = {variable.path: variable for variable in model.weights}
+    theirs, ours = (
+        {
+            key: Tensor(key, layer, tuple(value.shape))
+            for key, value in tensors.items()
+            if not is_auxiliary(layer := key.rpartition("/")[0])
+            and not (fresh_head and predicts_classes(layer))
+        }
+        for tensors in (values, variables)
+    )
+    check_same_tensors(f"weights='{path}' for {model.name}", theirs, ours)
+    for key in theirs:
+        variables[key].assign(values[key])

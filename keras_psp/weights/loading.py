@@ -8,7 +8,12 @@ import keras
 
 from keras_psp.choices import did_you_mean
 from keras_psp.weights.checkpoints import load_checkpoint, variant_of
-from keras_psp.weights.keras_files import is_keras_file, load_keras_file
+from keras_psp.weights.keras_files import (
+    is_hdf5_model,
+    is_keras_file,
+    load_hdf5_model,
+    load_keras_file,
+)
 from keras_psp.weights.published import PUBLISHED, WeightsNotAvailable, download
 from keras_psp.weights.runs import CONFIG, find_run, warn_of_differences
 
@@ -85,11 +90,12 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
 
     Args:
         model: The model, built.
-        path: A file that `save_weights` or `save` wrote; one of `keras.applications`; or a
-            checkpoint of PyTorch's (`.pth`, `.pt`, `.safetensors`, or the same tensors as `.npz` or
-            `.h5`) of one of the networks in the table of [sources](models.md#weights). No code in a
-            file is run. Or a run folder, which stands for its `best.weights.h5`; or a name from the
-            table of published weights, such as `"cityscapes"`.
+        path: A file that `save_weights` or `save` wrote, also a whole model in HDF5, which is no
+            longer written; one of `keras.applications`; or a checkpoint of PyTorch's (`.pth`,
+            `.pt`, `.safetensors`, or the same tensors as `.npz` or `.h5`) of one of the networks in
+            the table of [sources](models.md#weights). No code in a file is run. Or a run folder,
+            which stands for its `best.weights.h5`; or a name from the table of published weights,
+            such as `"cityscapes"`.
         fresh_head: Whether the last layers, which have as many channels as there are classes, stay
             as they are.
 
@@ -136,9 +142,12 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
             f"A folder of weights is a run's, and holds its {CONFIG}. Received: weights='{path}' "
             "without it. Pass a file, or the folder of a run."
         )
-    if not is_keras_file(path):
+    if is_hdf5_model(path):
+        load_hdf5_model(model, path, fresh_head=fresh_head)
+    elif is_keras_file(path):
+        load_keras_file(model, path, fresh_head=fresh_head)
+    else:
         return load_checkpoint(model, path, fresh_head=fresh_head)
-    load_keras_file(model, path, fresh_head=fresh_head)
     return f"the file {path}"
 
 

@@ -15,7 +15,7 @@ CHECKPOINT = "checkpoint.weights.h5"
 BEST = "best.weights.h5"
 
 # Arguments of our networks that no tensor tells, beside the backbone's name.
-UNSEEN = ("output_stride", "align_corners", "bins")
+UNSEEN = ("output_stride", "align_corners", "bins", "padding", "at_once")
 
 
 class RunFiles(NamedTuple):

@@ -45,6 +45,7 @@ class Source:
             flattens channels first, Keras last.
         usual: Arguments that most of its networks were built with, and that no tensor tells.
         refused: The reason, if none of our networks is this one.
+        network: Which of our segmentation networks it is, if it is a whole one.
     """
 
     title: str
@@ -56,6 +57,7 @@ class Source:
     channels: Mapping[str, int] = field(default_factory=dict)
     usual: Mapping[str, Any] = field(default_factory=dict)
     refused: str = ""
+    network: str = "PSPNet"
 
     def translate(self, tensors: Mapping[str, np.ndarray]) -> Iterator[Translated]:
         """Says of every tensor of a checkpoint where it belongs in our networks.
@@ -134,30 +136,38 @@ def _deep_stem(name: str) -> dict[str, str]:
     }
 
 
+def _convolution_head(theirs: str, ours: str) -> dict[str, str]:
+    """A head as a sequence: conv, bn, relu, dropout, conv."""
+    return {
+        f"{theirs}.{i}": f"{ours}/{layer}" for i, layer in [(0, "conv1"), (1, "bn1"), (4, "conv2")]
+    }
+
+
 def _resnets(suffix: str, depths: str = "18 34 50 101 152") -> tuple[str, ...]:
     return tuple(f"resnet{depth}{suffix}" for depth in depths.split())
 
 
-# Indices of the convolutions among torchvision's `features`, stage by stage.
-_VGG_FEATURES = {
-    11: "0 | 3 | 6 8 | 11 13 | 16 18",
-    13: "0 2 | 5 7 | 10 12 | 15 17 | 20 22",
-    16: "0 2 | 5 7 | 10 12 14 | 17 19 21 | 24 26 28",
-    19: "0 2 | 5 7 | 10 12 14 16 | 19 21 23 25 | 28 30 32 34",
-}
+# Convolutions in each stage.
+_VGG_STAGES = {11: (1, 1, 2, 2, 2), 13: (2,) * 5, 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 
 
-def _vgg(depth: int) -> Source:
-    layers = {
-        f"features.{index}": f"block{stage}_conv{i}"
-        for stage, indices in enumerate(_VGG_FEATURES[depth].split("|"), 1)
-        for i, index in enumerate(indices.split(), 1)
-    }
+def _vgg(depth: int, kind: str) -> Source:
+    layers = {}
+    index = 0  # among torchvision's `features`: convolution, (normalization,) ReLU, …, pooling
+    for stage, count in enumerate(_VGG_STAGES[depth], 1):
+        for i in range(1, count + 1):
+            ours = f"block{stage}_conv{i}"
+            layers[f"features.{index}"] = ours
+            if kind == "bn":
+                index += 1
+                layers[f"features.{index}"] = f"{ours}_bn"
+            index += 2
+        index += 1
     ends = {"classifier.0": "fc1", "classifier.3": "fc2", "classifier.6": "predictions"}
     return Source(
-        f"torchvision's VGG-{depth}",
+        f"torchvision's VGG-{depth}{' with batch normalization' * (kind == 'bn')}",
         tuple(f"{theirs}.weight" for theirs in layers),
-        variants=(f"vgg{depth}_torchvision",),
+        variants=(f"vgg{depth}_{kind}",),
         layers=layers | ends,
         channels={"fc1": 512},
     )
@@ -242,11 +252,6 @@ SOURCES: tuple[Source, ...] = (
         },
     ),
     Source(
-        "a VGG with batch normalization",
-        ("features.1.running_mean",),
-        refused="The paper's VGG, which ours is, has none: vgg16, not vgg16_bn",
-    ),
-    Source(
         "a ResNet-D",
         ("layer2.0.downsample.2.weight",),
         refused="It averages in its shortcuts, which none of ours does: resnet50, not resnet50d",
@@ -254,7 +259,7 @@ SOURCES: tuple[Source, ...] = (
     Source(
         "mmsegmentation's PSPNet with a 7×7 stem",
         ("backbone.conv1.weight", "decode_head.psp_modules.0.1.conv.weight"),
-        refused="Its dilation is not that of our networks with this stem: r50-d8, not r50b-d8",
+        refused="Those with three 3×3 in the stem are read: r50-d8, not r50b-d8",
     ),
     Source(
         "the PSPNet authors' PSPNet",
@@ -265,11 +270,8 @@ SOURCES: tuple[Source, ...] = (
             **_BLOCKS,
             "ppm.features.{i}.1": "pyramid_pooling/level{i+1}_conv",
             "ppm.features.{i}.2": "pyramid_pooling/level{i+1}_bn",
-            **{
-                f"{theirs}.{place}": f"{ours}/{layer}"
-                for theirs, ours in [("cls", "head"), ("aux", "auxiliary_head")]
-                for place, layer in [(0, "conv1"), (1, "bn1"), (4, "conv2")]
-            },
+            **_convolution_head("cls", "head"),
+            **_convolution_head("aux", "auxiliary_head"),
         },
     ),
     Source(
@@ -282,8 +284,38 @@ SOURCES: tuple[Source, ...] = (
         "torchvision's or timm's ResNet",
         ("conv1.weight", "layer1.0.conv1.weight"),
         without=("conv3.weight",),
-        variants=_resnets("", "18 34") + _resnets("_v1b", "50 101 152"),
+        variants=_resnets("", "18 34")
+        + _resnets("_v1b", "50 101 152")
+        + _resnets("_torchvision", "50 101 152"),
         layers={"conv1": "stem_conv1", "bn1": "stem_bn1", **_BLOCKS, **_FULLY_CONNECTED},
+    ),
+    Source(
+        "torchvision's FCN",
+        ("backbone.conv1.weight", "classifier.0.weight", "classifier.4.weight"),
+        variants=_resnets("_torchvision", "50 101 152"),
+        layers={
+            "backbone.conv1": "stem_conv1",
+            "backbone.bn1": "stem_bn1",
+            **{f"backbone.{theirs}": ours for theirs, ours in _BLOCKS.items()},
+            **_convolution_head("classifier", "head"),
+            **_convolution_head("aux_classifier", "auxiliary_head"),
+        },
+        usual={"output_stride": 8, "align_corners": False},
+        network="FCN",
+    ),
+    Source(
+        "the FCN authors' FCN in PyTorch",
+        ("conv1_1.weight", "fc6.weight", "score_fr.weight"),
+        variants=("vgg16",),
+        layers={
+            "conv{s}_{i}": "block{s}_conv{i}",
+            "fc{i}": "fully_connected/fc{i}",
+            "score_fr": "head",
+            "upscore": "upscore32",
+            **{name: name for name in ("score_pool{i}", "upscore{f}", "upscore_pool4")},
+        },
+        usual={"padding": "paper"},
+        network="FCN",
     ),
     Source(
         "mmsegmentation's PSPNet",
@@ -309,10 +341,11 @@ SOURCES: tuple[Source, ...] = (
         variants=_resnets("_v1c"),
         layers={**_deep_stem("stem"), **_BLOCKS, **_FULLY_CONNECTED},
     ),
-    *(_vgg(depth) for depth in _VGG_FEATURES),
+    *(_vgg(depth, kind) for kind in ("torchvision", "bn") for depth in _VGG_STAGES),
     Source(
         "torchvision's AlexNet",
         ("features.3.weight", "features.10.weight"),
+        without=("features.1.weight",),
         variants=("alexnet_torchvision",),
         layers={
             **{f"features.{index}": f"conv{i}" for i, index in enumerate((0, 3, 6, 8, 10), 1)},

@@ -11,9 +11,13 @@ import keras_psp
 from keras_psp.analysis import effective_receptive_field, receptive_field
 from keras_psp.layers import (
     BasicBlock,
+    BedOfNails,
     BilinearUpsample,
+    Crop,
     DilatedBottleneck,
     InceptionModule,
+    MaxPoolWithArgmax,
+    MaxUnpool,
     PaddedConv2D,
     PaddedMaxPooling2D,
     PyramidPooling,
@@ -180,6 +184,19 @@ def test_a_stack_grows_by_two_for_each_layer(depth):
 )
 def test_a_layer(behind, seen):
     assert square(receptive_field(chain((24, 24, 1), *behind))) == seen
+
+
+def test_unpooled_and_cropped_maps():
+    image = keras.Input((24, 24, 1))
+    maxima, places = MaxPoolWithArgmax()(image)
+    for output, seen in [
+        (maxima, (2, 2, 0)),
+        # Every second pixel sees the two of its block, from p − 1 or from p on.
+        (MaxUnpool()(maxima, places, like=image), (3, 1, -1)),
+        (BedOfNails()(maxima), (3, 1, -1)),
+        (Crop()(image, like=maxima, offset=5), (1, 1, 5)),
+    ]:
+        assert square(receptive_field(keras.Model(image, output))) == seen
 
 
 def test_same_pads_as_the_image_size_asks():

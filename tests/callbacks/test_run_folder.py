@@ -493,6 +493,17 @@ def test_runs_are_loaded_with_best_or_last_weights(tmp_path):
         load_run(tmp_path / "run", "lost")
 
 
+def test_a_run_of_another_version_says_so(whole, tmp_path):
+    folder = shutil.copytree(whole[0], tmp_path / "old")
+    config = json.loads((folder / "config.json").read_text())
+    config["model"]["class_name"] = config["model"]["registered_name"] = "SegmentationScores"
+    (folder / "config.json").write_text(json.dumps(config))
+    message = r"another version .*Could not locate .*PSPNet\(…, weights='.*best\.weights\.h5'\)"
+    with pytest.raises(ValueError, match=message):
+        load_run(folder)
+    keras_psp.load_weights(Tiny(), folder)
+
+
 def test_a_folder_without_a_run_says_so(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds config\.json.*has no config\.json"):
         load_run(tmp_path)

@@ -187,6 +187,19 @@ def test_labels_that_cannot_be_meant(
         assert message in report.problems[0].message
 
 
+def test_an_epoch_counts_what_is_not_in_memory(tmp_path, write_image):
+    for number in range(10):  # Only the last shows a car.
+        write_image(tmp_path / "train" / "images" / f"{number}.png", np.zeros((1, 2, 3)))
+        write_image(tmp_path / "train" / "labels" / f"{number}.png", [[0, number == 9]])
+    options = {"batch_size": 5, "augment": None, "cache": False}
+    for _ in load_folder(tmp_path, classes=NAMES[:2], **options):
+        pass
+    data = load_folder(tmp_path, classes=NAMES, **options)
+    with pytest.warns(UserWarning, match="Received: sky in no pixel"):
+        list(data)
+    list(data)  # Once is enough.
+
+
 def test_black_beside_one_color_is_void(tmp_path, write_image):
     classes = ClassList(["road", "car"], [(128, 64, 128), (64, 0, 128)])
     write_image(tmp_path / "val" / "images" / "a.png", np.zeros((1, 2, 3)))

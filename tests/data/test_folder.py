@@ -23,6 +23,9 @@ LAYOUTS = {
     "without splits": ("images/{}.png", "masks/{}.png"),
     "with endings": ("imgs/{}_image.tif", "masks/{}-label.bmp"),
     "in folders": ("images/city/{}.ppm", "labels/city/{}_labelIds.pgm"),
+    "in one folder": ("{}.jpg", "{}_mask.png"),
+    "in one folder with images' ending": ("{}_image.png", "{}_label.png"),
+    "in one folder each": ("train/{}.png", "train/{}_L.png"),
     "somewhere inside": ("unpacked/mine/images/{}.png", "unpacked/mine/masks/{}_gt.TIFF"),
 }
 
@@ -46,6 +49,22 @@ def test_layouts(tmp_path, write_image, layout):
     root = tmp_path / "unpacked" / "mine" if "inside" in layout else tmp_path
     (root / "classes.txt").write_text("road\ncar\n\n")
     assert labels_of(tmp_path) == (["road", "car"], [[[0, 1]], [[1, 255]]])
+
+
+def test_one_folder_is_divided_and_its_rule_said(tmp_path, write_image, capsys):
+    for name in "abc":
+        write_image(tmp_path / f"{name}.jpg", np.zeros((1, 1, 3)))
+        write_image(tmp_path / f"{name}_mask.png", [[0]])
+    for name in ("classes.txt", "LICENSE.md"):
+        (tmp_path / name).write_text("road")
+    assert check_data(tmp_path).ok
+    train, val = load_folder(tmp_path, ["train", "val"], batch_size=1, validation_split=0.3)
+    assert sorted(train.sample_names + val.sample_names) == ["a", "b", "c"]
+    assert "2 images of train: " in (shown := capsys.readouterr().out)
+    assert "_mask.png, …" in shown
+    write_image(tmp_path / "d_mask.png", [[0]])
+    (alone,) = check_data(tmp_path).problems
+    assert "d_mask.png has no image" in alone.message
 
 
 def test_void_in_the_class_list_is_no_class(tmp_path, write_image):
@@ -252,6 +271,13 @@ def test_labels_say_what_numbers_mean(tmp_path, write_image, labels, pixels, exp
     assert labels_of(tmp_path, labels=labels, classes=["road", "car"])[1] == [expected]
 
 
+def test_one_bit_is_0_and_1_or_black_and_white(tmp_path, write_image):
+    fill(tmp_path, write_image, {"a": [[0, 0]]})
+    write_image(tmp_path / "train" / "labels" / "a.png", [[0, 255]], "1")
+    for labels in (None, "binary", {0: "road", 255: "car"}):
+        assert labels_of(tmp_path, labels=labels, classes=["road", "car"])[1] == [[[0, 1]]]
+
+
 def test_a_palette_may_number_classes_from_1(tmp_path, write_image):
     fill(tmp_path, write_image, {"a": [[0, 0, 0]]})
     paint(tmp_path, [[0, 1, 2]], [(0, 0, 0), ROAD, CAR])
@@ -405,6 +431,45 @@ def test_public_data_sets_are_read_as_unpacked(tmp_path, write_image, name):
     assert next(iter(val))[1].numpy()[0].tolist() == expected
     kinds = {problem.kind for problem in check_data(tmp_path, labels=name).problems}
     assert kinds == {"absent class"}
+
+
+def test_cityscapes_in_other_forms(tmp_path, write_image):
+    files = {
+        ("train", "gtFine_labelTrainIds"): [[0, 18, 255]],
+        ("train", "gtCoarse_labelIds"): [[11, 11, 11]],
+        ("val", "gtFine_labelIds"): [[7, 33, 0]],
+        ("val", "gtFine_labelTrainIds"): [[1, 1, 1]],
+        ("train_extra", "gtCoarse_labelIds"): [[33, 7, 0]],
+    }
+    for (split, ending), pixels in files.items():
+        folder = tmp_path / ending.partition("_")[0] / split / "ulm"
+        write_image(folder / f"ulm_0_1_{ending}.png", pixels)
+        image = tmp_path / "leftImg8bit" / split / "ulm" / "ulm_0_1_leftImg8bit.png"
+        write_image(image, np.zeros((1, 3, 3)))
+    (tmp_path / "leftImg8bit" / "test").mkdir()
+    loaded = load_folder(
+        tmp_path, ["train", "val", "train_extra"], batch_size=1, augment=None, labels="cityscapes"
+    )
+    received = [labels.numpy().tolist() for data in loaded for _, labels in data]
+    assert received == [[[[0, 18, 255]]], [[[0, 18, 255]]], [[[18, 0, 255]]]]
+
+
+def test_voc_with_its_additional_label_maps(tmp_path, write_image):
+    lists = tmp_path / "ImageSets" / "Segmentation"
+    for folder, name, pixels in [
+        ("SegmentationClass", "2007_1", [[15, 255]]),
+        ("SegmentationClassAug", "2007_1", [[15, 15]]),
+        ("SegmentationClassAug", "2008_2", [[0, 20]]),
+    ]:
+        write_image(tmp_path / "JPEGImages" / f"{name}.jpg", np.zeros((1, 2, 3)))
+        write_image(tmp_path / folder / f"{name}.png", pixels)
+    lists.mkdir(parents=True)
+    (lists / "train.txt").write_text("2007_1\n")
+    (lists / "trainaug.txt").write_text("2007_1\n2008_2\n")
+    options = {"batch_size": 1, "augment": None, "shuffle": False, "labels": "voc"}
+    train, more = load_folder(tmp_path, ["train", "trainaug"], **options)
+    assert [labels.numpy().tolist() for _, labels in train] == [[[[15, 255]]]]
+    assert [labels.numpy().tolist() for _, labels in more] == [[[[15, 255]]], [[[0, 20]]]]
 
 
 def test_voc_colors_are_the_palette_of_its_files():

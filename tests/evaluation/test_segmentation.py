@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_psp.data import DatasetInfo, attach
 from keras_psp.evaluation.segmentation import evaluate
+from keras_psp.inference.classifying import cut_views
 from keras_psp.inference.segmenting import segment
 from keras_psp.inference.views import Views
 from keras_psp.labels import ClassList
@@ -181,9 +182,9 @@ def test_frames_are_scored_at_their_own_size():
 def test_what_is_written_can_be_read(result, tmp_path):
     folder = result.write(tmp_path / "new" / "folder")
     with open(folder / "per_class.csv", newline="") as file:
-        rows = {row["class"]: float(row["iou"]) for row in csv.DictReader(file)}
-    assert rows["road"] == 0.625
-    assert np.isnan(rows["horse"])
+        rows = {row["class"]: row for row in csv.DictReader(file)}
+    assert float(rows["road"]["iou"]) == 0.625
+    assert rows["horse"] == {"class": "horse", "iou": "", "accuracy": ""}
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["per_class"] == {"road": 0.625, "sky": 0.0, "horse": None}
     assert scores["mean_iou"] == pytest.approx(5 / 16)
@@ -235,6 +236,19 @@ def test_takes_what_keras_evaluate_takes(always_road, given):
     images, labels = noise(6)
     expected = evaluate(always_road, [(images, labels)]).confusion_matrix
     assert np.array_equal(evaluate(always_road, given(images, labels)).confusion_matrix, expected)
+
+
+def test_images_of_0_to_1_warn(always_road):
+    images, labels = noise(2)
+    for take in (
+        lambda x: evaluate(always_road, iter([(x, labels), (x, labels)])),
+        lambda x: segment(always_road, x[0]),
+        lambda x: cut_views(x[0], 2, crop_size=1),  # as `classify` does
+    ):
+        take(images)
+        with pytest.warns(UserWarning, match="0–255.* as if divided by 255") as caught:
+            take(images / 255)
+        assert len(caught) == 1
 
 
 def test_samples_need_no_known_length(always_road):

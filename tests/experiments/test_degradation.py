@@ -114,3 +114,4 @@ def test_bad_arguments(data, tmp_path):
         degradation.run_degradation(tmp_path, data, data, steps=5)
     with pytest.raises(ValueError, match=r"network='plain20'\. Did you mean 'plain-20'"):
         degradation.run_degradation(tmp_path, data, data, networks=["plain20"])
+    assert not any(tmp_path.iterdir())

@@ -195,6 +195,16 @@ def test_names_of_inputs_outputs_and_axes(pixelwise, tmp_path):
     assert axes == ["batch", 33, "width", 3]
 
 
+def test_poolings_are_undone_at_any_size(tmp_path):
+    image = keras.Input((None, None, 3))
+    maxima, places = layers.MaxPoolWithArgmax()(image)
+    model = keras.Model(image, layers.MaxUnpool()(maxima, places, like=image))
+    run = onnx(keras_psp.export(model, tmp_path / "model.onnx"))
+    for size in [(5, 7), (4, 6)]:
+        x = np.random.default_rng(1).integers(0, 9, (2, *size, 3)).astype("float32")
+        np.testing.assert_array_equal(run(x), keras.ops.convert_to_numpy(model(x)))
+
+
 def test_a_classifier_and_half_precision(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:

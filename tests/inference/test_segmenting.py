@@ -274,11 +274,11 @@ def test_mirrored_images_give_mirrored_answers(tiny):
 
 
 def test_windows_change_nothing_for_one_pixel_networks(strongest_channel, halves):
-    expected = segment(strongest_channel, halves / 255, probabilities=True)
+    expected = segment(strongest_channel, halves / 100, probabilities=True)
     for window in (7, (3, 50), 64):
         for stride in (0.1, 1):
             found = segment(
-                strongest_channel, halves / 255, views=Views(window, stride), probabilities=True
+                strongest_channel, halves / 100, views=Views(window, stride), probabilities=True
             )
             np.testing.assert_allclose(found, expected, atol=1e-6)
 
@@ -360,6 +360,9 @@ def test_large_files_need_leave(strongest_channel, halves, tmp_path, monkeypatch
         with pytest.raises(ValueError, match=message):
             segment(strongest_channel, file, max_pixels=639)
     assert Image.MAX_IMAGE_PIXELS == 100
+    Image.fromarray(halves).save(tmp_path / "halves.webp")
+    with pytest.raises(ValueError, match=r"no image this large.*halves\.webp .*as PNG or TIFF"):
+        segment(strongest_channel, tmp_path / "halves.webp", max_pixels=640)
 
 
 def test_progress_counts_images_or_windows(strongest_channel, halves, capsys):

@@ -365,6 +365,7 @@ ENDS = {
     "resnet18_deep": "stem_relu3 stage1_block2 stage2_block2 stage3_block2 stage4_block2",
     "resnet50": "stem_relu1 stage1_block3 stage2_block4 stage3_block6 stage4_block3",
     "vgg16": "block1_conv2 block2_conv2 block3_conv3 block4_conv3 block5_conv3",
+    "vgg11_bn": " ".join(f"block{i}_conv{n}_relu" for i, n in enumerate((1, 1, 2, 2, 2), 1)),
     "vgg11_lrn": "block1_lrn block2_conv1 block3_conv2 block4_conv2 block5_conv2",
     "googlenet": "conv1 lrn2 inception_3b inception_4e inception_5b",
     "googlenet_torchvision": "conv1_relu conv2_relu inception_3b inception_4e inception_5b",
@@ -420,7 +421,7 @@ def test_stages_are_counted_from_the_deepest(tiny_backbone):
 def test_a_network_takes_the_stages_that_it_needs(tiny_backbone):
     assert list(build_backbone(tiny_backbone, stages=("P3", "P5")).output) == ["P3", "P5"]
     assert list(PSPNet(tiny_backbone).backbone.output) == ["P4", "P5"]
-    assert list(models.SimpleSegmentationNet(tiny_backbone).backbone.output) == ["P5"]
+    assert list(models.FCN(tiny_backbone, head="linear").backbone.output) == ["P5"]
     message = "stages=('P1', 'P5') of backbone=tiny_backbone, which has P2, P3, P4, P5. Take a"
     with pytest.raises(ValueError, match=re.escape(message)):
         build_backbone(tiny_backbone, stages=("P1", "P5"))

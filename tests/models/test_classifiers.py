@@ -52,6 +52,8 @@ def test_parameters_of_googlenet_are_those_of_the_paper():
     [
         (keras_psp.AlexNet, "alexnet_torchvision", 61_100_840),
         (keras_psp.VGG, "vgg16_torchvision", 138_357_544),
+        (keras_psp.VGG, "vgg11_bn", 132_868_840),
+        (keras_psp.VGG, "vgg16_bn", 138_365_992),
         (keras_psp.Inception, "inception_v3_torchvision", 23_834_568),
     ],
 )

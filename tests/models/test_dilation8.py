@@ -7,8 +7,7 @@ import pytest
 import keras_psp
 from keras_psp.analysis import receptive_field
 from keras_psp.layers import IdentityKernel
-from keras_psp.models import BACKBONES, Dilation8, dilation8
-from keras_psp.surgery.dilation import dilate
+from keras_psp.models import Dilation8
 
 numpy = keras.ops.convert_to_numpy
 
@@ -148,31 +147,6 @@ def test_fully_connected_layers_become_convolutions(image, randomize):
     np.testing.assert_allclose(scores[:, 12, 12], numpy(classifier(x)), atol=1e-5)
 
 
-def test_a_vgg_by_its_name_brings_all_its_weights(monkeypatch, randomize):
-    end = keras.layers.Flatten(), *(keras.layers.Dense(n, name=f"fc{n}") for n in (6, 7, 5))
-    vgg = narrow_vgg(*end, input_shape=(224, 224, 3))
-    randomize(vgg)
-    vgg.initial_weights = "ImageNet"
-
-    def without_weights(name, weights, output_stride, input_shape):
-        assert weights is None
-        network = keras.models.clone_model(vgg)
-        ends = [f"block{stage}_conv{len(widths)}" for stage, widths in WIDTHS.items()]
-        maps = [network.get_layer(end).output for end in ends]
-        copy = dilate(network, output_stride, maps, input_shape=input_shape)
-        copy.initial_weights = "random values"
-        return copy, copy.outputs
-
-    monkeypatch.setitem(BACKBONES, "vgg16", without_weights)
-    monkeypatch.setattr(dilation8, "VGG", lambda name, weights: vgg)
-    model = Dilation8("vgg16", 5, fc_channels=6, backbone_weights="imagenet")
-    assert model.initial_weights == "ImageNet"
-    for ours, theirs in zip(model.weights, vgg.weights[:26], strict=False):
-        np.testing.assert_array_equal(numpy(ours), numpy(theirs), ours.path)
-    # fc7 is another's here: then both stay random.
-    assert not model.fully_connected.get_weights()[0].any()
-
-
 def test_only_poolings_without_a_stride_are_left_out():
     model = Dilation8(narrow_vgg(), 5, fc_channels=4)
     names = [layer.name for layer in model.backbone.layers if "pool" in layer.name]
@@ -189,32 +163,6 @@ def test_mirrored_images_may_have_any_size(tiny_backbone, image):
     assert model(image(17, 9)).shape == (1, 17, 9, 5)
     with pytest.raises(ValueError, match=r"padding='paper', backbone=tiny_backbone\. Use"):
         Dilation8(tiny_backbone, 5, padding="paper")
-
-
-def test_trains_saves_and_loads(tiny_backbone, randomize, image, rng, tmp_path):
-    model = Dilation8(tiny_backbone, 5, fc_channels=6, dropout=0.25)
-    randomize(model)
-    x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
-    y[0, :20] = 255
-    before = model.get_weights()
-    run = keras_psp.RunFolder(tmp_path / "run", classes=keras_psp.labels.ClassList(list("abcde")))
-    history = model.fit(x, y, epochs=1, verbose=0, callbacks=[run]).history
-    assert np.isfinite(history["loss"][0])
-    for variable, old in zip(model.weights, before, strict=True):
-        assert not np.array_equal(numpy(variable), old), variable.path
-    # The paper's ten times the rate are for what is new.
-    fast = [v.path for v in model.trainable_variables if model.optimizer.multiplier_of(v) == 10]
-    assert fast == ["head/kernel", "head/bias"]
-    assert model(image(9, 7)).shape == (1, 9, 7, 5)
-    (labels,) = keras_psp.segment(model, [image(30, 41)[0]])
-    assert labels.shape == (30, 41)
-    expected = numpy(model(x))
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for again in (loaded, keras_psp.load_run(tmp_path / "run").model, keras_psp.fuse(model)):
-        np.testing.assert_allclose(numpy(again(x)), expected, atol=1e-4)
-    config = loaded.get_config()
-    assert (config["context"], config["fc_channels"], config["dropout"]) == (True, 6, 0.25)
 
 
 def test_another_number_of_classes_starts_scores_and_context_afresh(tiny_backbone, tmp_path):

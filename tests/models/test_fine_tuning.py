@@ -7,7 +7,7 @@ import pytest
 import keras_psp
 from keras_psp import PSPNet
 from keras_psp.keras_internals import layers_in
-from keras_psp.models import SimpleSegmentationNet
+from keras_psp.models import FCN
 from keras_psp.weights import load_weights
 
 numpy = keras.ops.convert_to_numpy
@@ -66,7 +66,7 @@ def test_what_is_fresh_stays_as_it_was_made(five, tiny_backbone, randomize):
 @pytest.mark.parametrize(
     "build, last",
     [
-        (lambda k, **o: SimpleSegmentationNet("resnet18", k, **o), "head"),
+        (lambda k, **o: FCN("resnet18", k, head="linear", **o), "head"),
         (lambda k, **o: keras_psp.ResNet("resnet18", num_classes=k, **o), "predictions"),
     ],
 )

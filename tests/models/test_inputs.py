@@ -1,5 +1,8 @@
 """What `fit` and `evaluate` of every segmentation model take, and how images come."""
 
+import contextlib
+
+import keras
 import numpy as np
 import pytest
 
@@ -48,18 +51,103 @@ def test_unknown_axes_and_ragged_images_are_errors():
 
 @pytest.mark.parametrize(
     "wrap",
-    [lambda x, y: ({"image": x}, y), lambda x, y: ([x], [y]), lambda x, y: ((x,), y)],
-    ids=["dictionary", "lists", "tuple"],
+    [
+        lambda x, y, w: ({"image": x}, y, [w]),
+        lambda x, y, w: ([x], [y], [w]),
+        lambda x, y, w: ((x,), {"output": y}, {"output": w}),
+    ],
+    ids=["dictionary", "lists", "dictionary of labels"],
 )
-def test_the_image_may_lie_in_dictionary_or_list(wrap, eagerly):
+def test_tensors_may_lie_in_dictionary_or_list(wrap, eagerly):
     images, labels = data(4)
-    x, y = wrap(images, labels)
+    weights = np.arange(4.0)
+    x, y, w = wrap(images, labels, weights)
     model = Tiny()
-    model.fit(x, y, validation_data=(x, y), verbose=0)
-    expected = model.evaluate(images, labels, verbose=0)
-    assert model.evaluate(x, y, verbose=0) == pytest.approx(expected)
+    model.fit(x, y, sample_weight=w, validation_data=(x, y, w), verbose=0)
+    expected = model.evaluate(images, labels, sample_weight=weights, verbose=0)
+    assert model.evaluate(x, y, sample_weight=w, verbose=0) == pytest.approx(expected)
     np.testing.assert_array_equal(model.predict(x, verbose=0), model.predict(images, verbose=0))
-    assert np.isfinite(model.train_on_batch(x, y)[0])
+    assert np.isfinite(model.train_on_batch(x, y, w)[0])
+
+
+class Batches(keras.utils.PyDataset):
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, number):
+        return tuple(part[2 * number :][:2] for part in self.parts)
+
+
+def py_dataset(*parts):
+    batches = Batches()
+    batches.parts = parts
+    return batches
+
+
+def tf_data(*parts):
+    tf = pytest.importorskip("tensorflow")
+    return tf.data.Dataset.from_tensor_slices(parts).batch(2)
+
+
+def torch_data(*parts):
+    data = pytest.importorskip("torch.utils.data")
+    torch = pytest.importorskip("torch")
+    return data.DataLoader(data.TensorDataset(*map(torch.from_numpy, parts)), batch_size=2)
+
+
+KINDS = {
+    "arrays": lambda *parts: {"x": parts[0], "y": parts[1], "batch_size": 2},
+    "tf.data": lambda *parts: {"x": tf_data(*parts)},
+    "PyDataset": lambda *parts: {"x": py_dataset(*parts)},
+    # Not one batch more than are needed.
+    "generator": lambda *parts: {"x": (py_dataset(*parts)[i] for i in range(2)), "steps": 2},
+    "PyTorch": lambda *parts: {"x": torch_data(*parts)},
+}
+
+
+@contextlib.contextmanager
+def one_warning():
+    message = r"RGB, 0–255.* at most 1, as if .* give 255 \* images"
+    with pytest.warns(UserWarning, match=message) as caught:
+        yield
+    assert [one.category for one in caught].count(UserWarning) == 1  # Others are libraries' own.
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_of_0_to_1_warn_once(kind, eagerly):
+    images, labels = data(4)
+    model, warned = Tiny(), Tiny()
+    for one in (model, warned):
+        one.compile()
+    model.evaluate(**KINDS[kind](0 * images, labels), verbose=0)  # Black, and no mistake.
+    with one_warning():
+        warned.evaluate(images / 255, labels, batch_size=2, verbose=0)
+        expected = warned.evaluate(images / 255, labels, batch_size=2, verbose=0)
+    with one_warning():
+        # Every batch is scored, and Keras would warn of one too few.
+        scores = model.evaluate(**KINDS[kind](images / 255, labels), verbose=0)
+    assert scores == pytest.approx(expected)
+
+
+def classifier():
+    layer = keras.layers.Conv2D(4, 3, name="conv")
+    options = {"image_size": 7, "num_classes": 3, "weights": None}
+    return keras_psp.models.build_classifier("small", layer, **options)
+
+
+@pytest.mark.parametrize("make", [Tiny, classifier])
+def test_training_and_predicting_warn_of_0_to_1(make, eagerly):
+    images, labels = data(4, (7, 7))
+    labels = labels if make is Tiny else labels[:, 0, 0] % 3
+    for take in (
+        lambda model: model.fit(images / 255, labels, epochs=2, verbose=0),
+        lambda model: model.fit(images, labels, validation_data=(images / 255, labels), verbose=0),
+        lambda model: model.predict(images.astype("float64") / 255, verbose=0),
+    ):
+        model = make()
+        model.compile("sgd", "recipe" if make is Tiny else "sparse_categorical_crossentropy")
+        with one_warning():
+            take(model)
 
 
 def test_several_tensors_are_an_error(eagerly):

@@ -11,7 +11,7 @@ from keras_psp.layers import BasicBlock, DilatedBottleneck, PaddedConv2D
 from keras_psp.layers.bilinear_upsample import Strips
 from keras_psp.losses import SparseCategoricalCrossentropy
 from keras_psp.metrics import PixelAccuracy
-from keras_psp.models import SimpleSegmentationNet, build_backbone
+from keras_psp.models import FCN, build_backbone
 from keras_psp.optimizers import SGD
 from tests.whole import whole
 
@@ -420,7 +420,7 @@ def test_bad_arguments(tiny_backbone, options, message):
         PSPNet(**{"backbone": tiny_backbone, **options})
 
 
-@pytest.mark.parametrize("network", [PSPNet, SimpleSegmentationNet])
+@pytest.mark.parametrize("network", [PSPNet, FCN])
 @pytest.mark.parametrize("option", ["num_class", "dtype"])
 def test_arguments_that_there_are_not(tiny_backbone, network, option):
     with pytest.raises(TypeError, match=f"unexpected keyword argument '{option}'"):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import keras_psp
+from keras_psp.layers import batch_normalization
 from keras_psp.losses import SparseCategoricalCrossentropy
 from keras_psp.metrics import MeanIoU
 from keras_psp.models import SegmentationModel
@@ -50,6 +51,12 @@ def training_outputs(model, images):
 
 def still():
     return SGD(0.0, l2=0.0)
+
+
+def test_a_replica_without_images_gives_none(monkeypatch):
+    model, (images, _) = Tiny(), data()
+    monkeypatch.setattr(batch_normalization, "replicas", lambda: 2)
+    assert model(images[:0]).shape == (0, *images.shape[1:3], 3)
 
 
 @pytest.mark.compiled

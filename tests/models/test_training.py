@@ -6,6 +6,7 @@ import pytest
 
 import keras_psp
 from keras_psp import PSPNet
+from keras_psp.models import training
 from keras_psp.models.training import ModelWithOwnLoss
 
 numpy = keras.ops.convert_to_numpy
@@ -76,6 +77,36 @@ def test_frozen_auxiliary_heads_raise_no_warning(make, tiny_backbone, randomize,
         head.trainable = False
     x = image(65, 65, batch=2)
     assert not fit(sequential(model), loss, x, labels(x))
+
+
+@pytest.mark.parametrize("make, last", [(pspnet, "head/conv2"), (googlenet, "predictions")])
+def test_whole_models_in_hdf5_are_read_only(
+    make, last, tiny_backbone, randomize, tmp_path, monkeypatch
+):
+    model, heads, *_ = make(tiny_backbone)
+    randomize(model, seed=2)
+    path = tmp_path / "old.h5"
+    with pytest.raises(ValueError, match=r"saved in a \.keras file, .*Name it \*\.keras; or"):
+        keras.saving.save_model(model, path)
+    monkeypatch.setattr(training, "writes_hdf5", lambda: False)  # As it was once.
+    keras.models.save_model(model, path)
+    saved = {v.path: numpy(v).copy() for v in model.weights}
+    not_saved = {v.path for head in heads for v in head.weights}
+    for fresh_head in (False, True):
+        randomize(model)
+        keras_psp.load_weights(model, path, fresh_head=fresh_head)
+        left = {v.path for v in model.weights if not np.array_equal(numpy(v), saved[v.path])}
+        assert left - not_saved == {f"{last}/{x}" for x in ("kernel", "bias") if fresh_head}
+
+
+@pytest.mark.parametrize("make", [pspnet, googlenet])
+def test_a_copy_from_the_configuration_is_whole(make, tiny_backbone, randomize):
+    model, *_ = make(tiny_backbone)
+    randomize(model)
+    copy = type(model).from_config(model.get_config())
+    copy.set_weights(model.get_weights())
+    assert type(copy) is type(model)
+    assert [v.path for v in copy.trainable_variables] == [v.path for v in model.trainable_variables]
 
 
 class Scaled(ModelWithOwnLoss):

@@ -99,7 +99,7 @@ def test_a_fused_pspnet_of_any_size_or_one(set_random_weights, tmp_path):
     np.testing.assert_allclose(outputs(again, x), before, atol=1e-4)
 
 
-def test_separable_convolutions_nested_models_and_normalizations_that_stay(set_random_weights):
+def test_other_convolutions_nested_models_and_normalizations_that_stay(set_random_weights):
     def chain(*parts):
         return keras.Sequential([keras.Input((None, None, 3)), *parts])
 
@@ -109,6 +109,8 @@ def test_separable_convolutions_nested_models_and_normalizations_that_stay(set_r
         chain(keras.layers.DepthwiseConv2D(3, depth_multiplier=2), bn(scale=False)),
         keras.layers.SeparableConv2D(4, 3, use_bias=False),
         bn(center=False),
+        keras.layers.Conv2DTranspose(5, 3, 2),
+        bn(),
         keras.layers.Conv2D(4, 1, activation="relu"),
         bn(name="behind_relu"),
     )

@@ -19,6 +19,7 @@ from keras_psp.weights.reading import read_tensors
 from keras_psp.weights.sources import identify
 
 torch = pytest.importorskip("torch", reason="PyTorch is what these are compared with")
+from tests.models import torch_fcn  # noqa: E402
 from tests.weights import torch_checkpoints as theirs  # noqa: E402
 from tests.weights.conftest import BLOCKS, FILTERS  # noqa: E402
 
@@ -122,6 +123,17 @@ def test_resnets_as_classifiers_and_as_backbones(variant, shape, kind, image, tm
         )
         for stage, features in [("P4", early), ("P5", late)]:
             check_equal(backbone(x)[stage], maps_last(features))
+
+
+def test_torchvisions_vgg_with_batch_normalization(image, tmp_path):
+    network = theirs.vgg((1, 1, 2, 2, 2), side=2, num_classes=9, hidden=8, normalizes=True)
+    path = save(theirs.randomize(network), tmp_path / "vgg.pth")
+    x = image(64, 96)
+    features = maps_last(expected(network.maps, x))
+    check_equal(keras_psp.VGG("vgg11_bn", include_top=False, weights=path)(x), features)
+    model = keras_psp.SegNet("vgg11_bn", backbone_weights=path)
+    assert model.initial_weights.endswith(", without fc1, fc2, predictions)")
+    check_equal(model.features(x)[-1], features)
 
 
 @pytest.mark.parametrize(
@@ -416,16 +428,12 @@ def test_a_checkpoint_fits_only_networks_of_its_source(resnet, tmp_path):
     "names, message",
     [
         (
-            ["features.0.weight", "features.1.running_mean"],
-            "a VGG with batch normalization. The paper's VGG, which ours is, has none",
-        ),
-        (
             ["conv1.0.weight", "layer1.0.conv1.weight", "layer2.0.downsample.2.weight"],
             "of a ResNet-D. It averages in its shortcuts",
         ),
         (
             ["backbone.conv1.weight", "decode_head.psp_modules.0.1.conv.weight"],
-            "Its dilation is not that of our networks with this stem: r50-d8, not r50b-d8",
+            "Those with three 3×3 in the stem are read: r50-d8, not r50b-d8",
         ),
         (["blocks.0.attn.qkv.weight"], "of nobody known, with blocks.0.attn.qkv.weight"),
         (
@@ -449,10 +457,18 @@ def test_no_source_is_taken_for_another():
             "torchvision's or timm's ResNet": theirs.ResNet(*BASIC, "torchvision"),
             "mmsegmentation's PSPNet": theirs.MMSegmentationPSPNet(*BASIC, 3, False),
             "OpenMMLab's ResNet v1c": theirs.ResNet(*BASIC, "v1c"),
+            "torchvision's FCN": torch_fcn.TorchvisionFCN(BLOCKS, 3),
+            "the FCN authors' FCN in PyTorch": torch_fcn.AuthorsFCN(8, 5 * [2], 3, 3),
             "torchvision's VGG-11": theirs.vgg((1, 1, 2, 2, 2), 1, 3),
             "torchvision's VGG-13": theirs.vgg((2, 2, 2, 2, 2), 1, 3),
             "torchvision's VGG-16": theirs.vgg((2, 2, 3, 3, 3), 1, 3),
             "torchvision's VGG-19": theirs.vgg((2, 2, 4, 4, 4), 1, 3),
+            **{
+                f"torchvision's VGG-{depth} with batch normalization": theirs.vgg(
+                    (first, first, *(rest,) * 3), 1, 3, normalizes=True
+                )
+                for depth, first, rest in [(11, 1, 2), (13, 2, 2), (16, 2, 3), (19, 2, 4)]
+            },
             "torchvision's AlexNet": theirs.alexnet(1, 3),
             "torchvision's GoogLeNet": theirs.GoogLeNet(3),
             "torchvision's Inception v3": theirs.InceptionV3(3),

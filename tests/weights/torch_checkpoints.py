@@ -100,7 +100,15 @@ def deep_stem(widths, pool=False):
 class ResNet(nn.Module):
     """`kind` is torchvision's, the authors' or OpenMMLab's; `features` are those of each stage."""
 
-    def __init__(self, blocks, bottleneck, kind, num_classes=None, dilations=(1, 1, 1, 1)):
+    def __init__(
+        self,
+        blocks,
+        bottleneck,
+        kind,
+        num_classes=None,
+        dilations=(1, 1, 1, 1),
+        contracted=False,
+    ):
         super().__init__()
         self.kind = kind
         if kind == "v1c":
@@ -114,7 +122,7 @@ class ResNet(nn.Module):
         else:
             self.conv1, self.bn1 = conv(3, 64, 7, 2), nn.BatchNorm2d(64)
             channels = 64
-        channels = add_stages(self, channels, blocks, bottleneck, dilations, kind == "v1c")
+        channels = add_stages(self, channels, blocks, bottleneck, dilations, contracted)
         self.channels = channels
         if num_classes:
             self.fc = nn.Linear(channels, num_classes)
@@ -194,7 +202,7 @@ class MMSegmentationPSPNet(nn.Module):
     def __init__(self, blocks, bottleneck, num_classes, align_corners):
         super().__init__()
         self.align_corners = align_corners
-        self.backbone = ResNet(blocks, bottleneck, "v1c", dilations=(1, 1, 2, 4))
+        self.backbone = ResNet(blocks, bottleneck, "v1c", dilations=(1, 1, 2, 4), contracted=True)
         late = self.backbone.channels
         self.decode_head, self.auxiliary_head = nn.Module(), nn.Module()
         self.decode_head.conv_seg = nn.Conv2d(late // 4, num_classes, 1)
@@ -234,11 +242,12 @@ class Sequences(nn.Module):
         return self.features((x - MEAN) / DEVIATION)
 
 
-def vgg(stages, side, num_classes, hidden=4096):
+def vgg(stages, side, num_classes, hidden=4096, normalizes=False):
     layers, channels = [], 3
     for count, width in zip(stages, (64, 128, 256, 512, 512), strict=True):
         for _ in range(count):
-            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
+            norm = [nn.BatchNorm2d(width)] if normalizes else []
+            layers += [nn.Conv2d(channels, width, 3, padding=1), *norm, nn.ReLU()]
             channels = width
         layers.append(nn.MaxPool2d(2, 2))
     return Sequences(

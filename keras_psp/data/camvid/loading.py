@@ -2,15 +2,34 @@
 
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_MERGINGS
 from keras_psp.data.camvid.layouts import SPLITS, camvid_coding, find_camvid, own_folder
+from keras_psp.data.info import Dataset
 from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
 from keras_psp.signatures import passes_on
+
+
+@overload
+def load_camvid(
+    split: str = ...,
+    image_size: tuple[int, int] | None = ...,
+    batch_size: int = ...,
+    augment: Any = ...,
+    data_dir: str | os.PathLike | None = ...,
+    *,
+    merging: str = ...,
+    split_by: str = ...,
+    **options: Any,
+) -> Dataset: ...
+
+
+@overload
+def load_camvid(split: Sequence[str], *args: Any, **options: Any) -> list[Dataset]: ...
 
 
 @passes_on(LoadingOptions)
@@ -24,7 +43,7 @@ def load_camvid(
     merging: str = "segnet",
     split_by: str = "frame",
     **options: Any,
-) -> Any:
+) -> "Dataset | list[Dataset]":
     """Loads CamVid as batches of street scenes and their labels.
 
     Without a folder, the SegNet release (about 180 MB, Creative Commons BY-NC: for personal and

@@ -2,12 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
 from keras_psp.choices import check_name
 from keras_psp.data.camvid.classes import CAMVID
+from keras_psp.data.info import Dataset
 from keras_psp.data.options import LoadingOptions
 from keras_psp.data.pipeline import load_splits
 from keras_psp.data.street_scenes.drawing import street_scene
@@ -20,6 +21,21 @@ SCENES_PER_SPLIT = 1_000_000
 """Scenes that each split may draw from: no scene is in two of them."""
 
 
+@overload
+def load_street_scenes(
+    split: str = ...,
+    image_size: tuple[int, int] = ...,
+    batch_size: int = ...,
+    *,
+    num_images: int | None = ...,
+    **options: Any,
+) -> Dataset: ...
+
+
+@overload
+def load_street_scenes(split: Sequence[str], *args: Any, **options: Any) -> list[Dataset]: ...
+
+
 @passes_on(LoadingOptions)
 def load_street_scenes(
     split: str | Sequence[str] = "train",
@@ -28,7 +44,7 @@ def load_street_scenes(
     *,
     num_images: int | None = None,
     **options: Any,
-) -> Any:
+) -> "Dataset | list[Dataset]":
     """Loads drawn street scenes as batches: for a first try, and where CamVid cannot be had.
 
     Nothing is downloaded; the scenes are drawn when the data set is made, some dozens a second.

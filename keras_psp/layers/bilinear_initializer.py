@@ -1,0 +1,50 @@
+"""Transposed convolutions that begin as bilinear interpolation."""
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("keras_psp")
+class Bilinear(keras.initializers.Initializer):
+    """Lets a transposed convolution begin as bilinear upsampling, every channel by itself.
+
+    `Conv2DTranspose(channels, 2 * factor, factor, use_bias=False, kernel_initializer=Bilinear())`
+    then upsamples by exactly `factor`, with half-pixel centers and zeros outside of the map. With
+    `padding="same"` the output is `factor` times as large; with `"valid"` it has `factor / 2` more
+    on each side, which fade to zero.
+
+    Raises:
+        ValueError: If the kernel is not square, or has other channels than its inputs.
+
+    Reference:
+        [Long et al., 2015](https://arxiv.org/abs/1411.4038), section 3.3.
+
+    Example:
+
+    ```python
+    import keras
+    import numpy as np
+    from keras_psp.layers import Bilinear
+
+    x = np.array([1.0, 2.0, 4.0]).reshape(1, 1, 3, 1)
+    options = {"padding": "same", "use_bias": False, "kernel_initializer": Bilinear()}
+    upsample = keras.layers.Conv2DTranspose(1, (4, 4), 2, **options)
+    # The only row has zeros above and below.
+    assert np.allclose(upsample(x)[0, 0, 1:-1, 0] / 0.75, [1.25, 1.75, 2.5, 3.5])
+    ```
+    """
+
+    def __call__(self, shape, dtype=None):
+        height, width, outputs, inputs = shape
+        if height != width or outputs != inputs:
+            raise ValueError(
+                "A bilinear kernel is square, and keeps every channel to itself. "
+                f"Received: shape={tuple(shape)}. Use as many filters as the input has channels."
+            )
+        factor = (height + 1) // 2
+        distances = np.abs(np.arange(height) - (height - 1) / 2) / factor
+        weights = 1 - distances
+        square = weights[:, None] * weights[None, :]
+        kernel = square[:, :, None, None] * np.eye(outputs)
+        return ops.convert_to_tensor(kernel, dtype or keras.config.floatx())
