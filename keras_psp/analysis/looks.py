@@ -74,6 +74,14 @@ def _transposed(operation, args, n, cells, i):
     return Look(Fraction(1, stride), Fraction(after, stride), Fraction(before, stride))
 
 
+def _blocks(operation, args, n, cells, i):
+    """Of a pooling of blocks side by side, or of what undoes it."""
+    side = operation.pool_size
+    if cells < n:
+        return Look(side, 0, side - 1)
+    return Look(Fraction(1, side), 1 - Fraction(1, side), 0)
+
+
 def _padding(operation, args, n, cells, i):
     return Look(1, operation.padding[i][0], -operation.padding[i][0])
 
@@ -89,6 +97,11 @@ def _pad(operation, args, n, cells, i):
 
 def _cropping(operation, args, n, cells, i):
     return Look(1, -operation.cropping[i][0], operation.cropping[i][0])
+
+
+def _crop(operation, args, n, cells, i):
+    _, _like, offset = (*args, 0)[:3]
+    return Look(1, -offset, offset)
 
 
 def _slice(operation, args, n, cells, i):
@@ -136,12 +149,14 @@ _RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("Conv2DTranspose", "ConvTranspose"), _transposed),
     **dict.fromkeys(("GlobalAveragePooling2D", "GlobalMaxPooling2D"), _everything),
     **dict.fromkeys(("PyramidPooling", "PyramidAveragePooling2D"), _everything),
+    **dict.fromkeys(("MaxPoolWithArgmax", "MaxUnpool", "BedOfNails"), _blocks),
     "GroupNormalization": _everything,
     "BatchNormalization": pointwise,
     "ZeroPadding2D": _padding,
     "ReflectPadding2D": _reflected,
     "Pad": _pad,
     "Cropping2D": _cropping,
+    "Crop": _crop,
     "GetItem": _slice,
     "UpSampling2D": _upsampling,
     "BilinearUpsample": _bilinear,

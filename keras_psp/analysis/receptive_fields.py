@@ -238,14 +238,14 @@ class _Fields:
             for output in keras.tree.flatten(outputs):
                 self.add(output, name, operation, self.noted[id(output)][2])
         else:
-            outputs = output_spec(operation, *args, **kwargs)
+            outputs, given = output_spec(operation, *args, **kwargs), (*args, *kwargs.values())
             for output in keras.tree.flatten(outputs):
-                self.add(output, name, operation, self._axes(operation, output, *args, **kwargs))
+                self.add(output, name, operation, self._axes(operation, output, given))
         if isinstance(operation, keras.Layer):
             self.rows.append(self.deepest(outputs))
         return outputs
 
-    def _axes(self, operation, output, *args, **kwargs) -> list[_Axis]:
+    def _axes(self, operation, output, args) -> list[_Axis]:
         """What the cells of an output see along both axes."""
         if len(output.shape) != 4:
             return [_EVERYTHING] * 2
@@ -258,7 +258,7 @@ class _Fields:
         # What is not in the table keeps a map's size and treats each place by itself.
         rule = rule_of(operation) or pointwise
         # Behind its input, an operation may get one of which it needs the size only, or a kernel.
-        inputs = (args, kwargs) if rule is pointwise else (args or [*kwargs.values()])[0]
+        inputs = args if rule is pointwise else args[0]
         axes = []
         for i, cells in enumerate(output.shape[1:3]):
             through = []
