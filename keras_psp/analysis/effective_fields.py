@@ -67,8 +67,8 @@ def effective_receptive_field(
 
     ```python
     import numpy as np
-    import keras
     from keras_psp import analysis
+    import keras
 
     blur = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="ones")
     model = keras.Sequential([keras.Input((9, 9, 1)), blur, keras.layers.AveragePooling2D(3)])

@@ -23,9 +23,9 @@ class Bilinear(keras.initializers.Initializer):
     Example:
 
     ```python
-    import keras
     import numpy as np
     from keras_psp.layers import Bilinear
+    import keras
 
     x = np.array([1.0, 2.0, 4.0]).reshape(1, 1, 3, 1)
     options = {"padding": "same", "use_bias": False, "kernel_initializer": Bilinear()}

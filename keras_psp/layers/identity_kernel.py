@@ -18,9 +18,9 @@ class IdentityKernel(keras.initializers.Initializer):
     Example:
 
     ```python
-    import keras
     import numpy as np
     import keras_psp
+    import keras
 
     start = keras_psp.layers.IdentityKernel()
     convolution = keras.layers.Conv2D(3, 3, padding="same", kernel_initializer=start)
