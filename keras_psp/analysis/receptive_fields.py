@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_psp.analysis.costs import format_table
-from keras_psp.analysis.looks import Look, NotKnownError, Pixels, pointwise, rule_of
+from keras_psp.analysis.windows import NotKnownError, Pixels, Window, pointwise, rule_of
 from keras_psp.choices import check_name
 from keras_psp.surgery.graph import has_graph, only_input, output_spec, walk
 
@@ -169,12 +169,12 @@ class _Axis(NamedTuple):
     first: Any = 0  # −∞ where it sees everything
     last: Any = 0
 
-    def through(self, look: Look) -> "_Axis":
-        """What the cells see that look at these."""
+    def through(self, window: Window) -> "_Axis":
+        """What the cells see that see these through a window."""
         return _Axis(
-            self.stride * look.stride,
-            self.first - look.before * self.stride,
-            self.last + look.after * self.stride,
+            self.stride * window.stride,
+            self.first - window.before * self.stride,
+            self.last + window.after * self.stride,
         )
 
 
@@ -266,8 +266,8 @@ class _Fields:
                 if id(x) in self.noted:
                     axis = self.noted[id(x)][2][i]
                     if axis != _EVERYTHING:
-                        look = rule(operation, args, x.shape[1 + i], cells, i)
-                        axis = axis.through(look) if look else _EVERYTHING
+                        window = rule(operation, args, x.shape[1 + i], cells, i)
+                        axis = axis.through(window) if window else _EVERYTHING
                     through.append(axis)
             axes.append(_union(through, cells))
         return axes

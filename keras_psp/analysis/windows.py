@@ -10,7 +10,7 @@ from keras_psp.analysis.arithmetic import padding_before
 Pixels = int | Fraction
 
 
-class Look(NamedTuple):
+class Window(NamedTuple):
     """What a cell of an operation's output sees of its input along one axis: cell p the cells from
     p·stride − before to p·stride + after, those between two cells left out."""
 
@@ -30,10 +30,10 @@ class NotKnownError(ValueError):
         )
 
 
-def pointwise(operation: Any, args: Any, n: int, cells: int, i: int) -> Look | None:
+def pointwise(operation: Any, args: Any, n: int, cells: int, i: int) -> Window | None:
     """Of an operation that treats each place by itself."""
     if n == cells:
-        return Look()
+        return Window()
     if n != 1 and cells != 1:
         raise NotKnownError(operation.name, operation)
     return None  # what all places have in common
@@ -53,55 +53,55 @@ def _window(operation, args, n, cells, i, padding=None):
     if padding is None:
         padding = operation.padding
     before = padding_before(n, side, stride, padding, rate)
-    return Look(stride, before, reach - before)
+    return Window(stride, before, reach - before)
 
 
 def _even_window(operation, args, n, cells, i):
     """Of a convolution or pooling that pads evenly, whatever the stride."""
-    look = _window(operation, args, n, cells, i, padding="valid")
-    return look._replace(before=look.after // 2, after=look.after - look.after // 2)
+    window = _window(operation, args, n, cells, i, padding="valid")
+    return window._replace(before=window.after // 2, after=window.after - window.after // 2)
 
 
 def _dilated_pool(operation, args, n, cells, i):
     reach = operation.dilation_rate * (operation.pool_size - 1)
     before = reach // 2 if operation.centered else 0
-    return Look(1, before, reach - before)
+    return Window(1, before, reach - before)
 
 
 def _transposed(operation, args, n, cells, i):
     """Of a transposed convolution, which a convolution of its output would undo."""
     stride, before, after = _window(operation, args, cells, n, i)
-    return Look(Fraction(1, stride), Fraction(after, stride), Fraction(before, stride))
+    return Window(Fraction(1, stride), Fraction(after, stride), Fraction(before, stride))
 
 
 def _blocks(operation, args, n, cells, i):
     """Of a pooling of blocks side by side, or of what undoes it."""
     side = operation.pool_size
     if cells < n:
-        return Look(side, 0, side - 1)
-    return Look(Fraction(1, side), 1 - Fraction(1, side), 0)
+        return Window(side, 0, side - 1)
+    return Window(Fraction(1, side), 1 - Fraction(1, side), 0)
 
 
 def _padding(operation, args, n, cells, i):
-    return Look(1, operation.padding[i][0], -operation.padding[i][0])
+    return Window(1, operation.padding[i][0], -operation.padding[i][0])
 
 
 def _reflected(operation, args, n, cells, i):
-    return Look(1, operation.padding, -operation.padding)
+    return Window(1, operation.padding, -operation.padding)
 
 
 def _pad(operation, args, n, cells, i):
     before, _ = operation.pad_width[1 + i]
-    return Look(1, before, -before)
+    return Window(1, before, -before)
 
 
 def _cropping(operation, args, n, cells, i):
-    return Look(1, -operation.cropping[i][0], operation.cropping[i][0])
+    return Window(1, -operation.cropping[i][0], operation.cropping[i][0])
 
 
 def _crop(operation, args, n, cells, i):
     _, _like, offset = (*args, 0)[:3]
-    return Look(1, -offset, offset)
+    return Window(1, -offset, offset)
 
 
 def _slice(operation, args, n, cells, i):
@@ -111,12 +111,12 @@ def _slice(operation, args, n, cells, i):
         keys = (*keys[:place], *[slice(None)] * (5 - len(keys)), *keys[place + 1 :])
     key = keys[1 + i] if len(keys) > 1 + i else slice(None)
     start, _, step = key.indices(n)
-    return Look(step, -start, start)
+    return Window(step, -start, start)
 
 
 def _upsampling(operation, args, n, cells, i):
     if operation.interpolation == "nearest":
-        return Look(Fraction(n, cells), 1 - Fraction(n, cells), 0)
+        return Window(Fraction(n, cells), 1 - Fraction(n, cells), 0)
     if operation.interpolation == "bilinear":
         return _interpolation(n, cells, align_corners=False)
     raise NotKnownError(operation.name, operation)
@@ -132,7 +132,7 @@ def _interpolation(n, cells, align_corners):
     if align_corners:
         stride, shift = Fraction(n - 1, max(cells - 1, 1)), Fraction(0)
     farthest = 1 - Fraction(1, math.lcm(stride.denominator, shift.denominator))
-    return Look(stride, farthest - shift, farthest + shift)
+    return Window(stride, farthest - shift, farthest + shift)
 
 
 def _along(values: Any, i: int) -> int:
@@ -163,7 +163,7 @@ _RULES: dict[str, Callable[..., Any]] = {
 }
 
 
-def rule_of(operation: Any) -> Callable[..., Look | None] | None:
+def rule_of(operation: Any) -> Callable[..., Window | None] | None:
     """The rule of an operation; `None` if it has none of its own.
 
     Args:
