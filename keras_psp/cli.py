@@ -92,7 +92,7 @@ def train(args: argparse.Namespace) -> None:
         num_classes=num_classes,
         backbone_weights=None if given == "none" else given,
         weights=args.weights,
-        **{name: settings[name] for name in _own_arguments(args)},
+        **_own_arguments(args),
     )
     if given == "none" and not (args.backbone_weights or args.weights):
         model.initial_weights = "random values, as meant for drawn scenes"
