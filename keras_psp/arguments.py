@@ -187,7 +187,8 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_command(commands, "convert")
     help = "a checkpoint of PyTorch's, a run folder, or weights or a model of ours"
     add("file", help, metavar="FILE")
-    add("out", "what to write: a .weights.h5 or a .keras file", metavar="OUT")
+    help = "what to write: a .weights.h5, a .keras, or a .8bit.h5 file (weights in a quarter of it)"
+    add("out", help, metavar="OUT")
     add("--backbone", "of the PSPNet, where the file is weights of ours that lie in no run folder")
     add("--num-classes", "of that PSPNet (default: 11)", type=_count)
     help = "of the PSPNet, where the file does not tell it (default: 8)"
