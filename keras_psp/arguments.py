@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_command(commands, "train")
     add("--data", f"{', '.join(DEFAULTS)}, or pairs.csv", default="street-scenes")
     add("--data-dir", _CAMVID_FOLDER)
+    help = "split of camvid: frame (the published one), folder, or drive (0006R0 to score on)"
+    add("--split-by", help)
     _add_own_data(add)
     help = "share of the images of your own to score on, where they have no val (default: 0.2)"
     add("--validation-split", help, type=float, metavar="SHARE")

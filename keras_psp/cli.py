@@ -387,6 +387,7 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
             scenes = -(-scenes // 4)
         return load_street_scenes(split, num_images=scenes, **options)
     if settings["data"] == "camvid":
+        options["split_by"] = settings.get("split_by") or "frame"
         return load_camvid(split, data_dir=settings.get("data_dir"), **options)
     own = {n: settings[n] for n in _OWN_DATA if settings.get(n) is not None}
     own["classes"] = _classes(settings.get("classes"))
