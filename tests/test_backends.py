@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 TESTS = [
     "tests/test_keras_internals.py",
     "tests/test_losses.py",
-    "tests/test_metrics.py",
+    "tests/metrics/test_streaming.py",
     "tests/callbacks/test_pictures.py::test_real_pictures_of_a_run_have_one_size",
     "tests/callbacks/test_run_folder.py::test_order_and_views_go_on_too",
     "tests/callbacks/test_run_folder.py::test_works_on_every_backend",
