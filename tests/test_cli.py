@@ -16,6 +16,7 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import cli, visualization
+from keras_psp.arguments import DEFAULTS
 from keras_psp.atomic import write_table
 from keras_psp.cli import main
 from keras_psp.data.camvid.classes import CAMVID
@@ -502,7 +503,7 @@ def test_tables_prints_those_of_three_papers(monkeypatch):
 
 
 def test_degradation_trains_on_patches_of_scenes(tmp_path, monkeypatch):
-    monkeypatch.setitem(cli.DEFAULTS["street-scenes"], "scenes", 24)
+    monkeypatch.setitem(DEFAULTS["street-scenes"], "scenes", 24)
     shown = []
 
     def train(file, variant, seed, train, test, settings):

@@ -37,6 +37,7 @@ ROOMS = {
     "callbacks": "what happens while it trains?",
     "analysis": "why does it work?",
     "experiments": "is what the papers say true?",
+    "settings": "what does a run of a command use?",
     "cli": "how do I do it without Python?",
 }
 
