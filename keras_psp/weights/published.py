@@ -104,12 +104,9 @@ _TIMM = [
 # Their SHA-256, where somebody tells it.
 _TIMM_DIGESTS = {
     "resnet18": "694f673df6520a3158624e8a89af086f59923ee4cd7436fe5bc3bc71d295ad81",
-    "resnet34": "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
     "resnet50": "5d061a3c593d795bfe682d9b152bafbcf550579873492def3515b46db1189888",
     "resnet152": "15897077afdf4d6334dc0c3f8e6fb483afb3faa9298c139f3c6eb29bca6ae5b2",
-    "vgg11": "682c023808812148d4e60c76d80ad83dbeaf5d50eb1a952a0b836895003151e5",
     "vgg16": "57b026918159a6bf9faf8405c3a551903768e7138989d9c6224a14227203fad8",
-    "inception_v3": "9c452c63a67fd03a38a78c401ba12d4be0e926df63c93403de3a29f6df20fefb",
 }
 # What timm has not: torchvision's own files, which PyTorch reads. Their names end in the beginning
 # of the SHA-256, and so do those of the files below.
