@@ -12,6 +12,7 @@ import shutil
 import sys
 
 import numpy as np
+import pytest
 
 from tests.without import hide
 
@@ -126,6 +127,9 @@ def scores(model, images, labels):
 
 
 def main(result, kind):
+    from tests.conftest import draw_nothing
+
+    draw_nothing(pytest.MonkeyPatch())
     images, labels = images_and_labels()
     if kind == "tensorflow-mirrored":
         import tensorflow as tf
