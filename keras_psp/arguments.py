@@ -105,6 +105,8 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_command(commands, "train")
     add("--data", f"{', '.join(DEFAULTS)}, or pairs.csv", default="street-scenes")
     add("--data-dir", _CAMVID_FOLDER)
+    help = "split of camvid: frame (the published one), folder, or drive (0006R0 to score on)"
+    add("--split-by", help)
     _add_own_data(add)
     help = "share of the images of your own to score on, where they have no val (default: 0.2)"
     add("--validation-split", help, type=float, metavar="SHARE")
@@ -187,7 +189,8 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_command(commands, "convert")
     help = "a checkpoint of PyTorch's, a run folder, or weights or a model of ours"
     add("file", help, metavar="FILE")
-    add("out", "what to write: a .weights.h5 or a .keras file", metavar="OUT")
+    help = "what to write: a .weights.h5, a .keras, or a .8bit.h5 file (weights in a quarter of it)"
+    add("out", help, metavar="OUT")
     add("--backbone", "of the PSPNet, where the file is weights of ours that lie in no run folder")
     add("--num-classes", "of that PSPNet (default: 11)", type=_count)
     help = "of the PSPNet, where the file does not tell it (default: 8)"

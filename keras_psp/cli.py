@@ -6,6 +6,7 @@ descriptions and arguments stand in `keras_psp.arguments`.
 
 import argparse
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -37,7 +38,7 @@ from keras_psp.labels import class_weights, numbered_classes
 from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
 from keras_psp.models.networks import NETWORKS
 from keras_psp.weights.checkpoints import variant_of
-from keras_psp.weights.keras_files import is_keras_file
+from keras_psp.weights.keras_files import is_keras_file, save_8_bit_weights
 from keras_psp.weights.runs import UNSEEN, find_run
 
 _WHERE = """
@@ -48,6 +49,13 @@ Everything lies in {folder}:
   best.weights.h5, config.json  the model; in Python: keras_psp.load_run("{folder}").model
 
 Mean IoU reached: {mean_iou:.3f}. Next: keras-psp predict IMAGE --model {folder}"""
+
+
+_WRITERS: dict[str, Callable[[keras.Model, Path], Any]] = {
+    ".weights.h5": keras.Model.save_weights,
+    ".keras": keras.Model.save,
+    ".8bit.h5": save_8_bit_weights,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -195,10 +203,11 @@ def predict(args: argparse.Namespace) -> int:
 
 def convert(args: argparse.Namespace) -> None:
     out = Path(args.out)
-    endings = (".weights.h5", ".keras")
-    if not out.name.endswith(endings):
+    write = next((write for end, write in _WRITERS.items() if out.name.endswith(end)), None)
+    if write is None:
         raise ValueError(
-            f"The new file must be a {' or a '.join(endings)} file. Received: OUT={out}. Rename it."
+            f"The new file must be a {' or a '.join(_WRITERS)} file. Received: OUT={out}. "
+            "Rename it."
         )
     options: dict[str, Any] = {}
     if args.output_stride:
@@ -222,7 +231,7 @@ def convert(args: argparse.Namespace) -> None:
         )
     else:
         model = model_from_checkpoint(args.file, **options)
-    write_whole(out, model.save if out.suffix == ".keras" else model.save_weights)
+    write_whole(out, functools.partial(write, model))
     print(f"{model.name} ({variant_of(model)}) from {model.initial_weights} lies in {out}")
     unseen = {name: getattr(model, name) for name in UNSEEN if hasattr(model, name)}
     if unseen and not tells_all:
@@ -378,6 +387,7 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
             scenes = -(-scenes // 4)
         return load_street_scenes(split, num_images=scenes, **options)
     if settings["data"] == "camvid":
+        options["split_by"] = settings.get("split_by") or "frame"
         return load_camvid(split, data_dir=settings.get("data_dir"), **options)
     own = {n: settings[n] for n in _OWN_DATA if settings.get(n) is not None}
     own["classes"] = _classes(settings.get("classes"))
