@@ -142,7 +142,7 @@ from tests.callbacks.test_run_folder import begin, train
 from tests.conftest import draw_nothing
 draw_nothing(pytest.MonkeyPatch())
 model, run = begin(FOLDER, settings={"seed": 3})
-slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.3))
+slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.15))
 train(model, run, callbacks=[slow])
 """
 
@@ -157,7 +157,7 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, capsys):
         while not history.exists():
             assert child.poll() is None
             time.sleep(0.01)
-        time.sleep(random.uniform(0, 1.2))
+        time.sleep(random.uniform(0, 0.6))
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
