@@ -107,9 +107,6 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
         precision = keras.backend.result_type(self.dtype, "float32")
         return _areas(*map(ops.convert_to_tensor, (self.low, self.high)), precision)
 
-    def _mean(self, part, area, target):
-        return _mean(part, area, target, self.absent_classes, self.dtype)
-
 
 @one_program_on_jax
 def _best_class(scores):
@@ -214,7 +211,7 @@ class MeanIoU(ConfusionMatrixMetric):
 
     def result(self):
         intersection, target, union = self._areas()
-        return self._mean(intersection, union, target)
+        return _mean(intersection, union, target, self.absent_classes, self.dtype)
 
     def per_class(self) -> np.ndarray:
         """Every class' IoU: float64 array `(num_classes,)`, NaN where a class never occurred."""
@@ -248,7 +245,7 @@ class MeanAccuracy(ConfusionMatrixMetric):
 
     def result(self):
         intersection, target, _ = self._areas()
-        return self._mean(intersection, target, target)
+        return _mean(intersection, target, target, self.absent_classes, self.dtype)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
