@@ -122,7 +122,7 @@ draw_nothing(pytest.MonkeyPatch())
         'load_street_scenes(["train", "val"], image_size=(24, 32), num_images=5'
     ),
     "8 * len(": "1 * len(",
-    'backbone="resnet50"': "make_backbone(), bins=(1, 2)",
+    'backbone="resnet50"': "make_backbone(), bins=(2,)",
     "epochs=50": "epochs=2",
 }
 # The same two processes, which have imported everything, then do what one device does.

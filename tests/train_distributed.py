@@ -51,7 +51,7 @@ def make_model():
     from keras_psp import PSPNet
     from keras_psp.optimizers import SGD, PolynomialDecay
 
-    model = PSPNet(make_backbone(), CLASSES, bins=(1, 2), dropout=0.0)
+    model = PSPNet(make_backbone(), CLASSES, bins=(2,), dropout=0.0)
     # The same on every backend.
     rng = np.random.default_rng(1)
     for variable in model.trainable_variables:
