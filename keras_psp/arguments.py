@@ -42,6 +42,10 @@ COMMANDS = {
     "export": "Writes the model of a run for other programs: ONNX, LiteRT, OpenVINO, SavedModel.",
     "tables": "Prints the tables of the papers, with their numbers beside those counted here.",
     "degradation": "Trains shallow and deep nets, plain and residual, and draws their errors.",
+    "ladder": (
+        "Trains what PSPNet consists of, part by part: the lecture's ablation.\n"
+        "Also what the pyramid's levels are worth, and the depth of the backbone."
+    ),
     "convert": (
         "Turns a checkpoint into weights or a model of ours. Its tensors tell which network it is."
     ),
@@ -185,6 +189,29 @@ def _parser() -> argparse.ArgumentParser:
     add("--networks", "to train", nargs="+", choices=names, default=names, metavar="NETWORK")
     add("--seeds", "one run for each", type=int, nargs="+", default=[1, 2])
     add("--run", "folder; old runs in it are continued", default="runs/degradation")
+
+    add = _add_command(commands, "ladder")
+    add("--data", "what to train on", default="camvid", choices=["camvid", "street-scenes"])
+    add("--data-dir", _CAMVID_FOLDER)
+    add(
+        "--merging",
+        "how camvid's 32 classes become 11",
+        default="segnet",
+        choices=["segnet", "mseg"],
+    )
+    ways, help = ["frame", "drive"], "splits of camvid: frame (published), drive (0006R0 to score)"
+    add("--split-by", help, nargs="+", choices=ways, default=ways)
+    ladders = ["parts", "pyramid", "depth"]
+    add("--ladder", "which one", default="parts", choices=ladders)
+    add("--rungs", "their numbers (default: all)", type=_count, nargs="+", metavar="NUMBER")
+    add("--backbone", "where the ladder names none", default="resnet18")
+    add("--backbone-weights", "imagenet or none", default="none", choices=["imagenet", "none"])
+    add("--image-size", "pixels of the images", default=[240, 320], **_SIZE)
+    add("--crop-size", "pixels of the crops, and of the windows", default=[201, 201], **_SIZE)
+    add("--batch-size", "images per step", type=_count, default=8)
+    add("--epochs", "of each training", type=_count, default=50)
+    add("--seeds", "one training for each", type=int, nargs="+", default=[1, 2])
+    add("--run", "folder; old runs in it are continued", default="runs/ladder")
 
     add = _add_command(commands, "convert")
     help = "a checkpoint of PyTorch's, a run folder, or weights or a model of ours"

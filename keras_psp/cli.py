@@ -29,6 +29,7 @@ from keras_psp.data.folder import find_own
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
+from keras_psp.experiments.ladder import run_ladder
 from keras_psp.experiments.papers import googlenet_table, resnet_table, vgg_table
 from keras_psp.experiments.patches import cut_patches
 from keras_psp.inference import Views, export, segment, segment_video
@@ -294,6 +295,22 @@ def degradation(args: argparse.Namespace) -> None:
     print(f"Histories, table.csv and curves.png lie in {folder}")
 
 
+def ladder(args: argparse.Namespace) -> None:
+    folder = Path(args.run)
+    check_writable(folder)
+    settings = vars(args) | {"scenes": None}
+    ways = args.split_by if args.data == "camvid" else ["scenes"]
+    load = {way: functools.partial(_load, settings | {"split_by": way}) for way in ways}
+    weights = None if args.backbone_weights == "none" else args.backbone_weights
+    rates = RATES[f"a {'trained' if weights else 'random'} backbone"]
+    names = ("ladder", "rungs", "backbone", "seeds", "epochs", "crop_size")
+    options: dict[str, Any] = {name: getattr(args, name) for name in names} | rates
+    rows = run_ladder(folder, load, backbone_weights=weights, **options)
+    table = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+    print(format_table(list(rows[0]), table))
+    print(f"The runs, {args.ladder}.csv and {args.ladder}.png lie in {folder}")
+
+
 FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": train,
     "evaluate": evaluate_run,
@@ -301,6 +318,7 @@ FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "export": export_run,
     "tables": tables,
     "degradation": degradation,
+    "ladder": ladder,
     "convert": convert,
     "data check": check,
 }
@@ -388,6 +406,7 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
         return load_street_scenes(split, num_images=scenes, **options)
     if settings["data"] == "camvid":
         options["split_by"] = settings.get("split_by") or "frame"
+        options["merging"] = settings.get("merging") or "segnet"
         return load_camvid(split, data_dir=settings.get("data_dir"), **options)
     own = {n: settings[n] for n in _OWN_DATA if settings.get(n) is not None}
     own["classes"] = _classes(settings.get("classes"))

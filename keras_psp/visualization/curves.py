@@ -155,7 +155,8 @@ def points_per_seed(
     Args:
         file: Where to write the picture.
         scores: Name of the model → for each of its runs (seeds) the scores by name, such as
-            `{"mean IoU": 0.5, "pixel accuracy": 0.86}`. Each score has a panel of its own.
+            `{"mean IoU": 0.5, "pixel accuracy": 0.86}`. Each score has a panel of its own; a run
+            may lack some.
 
     Returns:
         The path of the picture, or the picture if `file` is `None`.
@@ -169,12 +170,12 @@ def points_per_seed(
     visualization.points_per_seed("seeds.png", runs)
     ```
     """
-    panels = list(next(iter(scores.values()))[0])
-    figure = figures.new_figure(1.4 + 2.4 * len(panels), 0.9 + 0.32 * len(scores))
+    panels = list(dict.fromkeys(panel for runs in scores.values() for run in runs for panel in run))
+    figure = figures.new_figure(1.8 + 2.4 * len(panels), 1.8 + 0.3 * len(scores))
     all_axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, panel in zip(all_axes, panels, strict=True):
         for row, runs in enumerate(scores.values()):
-            values = [run[panel] for run in runs]
+            values = [run[panel] for run in runs if panel in run]
             axes.plot(values, [row] * len(values), "o", color="C0", alpha=0.8, clip_on=False)
         axes.set_title(panel, fontsize=11, color=figures.INK)
         axes.grid(color=figures.GRID)
