@@ -22,7 +22,7 @@ from keras_psp.analysis.costs import format_table
 from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
-from keras_psp.choices import check_name, did_you_mean
+from keras_psp.choices import check_name
 from keras_psp.data import check_data, load_camvid, load_folder, load_street_scenes
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.data.folder import find_own
@@ -36,7 +36,7 @@ from keras_psp.inference import Views, export, segment, segment_video
 from keras_psp.inference.images import MAX_PIXELS, as_pixels, find_files, no_image
 from keras_psp.inference.views import find_views
 from keras_psp.labels import class_weights, numbered_classes
-from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
+from keras_psp.models import BACKBONES, PSPNet, SegmentationModel, model_from_checkpoint
 from keras_psp.models.networks import NETWORKS
 from keras_psp.weights.checkpoints import variant_of
 from keras_psp.weights.keras_files import is_keras_file, save_8_bit_weights
@@ -423,17 +423,17 @@ def _evaluate(run: Run, data: Any, **options: Any) -> Evaluation:
 
 
 def _load_model(path: str, weights: str = "best") -> Run:
-    """Loads the model of a run, or of a file, whose classes have numbers for names."""
+    """Loads the model of a run, a file, or a preset; where nobody named the classes, they are
+    numbered."""
     file = Path(path)
-    if file.suffix != ".keras":
+    if path in SegmentationModel.presets or not file.exists():
+        model = SegmentationModel.from_preset(path)
+    elif file.suffix == ".keras":
+        model = keras.saving.load_model(file, compile=False)
+    else:
         return load_run(file, weights)
-    if not file.exists():
-        raise FileNotFoundError(
-            f"A model is a run folder or a .keras file. Received: {file}, which does not exist. "
-            f"{did_you_mean(file)}Check the path."
-        )
-    model = keras.saving.load_model(file, compile=False)
-    return Run(file.parent, model, numbered_classes(model.outputs[0].shape[-1]), {})
+    classes = getattr(model, "classes", None)
+    return Run(file.parent, model, classes or numbered_classes(model.outputs[0].shape[-1]), {})
 
 
 def _views(args: argparse.Namespace) -> Views | None:

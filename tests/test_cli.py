@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -22,6 +23,7 @@ from keras_psp.data.street_scenes import street_scene
 from keras_psp.experiments import degradation, papers
 from keras_psp.inference.views import Views
 from keras_psp.models import BACKBONES
+from keras_psp.weights import PRESETS
 from tests.conftest import draw_nothing
 from tests.tiny import tiny_backbone
 
@@ -163,7 +165,7 @@ def test_train_says_what_the_network_started_from(trained, prepared):
     assert "It had started from random values, as meant for drawn scenes. Views:" in out
     assert err == ""
     _, err = prepared("--backbone", "resnet18", "--backbone-weights", "auto")
-    assert "Note: resnet18 starts from random values: resnet18-f37072fd.pth could not be" in err
+    assert "Note: resnet18 starts from random values: resnet18.tv_in1k.safetensors could" in err
     assert "Warning" not in err
 
 
@@ -318,17 +320,30 @@ def test_predict_takes_a_model_from_a_file(trained, tmp_path):
     assert "at most max_pixels=1,000 pixels" in out
 
 
+def test_predict_takes_a_preset(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    config = json.loads((folder / "config.json").read_text())["model"]["config"]
+    arguments = {name: config[name] for name in ("backbone", "num_classes", "output_stride")}
+    row = PRESETS["pspnet_resnet50_cityscapes"]
+    file = row.file._replace(url=str(folder / "best.weights.h5"))  # as if it lay in the package
+    row = dataclasses.replace(row, arguments=arguments, file=file, classes=CAMVID)
+    monkeypatch.setitem(PRESETS, "pspnet_tiny_camvid", row)
+    monkeypatch.chdir(tmp_path)
+    visualization.write_image("street.png", street_scene(5, (33, 48))[0])
+    code, out, err = run_command("predict", "street.png", "--model", "pspnet_tiny_camvid")
+    assert code == 0, err
+    assert "pspnet_tiny_camvid (11 classes) sees whole images at their own size" in out
+    with Image.open("predictions/labels/street.png") as labels:
+        assert {color for _, color in labels.convert("RGB").getcolors()} <= {*CAMVID.colors}
+
+
 @pytest.mark.parametrize(
     "image, model, said",
     [
         ("empty", "run", "must hold images"),
         ("streat.png", "run", "must exist. Received: streat.png. Did you mean 'street.png'?"),
-        ("street.png", "rum", "folder='rum', which does not exist. Did you mean 'run'?"),
-        (
-            "street.png",
-            "a.keras",
-            "Received: a.keras, which does not exist. Did you mean 'b.keras'",
-        ),
+        ("street.png", "rum", "preset='rum'. Did you mean 'run'?"),
+        ("street.png", "a.keras", "preset='a.keras'. Did you mean 'b.keras'?"),
     ],
 )
 def test_predict_names_what_is_missing(image, model, said, tmp_path, monkeypatch):

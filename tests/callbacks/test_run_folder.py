@@ -431,7 +431,7 @@ def test_the_data_or_their_number_name_the_classes(tmp_path):
     scenes = keras_psp.load_street_scenes("val", (12, 16), 2, num_images=2)
     named = RunFolder(tmp_path / "named", validation_data=scenes)
     unnamed = RunFolder(tmp_path / "unnamed", validation_data=[data(1, num_classes=11)])
-    model.fit(*data(2), verbose=0, callbacks=[named, unnamed])
+    model.fit(*data(2), verbose=0, callbacks=[unnamed, named])
     model.fit(scenes, verbose=0, callbacks=[RunFolder(tmp_path / "named by fit")])
     for folder in ("named", "named by fit"):
         classes = load_run(tmp_path / folder).classes
