@@ -25,7 +25,10 @@ from keras_psp.experiments import degradation, papers
 from keras_psp.inference.views import Views
 from keras_psp.models import BACKBONES
 from keras_psp.weights import PRESETS
+from tests.conftest import draw_nothing
 from tests.tiny import tiny_backbone
+
+pytestmark = pytest.mark.usefixtures("no_pictures")  # but for `trained`
 
 SMALL = [
     *("--backbone", "tiny", "--scenes", "4", "--image-size", "33", "48"),
@@ -137,7 +140,7 @@ def unweighted(tmp_path_factory):
     options = ["--epochs", "3", "--validation-freq", "2", "--class-weights", "0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "evaluate", interrupt)
-        patch.setattr(cli.RunFolder, "_draw", lambda self: None)  # `trained` has its pictures
+        draw_nothing(patch)
         return folder, run_command("train", *SMALL, *options, "--run", folder)
 
 
