@@ -42,6 +42,10 @@ COMMANDS = {
     "export": "Writes the model of a run for other programs: ONNX, LiteRT, OpenVINO, SavedModel.",
     "tables": "Prints the tables of the papers, with their numbers beside those counted here.",
     "degradation": "Trains shallow and deep nets, plain and residual, and draws their errors.",
+    "ladder": (
+        "Trains what PSPNet consists of, part by part: the lecture's ablation.\n"
+        "Also what the pyramid's levels are worth, and the depth of the backbone."
+    ),
     "convert": (
         "Turns a checkpoint into weights or a model of ours. Its tensors tell which network it is."
     ),
@@ -105,6 +109,8 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_command(commands, "train")
     add("--data", f"{', '.join(DEFAULTS)}, or pairs.csv", default="street-scenes")
     add("--data-dir", _CAMVID_FOLDER)
+    help = "split of camvid: frame (the published one), folder, or drive (0006R0 to score on)"
+    add("--split-by", help)
     _add_own_data(add)
     help = "share of the images of your own to score on, where they have no val (default: 0.2)"
     add("--validation-split", help, type=float, metavar="SHARE")
@@ -184,10 +190,34 @@ def _parser() -> argparse.ArgumentParser:
     add("--seeds", "one run for each", type=int, nargs="+", default=[1, 2])
     add("--run", "folder; old runs in it are continued", default="runs/degradation")
 
+    add = _add_command(commands, "ladder")
+    add("--data", "what to train on", default="camvid", choices=["camvid", "street-scenes"])
+    add("--data-dir", _CAMVID_FOLDER)
+    add(
+        "--merging",
+        "how camvid's 32 classes become 11",
+        default="segnet",
+        choices=["segnet", "mseg"],
+    )
+    ways, help = ["frame", "drive"], "splits of camvid: frame (published), drive (0006R0 to score)"
+    add("--split-by", help, nargs="+", choices=ways, default=ways)
+    ladders = ["parts", "pyramid", "depth"]
+    add("--ladder", "which one", default="parts", choices=ladders)
+    add("--rungs", "their numbers (default: all)", type=_count, nargs="+", metavar="NUMBER")
+    add("--backbone", "where the ladder names none", default="resnet18")
+    add("--backbone-weights", "imagenet or none", default="none", choices=["imagenet", "none"])
+    add("--image-size", "pixels of the images", default=[240, 320], **_SIZE)
+    add("--crop-size", "pixels of the crops, and of the windows", default=[201, 201], **_SIZE)
+    add("--batch-size", "images per step", type=_count, default=8)
+    add("--epochs", "of each training", type=_count, default=50)
+    add("--seeds", "one training for each", type=int, nargs="+", default=[1, 2])
+    add("--run", "folder; old runs in it are continued", default="runs/ladder")
+
     add = _add_command(commands, "convert")
     help = "a checkpoint of PyTorch's, a run folder, or weights or a model of ours"
     add("file", help, metavar="FILE")
-    add("out", "what to write: a .weights.h5 or a .keras file", metavar="OUT")
+    help = "what to write: a .weights.h5, a .keras, or a .8bit.h5 file (weights in a quarter of it)"
+    add("out", help, metavar="OUT")
     add("--backbone", "of the PSPNet, where the file is weights of ours that lie in no run folder")
     add("--num-classes", "of that PSPNet (default: 11)", type=_count)
     help = "of the PSPNet, where the file does not tell it (default: 8)"

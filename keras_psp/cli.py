@@ -6,6 +6,7 @@ descriptions and arguments stand in `keras_psp.arguments`.
 
 import argparse
 import dataclasses
+import functools
 import inspect
 import re
 import sys
@@ -28,6 +29,7 @@ from keras_psp.data.folder import find_own
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
+from keras_psp.experiments.ladder import run_ladder
 from keras_psp.experiments.papers import googlenet_table, resnet_table, vgg_table
 from keras_psp.experiments.patches import cut_patches
 from keras_psp.inference import Views, export, segment, segment_video
@@ -37,7 +39,7 @@ from keras_psp.labels import class_weights, numbered_classes
 from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
 from keras_psp.models.networks import NETWORKS
 from keras_psp.weights.checkpoints import variant_of
-from keras_psp.weights.keras_files import is_keras_file
+from keras_psp.weights.keras_files import is_keras_file, save_8_bit_weights
 from keras_psp.weights.runs import UNSEEN, find_run
 
 _WHERE = """
@@ -48,6 +50,13 @@ Everything lies in {folder}:
   best.weights.h5, config.json  the model; in Python: keras_psp.load_run("{folder}").model
 
 Mean IoU reached: {mean_iou:.3f}. Next: keras-psp predict IMAGE --model {folder}"""
+
+
+_WRITERS: dict[str, Callable[[keras.Model, Path], Any]] = {
+    ".weights.h5": keras.Model.save_weights,
+    ".keras": keras.Model.save,
+    ".8bit.h5": save_8_bit_weights,
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -195,10 +204,11 @@ def predict(args: argparse.Namespace) -> int:
 
 def convert(args: argparse.Namespace) -> None:
     out = Path(args.out)
-    endings = (".weights.h5", ".keras")
-    if not out.name.endswith(endings):
+    write = next((write for end, write in _WRITERS.items() if out.name.endswith(end)), None)
+    if write is None:
         raise ValueError(
-            f"The new file must be a {' or a '.join(endings)} file. Received: OUT={out}. Rename it."
+            f"The new file must be a {' or a '.join(_WRITERS)} file. Received: OUT={out}. "
+            "Rename it."
         )
     options: dict[str, Any] = {}
     if args.output_stride:
@@ -222,7 +232,7 @@ def convert(args: argparse.Namespace) -> None:
         )
     else:
         model = model_from_checkpoint(args.file, **options)
-    write_whole(out, model.save if out.suffix == ".keras" else model.save_weights)
+    write_whole(out, functools.partial(write, model))
     print(f"{model.name} ({variant_of(model)}) from {model.initial_weights} lies in {out}")
     unseen = {name: getattr(model, name) for name in UNSEEN if hasattr(model, name)}
     if unseen and not tells_all:
@@ -285,6 +295,22 @@ def degradation(args: argparse.Namespace) -> None:
     print(f"Histories, table.csv and curves.png lie in {folder}")
 
 
+def ladder(args: argparse.Namespace) -> None:
+    folder = Path(args.run)
+    check_writable(folder)
+    settings = vars(args) | {"scenes": None}
+    ways = args.split_by if args.data == "camvid" else ["scenes"]
+    load = {way: functools.partial(_load, settings | {"split_by": way}) for way in ways}
+    weights = None if args.backbone_weights == "none" else args.backbone_weights
+    rates = RATES[f"a {'trained' if weights else 'random'} backbone"]
+    names = ("ladder", "rungs", "backbone", "seeds", "epochs", "crop_size")
+    options: dict[str, Any] = {name: getattr(args, name) for name in names} | rates
+    rows = run_ladder(folder, load, backbone_weights=weights, **options)
+    table = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
+    print(format_table(list(rows[0]), table))
+    print(f"The runs, {args.ladder}.csv and {args.ladder}.png lie in {folder}")
+
+
 FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": train,
     "evaluate": evaluate_run,
@@ -292,6 +318,7 @@ FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "export": export_run,
     "tables": tables,
     "degradation": degradation,
+    "ladder": ladder,
     "convert": convert,
     "data check": check,
 }
@@ -378,6 +405,8 @@ def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
             scenes = -(-scenes // 4)
         return load_street_scenes(split, num_images=scenes, **options)
     if settings["data"] == "camvid":
+        options["split_by"] = settings.get("split_by") or "frame"
+        options["merging"] = settings.get("merging") or "segnet"
         return load_camvid(split, data_dir=settings.get("data_dir"), **options)
     own = {n: settings[n] for n in _OWN_DATA if settings.get(n) is not None}
     own["classes"] = _classes(settings.get("classes"))

@@ -78,7 +78,7 @@ def test_a_classifier_is_found_too(tmp_path):
 @pytest.mark.parametrize(
     "file, out, message",
     [
-        ("pspnet.pth", "ours.h5", "The new file must be a .weights.h5 or a .keras file"),
+        ("pspnet.pth", "ours.h5", "must be a .weights.h5 or a .keras or a .8bit.h5"),
         ("none.pth", "ours.keras", "none.pth"),
     ],
 )

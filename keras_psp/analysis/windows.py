@@ -148,7 +148,9 @@ _RULES: dict[str, Callable[..., Any]] = {
     **dict.fromkeys(("DilatedMaxPooling2D", "DilatedAveragePooling2D"), _dilated_pool),
     **dict.fromkeys(("Conv2DTranspose", "ConvTranspose"), _transposed),
     **dict.fromkeys(("GlobalAveragePooling2D", "GlobalMaxPooling2D"), _everything),
-    **dict.fromkeys(("PyramidPooling", "PyramidAveragePooling2D"), _everything),
+    **dict.fromkeys(
+        ("PyramidPooling", "PyramidAveragePooling2D", "PyramidMaxPooling2D"), _everything
+    ),
     **dict.fromkeys(("MaxPoolWithArgmax", "MaxUnpool", "BedOfNails"), _blocks),
     "GroupNormalization": _everything,
     "BatchNormalization": pointwise,

@@ -300,6 +300,16 @@ def check_unchanged(
         )
 
 
+def keep_settings(folder: Path, settings: Mapping[str, Any]) -> None:
+    """Records the settings of an experiment in its folder; raises a ValueError if there are others
+    already."""
+    file, now = folder / "settings.json", json.dumps(settings, indent=1)
+    if file.exists():
+        check_unchanged(folder, "settings", json.loads(file.read_text()), json.loads(now))
+    else:
+        write_whole(file, now.encode())
+
+
 def _as_the_first_process(value: bool) -> bool:
     """Returns the value that the first of all processes has."""
     if processes()[0] == 1:

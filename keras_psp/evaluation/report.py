@@ -60,6 +60,7 @@ def page(evaluation: Any, confusion_matrix: bytes, comparison: Any = None) -> st
 def _tiles(evaluation: Any) -> str:
     tiles = [
         ("mean IoU", f"{evaluation.mean_iou:.3f}"),
+        (f"boundary IoU, {evaluation.boundary_width} px", f"{evaluation.mean_boundary_iou:.3f}"),
         ("mean accuracy", f"{evaluation.mean_accuracy:.3f}"),
         ("pixel accuracy", f"{evaluation.pixel_accuracy:.3f}"),
         ("images", len(evaluation.names)),
@@ -84,9 +85,14 @@ def _classes(evaluation: Any) -> str:
     matrix = evaluation.confusion_matrix
     target = matrix.sum(axis=1)
     names = _names(range(len(target)), evaluation.classes)
-    scores = zip(evaluation.per_class, evaluation.per_class_accuracy, strict=True)
+    scores = zip(
+        evaluation.per_class,
+        evaluation.per_class_boundary_iou,
+        evaluation.per_class_accuracy,
+        strict=True,
+    )
     rows = []
-    for number, (iou, accuracy) in enumerate(scores):
+    for number, (iou, boundary_iou, accuracy) in enumerate(scores):
         missed = matrix[number].copy()
         missed[number] = 0
         share = missed.max() / max(target[number], 1)
@@ -95,12 +101,21 @@ def _classes(evaluation: Any) -> str:
                 names[number],
                 format_score(iou),
                 f'<span class="bar"><i style="width:{np.nan_to_num(iou):.1%}"></i></span>',
+                format_score(boundary_iou),
                 format_score(accuracy),
                 f"{target[number] / max(target.sum(), 1):.2%}",
                 f"{share:.0%} {names[missed.argmax()]}" if share else "",
             ]
         )
-    header = ["class", "IoU", "*", "accuracy", "share of pixels*", "most often mistaken for"]
+    header = [
+        "class",
+        "IoU",
+        "*",
+        "boundary IoU",
+        "accuracy",
+        "share of pixels*",
+        "most often mistaken for",
+    ]
     return _table(header, rows)
 
 

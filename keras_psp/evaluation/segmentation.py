@@ -60,6 +60,9 @@ class Evaluation:
         names: Names of the N images.
         confusion_matrices: Pixels of each image, `(N, K, K)`: rows the true class, columns the
             predicted.
+        boundary_matrix: Pixels near boundaries of all images together, `(K + 1, K + 1)`:
+            `metrics.boundary_confusion_matrix`.
+        boundary_width: Width of a boundary, in pixels of the labels.
         initial_weights: The weights that the model started from before it was trained.
         views: The views of the images that the model got, in words.
         samples: Images spread evenly over the split.
@@ -70,6 +73,8 @@ class Evaluation:
     classes: ClassList
     names: tuple[str, ...]
     confusion_matrices: np.ndarray
+    boundary_matrix: np.ndarray
+    boundary_width: int = 3
     initial_weights: str = "unknown weights"
     views: str = ""
     samples: Sequence[ScoredImage] = ()
@@ -87,6 +92,12 @@ class Evaluation:
         return metrics.iou_per_class(self.confusion_matrix)
 
     @property
+    def per_class_boundary_iou(self) -> np.ndarray:
+        """Every class' boundary IoU, likewise: only pixels near its true or predicted boundary
+        count."""
+        return metrics.iou_per_class(self.boundary_matrix)[:-1]
+
+    @property
     def per_class_accuracy(self) -> np.ndarray:
         """The share of every class' pixels that was found, likewise."""
         return metrics.accuracy_per_class(self.confusion_matrix)
@@ -102,6 +113,11 @@ class Evaluation:
         return float(np.nan_to_num(metrics.mean_of_present(self.per_class)))
 
     @property
+    def mean_boundary_iou(self) -> float:
+        """Mean of the classes' boundary IoU, likewise."""
+        return float(np.nan_to_num(metrics.mean_of_present(self.per_class_boundary_iou)))
+
+    @property
     def mean_accuracy(self) -> float:
         """Mean share of a class' pixels that was found, 0–1; absent classes are left out."""
         return float(np.nan_to_num(metrics.mean_of_present(self.per_class_accuracy)))
@@ -114,10 +130,11 @@ class Evaluation:
     def __str__(self) -> str:
         scores = {readable(name): getattr(self, name) for name in _SCORES}
         width = max(map(len, [*self.classes.names, *scores]))
-        lines = [f"{'':<{width}}  {'IoU':>6}  accuracy"]
-        for name, iou, accuracy in self._rows():
-            lines.append(f"{name:<{width}}  {format_score(iou):>6}  {format_score(accuracy):>8}")
-        lines += ["-" * (width + 18)]
+        lines = [f"{'':<{width}}  {'IoU':>6}  boundary  accuracy"]
+        for name, iou, *others in self._rows():
+            cells = "".join(f"  {format_score(score):>8}" for score in others)
+            lines.append(f"{name:<{width}}  {format_score(iou):>6}{cells}")
+        lines += ["-" * (width + 28)]
         lines += [f"{name:<{width}}  {format_score(score):>6}" for name, score in scores.items()]
         for title, images in (("Worst", self.worst), ("Best", self.best)):
             shown = ", ".join(f"{one.name} ({one.mean_iou:.3f})" for one in images)
@@ -152,7 +169,8 @@ class Evaluation:
             The folder.
         """
         folder = Path(folder)
-        rows = [dict(zip(["class", "iou", "accuracy"], row, strict=True)) for row in self._rows()]
+        header = ["class", "iou", "boundary_iou", "accuracy"]
+        rows = [dict(zip(header, row, strict=True)) for row in self._rows()]
         write_table(folder / "per_class.csv", rows)
         scored = zip(self.names, self.per_image, strict=True)
         rows = [{"image": name, "mean_iou": score} for name, score in scored]
@@ -175,15 +193,20 @@ class Evaluation:
         write_whole(folder / "report.html", page.encode())
         return folder
 
-    def _rows(self) -> Iterator[tuple[str, float, float]]:
-        """Lists every class with its IoU and accuracy."""
-        return zip(self.classes.names, self.per_class, self.per_class_accuracy, strict=True)
+    def _rows(self) -> Iterator[tuple[str, float, float, float]]:
+        """Lists every class with its IoU, boundary IoU and accuracy."""
+        scores = self.per_class, self.per_class_boundary_iou, self.per_class_accuracy
+        return zip(self.classes.names, *scores, strict=True)
 
     def to_json(self) -> dict[str, Any]:
         """Returns everything but the pictures as a dictionary for JSON, with `None` for NaN."""
         return {
             **{name: getattr(self, name) for name in _SCORES},
             "per_class": scores_by_name(self.classes.names, self.per_class),
+            "per_class_boundary_iou": scores_by_name(
+                self.classes.names, self.per_class_boundary_iou
+            ),
+            "boundary_width": self.boundary_width,
             "per_class_accuracy": scores_by_name(self.classes.names, self.per_class_accuracy),
             "confusion_matrix": self.confusion_matrix.tolist(),
             "per_image": scores_by_name(self.names, self.per_image),
@@ -194,7 +217,7 @@ class Evaluation:
         }
 
 
-_SCORES = ("mean_iou", "mean_accuracy", "pixel_accuracy")
+_SCORES = ("mean_iou", "mean_boundary_iou", "mean_accuracy", "pixel_accuracy")
 
 
 def scores_by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, float | None]:
@@ -211,6 +234,7 @@ def evaluate(
     *,
     classes: ClassList | None = None,
     batch_size: int = 8,
+    boundary_width: int = 3,
     num_samples: int = 4,
     progress: bool = False,
 ) -> Evaluation:
@@ -238,6 +262,7 @@ def evaluate(
         classes: Names and colors of the classes. By default the data's own; where the data do not
             tell them, the classes are numbered.
         batch_size: Number of windows, all of one size, that the model gets at a time.
+        boundary_width: Width of a boundary for boundary IoU, in pixels of the labels.
         num_samples: How many images to keep for the pictures: so many evenly spread over the split,
             so many of the worst, and of the best. No image is among both of these.
         progress: Whether to show a progress bar.
@@ -272,6 +297,7 @@ def evaluate(
     bar = keras.utils.Progbar(number, verbose=int(progress))
     names: list[str] = []
     matrices: list[np.ndarray] = []
+    boundaries: Any = 0
     samples = _Samples(num_samples)
     worst: list[ScoredImage] = []
     best: list[ScoredImage] = []
@@ -281,7 +307,9 @@ def evaluate(
     for (image, label, probabilities), name in found:
         scored = shared_classes(probabilities.shape[-1], info, classes)
         prediction = best_class(probabilities)
-        matrix = metrics.confusion_matrix(label[None], prediction[None], len(scored))
+        pixels = label[None], prediction[None], len(scored)
+        matrix = metrics.confusion_matrix(*pixels)
+        boundaries += metrics.boundary_confusion_matrix(*pixels, boundary_width)
         names.append(name)
         matrices.append(matrix.astype("int32"))  # An image has fewer than 2³¹ pixels.
         one = ScoredImage(
@@ -307,6 +335,8 @@ def evaluate(
         scored,
         tuple(names),
         np.array(matrices),
+        boundaries,
+        boundary_width,
         getattr(model, "initial_weights", "unknown weights"),
         segmenter.views.describe(image_size),
         samples.spread(),

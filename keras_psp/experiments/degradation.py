@@ -1,7 +1,6 @@
 """The degradation experiment: deeper plain nets learn worse, deeper residual nets do not."""
 
 import itertools
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 
 from keras_psp import optimizers, visualization
 from keras_psp.atomic import read_table, write_table, write_whole
-from keras_psp.callbacks.run_folder import check_unchanged
+from keras_psp.callbacks.run_folder import keep_settings
 from keras_psp.choices import check_name
 from keras_psp.data.batches import Batches, to_tf_dataset
 from keras_psp.models import ResNet
@@ -95,11 +94,7 @@ def run_degradation(
         "evaluations": evaluations,
         "images": [len(train[1]), len(test[1])],
     }
-    began = folder / "settings.json"
-    if began.exists():
-        check_unchanged(folder, "settings", json.loads(began.read_text()), settings)
-    else:
-        write_whole(began, json.dumps(settings, indent=1).encode())
+    keep_settings(folder, settings)
     histories: dict[tuple[str, int], Any] = {}
     for number, (name, seed) in enumerate(runs, 1):
         file = folder / f"{name}-seed{seed}.csv"

@@ -13,7 +13,11 @@ from keras_psp.layers.image_normalization import ImageNormalization
 from keras_psp.layers.inception_module import InceptionModule
 from keras_psp.layers.local_response_normalization import LocalResponseNormalization
 from keras_psp.layers.pyramid_convolution import PyramidConv2D
-from keras_psp.layers.pyramid_pooling import PyramidAveragePooling2D, PyramidPooling
+from keras_psp.layers.pyramid_pooling import (
+    PyramidAveragePooling2D,
+    PyramidMaxPooling2D,
+    PyramidPooling,
+)
 from keras_psp.layers.reflect_padding import ReflectPadding2D
 from keras_psp.layers.unpooling import BedOfNails, MaxPoolWithArgmax, MaxUnpool
 
@@ -37,6 +41,7 @@ __all__ = [
     "PaddedMaxPooling2D",
     "PyramidAveragePooling2D",
     "PyramidConv2D",
+    "PyramidMaxPooling2D",
     "PyramidPooling",
     "ReflectPadding2D",
     "SegmentationHead",

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 from keras import ops
 
+from keras_psp.choices import check_name
 from keras_psp.layers.batch_normalization import BatchNormalization
 from keras_psp.layers.bilinear_upsample import BilinearUpsample
 from keras_psp.signatures import FromArguments
@@ -65,10 +66,47 @@ class PyramidAveragePooling2D(FromArguments, keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
+class PyramidMaxPooling2D(PyramidAveragePooling2D):
+    """The largest value of each of b×b cells, for several b at once.
+
+    The paper compares it with averages, which it finds better. The cells, the arguments and the
+    shapes are those of `PyramidAveragePooling2D`.
+
+    Reference:
+        [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), table 1.
+
+    Example:
+
+    ```python
+    import numpy as np
+    import keras_psp
+
+    row = np.array([1.0, 3.0, 2.0]).reshape(1, 1, 3, 1)
+    largest, halves = keras_psp.layers.PyramidMaxPooling2D([1, 2])(row)
+    assert np.allclose(largest, 3.0)
+    assert np.allclose(halves[0, :, :, 0], [[3.0, 3.0], [3.0, 3.0]])
+    ```
+    """
+
+    def call(self, inputs):
+        height, width = ops.shape(inputs)[1:3]
+        pooled = []
+        for b in self.bins:
+            rows = [ops.max(inputs[:, i:j], axis=1) for i, j in _cells(height, b)]
+            strips = ops.stack(rows, axis=1)
+            columns = [ops.max(strips[:, :, i:j], axis=2) for i, j in _cells(width, b)]
+            pooled.append(ops.stack(columns, axis=2))
+        return pooled
+
+
+_POOLINGS = {"average": PyramidAveragePooling2D, "max": PyramidMaxPooling2D}
+
+
+@keras.saving.register_keras_serializable("keras_psp")
 class PyramidPooling(FromArguments, keras.layers.Layer):
     """Describes a feature map at several scales, up to the whole image.
 
-    For every `b` in `bins`, the map is averaged over b×b cells, reduced to `filters` channels by a
+    For every `b` in `bins`, the map is pooled into b×b cells, reduced to `filters` channels by a
     1×1 convolution with batch normalization and ReLU, and upsampled to the input's size. These
     levels are concatenated behind the input, in the order of `bins`.
 
@@ -83,6 +121,7 @@ class PyramidPooling(FromArguments, keras.layers.Layer):
         align_corners: How the levels are upsampled, see `BilinearUpsample`.
         upsample: Whether to upsample and concatenate the levels. `False` leaves them at b×b cells,
             which is what `PyramidConv2D` takes.
+        pooling: `"average"`, the paper's, or `"max"`, which it compares.
         **kwargs: What `keras.layers.Layer` takes.
 
     Input shape:
@@ -93,8 +132,8 @@ class PyramidPooling(FromArguments, keras.layers.Layer):
         input, and `(batch, b, b, filters)` for each `b` in `bins`.
 
     Raises:
-        ValueError: If `bins` is empty or holds anything but positive integers, or the input has
-            fewer channels than there are levels.
+        ValueError: If `bins` is empty or holds anything but positive integers, there is no such
+            pooling, or the input has fewer channels than there are levels.
 
     Reference:
         [Zhao et al., 2017](https://arxiv.org/abs/1612.01105), section 3.2 and figure 3c.
@@ -119,6 +158,7 @@ class PyramidPooling(FromArguments, keras.layers.Layer):
         epsilon: float = 1e-5,
         align_corners: bool = True,
         upsample: bool = True,
+        pooling: str = "average",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -133,8 +173,10 @@ class PyramidPooling(FromArguments, keras.layers.Layer):
         self.epsilon = epsilon
         self.align_corners = align_corners
         self.upsample = upsample
+        self.pooling = pooling
         policy = {"dtype": self.dtype_policy}
-        self.pool = PyramidAveragePooling2D(self.bins, name="pool", **policy)
+        pool = _POOLINGS[check_name("pooling", pooling, _POOLINGS)]
+        self.pool = pool(self.bins, name="pool", **policy)
         self.upsampling = BilinearUpsample(align_corners=align_corners, name="upsampling", **policy)
         self.batch_normalizations = [
             BatchNormalization(momentum=momentum, epsilon=epsilon, name=f"level{i}_bn", **policy)
@@ -201,6 +243,12 @@ def split(x, sizes):
     """Splits a tensor into parts of these sizes along axis 2; TensorFlow knows no single part."""
     ends = list(itertools.accumulate(sizes))[:-1]
     return ops.split(x, ends, axis=2) if ends else [x]
+
+
+def _cells(size, bins):
+    """The first row or column of each cell, and the one behind its last."""
+    # The numbers stay positive: converters round the quotient of negative ones differently.
+    return [(i * size // bins, ((i + 1) * size + bins - 1) // bins) for i in range(bins)]
 
 
 def pooling_matrix(size, bins, dtype):

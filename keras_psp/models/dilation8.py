@@ -38,6 +38,8 @@ class Dilation8(SegmentationModel):
             `"vgg16"`, or a functional Keras model with its weights.
         num_classes: Number of classes K.
         context: Whether there is a context module; without it, this is the front end alone.
+            `weights=` of a trained front end start the whole network, as in the paper. From random
+            values some runs never learn most of the classes.
         fc_channels: Channels of fc6 and fc7. VGG's trained weights have 4096.
         dropout: Share of values dropped behind fc6 and fc7 in training, 0–1.
         padding: `"same"`; or `"paper"`, the authors': the image is padded with 186 pixels of its

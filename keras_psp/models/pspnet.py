@@ -29,6 +29,7 @@ class PSPNet(SegmentationModel):
         num_classes: Number of classes K.
         output_stride: Stride of the features: 8 (the paper's), 16 or 32.
         bins: Cells a side of each pyramid level; `()` leaves the pyramid out.
+        pooling: What a cell has of its features: their `"average"` (the paper's) or their `"max"`.
         dropout: Share of the heads' channels dropped in training, 0–1.
         auxiliary_weight: Weight of the auxiliary loss on the last stage but one; 0 leaves the
             auxiliary head out. The head trains where `fit` is called on this model. Where the model
@@ -77,12 +78,14 @@ class PSPNet(SegmentationModel):
         *,
         output_stride: int = 8,
         bins: Sequence[int] = (1, 2, 3, 6),
+        pooling: str = "average",
         dropout: float = 0.1,
         auxiliary_weight: float = 0.4,
         name: str = "pspnet",
         **kwargs: "Unpack[SegmentationOptions]",
     ):
         self.bins = tuple(bins)
+        self.pooling = pooling
         self.dropout = dropout
         self.auxiliary_weight = auxiliary_weight
         super().__init__(backbone, num_classes, output_stride=output_stride, name=name, **kwargs)
@@ -92,7 +95,11 @@ class PSPNet(SegmentationModel):
         self.pyramid_pooling = self.auxiliary_head = None
         if self.bins:
             self.pyramid_pooling = PyramidPooling(
-                self.bins, align_corners=self.align_corners, upsample=False, name="pyramid_pooling"
+                self.bins,
+                align_corners=self.align_corners,
+                upsample=False,
+                pooling=self.pooling,
+                name="pyramid_pooling",
             )
         self.head = SegmentationHead(
             late // 4, self.num_classes, self.dropout, self.align_corners, name="head"
@@ -119,6 +126,7 @@ class PSPNet(SegmentationModel):
         return {
             **super().get_config(),
             "bins": self.bins,
+            "pooling": self.pooling,
             "dropout": self.dropout,
             "auxiliary_weight": self.auxiliary_weight,
         }

@@ -10,6 +10,7 @@ from keras_psp.visualization.curves import (
     confusion_matrix,
     degradation_curves,
     per_class_bars,
+    points_per_seed,
     training_curves,
 )
 from keras_psp.visualization.fields import overlaps, receptive_field
@@ -43,6 +44,7 @@ __all__ = [
     "overlaps",
     "overlay",
     "per_class_bars",
+    "points_per_seed",
     "pyramid_activations",
     "receptive_field",
     "segmentation_gallery",

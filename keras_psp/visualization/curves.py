@@ -146,6 +146,46 @@ def degradation_curves(
     return figures.finish(figure, file)
 
 
+def points_per_seed(
+    file: str | os.PathLike[str] | None,
+    scores: Mapping[str, Sequence[Mapping[str, float]]],
+) -> "Path | Image":
+    """Draws the scores of several models, every training run of each as a point.
+
+    Args:
+        file: Where to write the picture.
+        scores: Name of the model → for each of its runs (seeds) the scores by name, such as
+            `{"mean IoU": 0.5, "pixel accuracy": 0.86}`. Each score has a panel of its own; a run
+            may lack some.
+
+    Returns:
+        The path of the picture, or the picture if `file` is `None`.
+
+    Example:
+
+    ```python
+    from keras_psp import visualization
+
+    runs = {"FCN-8s": [{"mean IoU": 0.51}, {"mean IoU": 0.53}], "PSPNet": [{"mean IoU": 0.52}]}
+    visualization.points_per_seed("seeds.png", runs)
+    ```
+    """
+    panels = list(dict.fromkeys(panel for runs in scores.values() for run in runs for panel in run))
+    figure = figures.new_figure(1.8 + 2.4 * len(panels), 1.8 + 0.3 * len(scores))
+    all_axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, panel in zip(all_axes, panels, strict=True):
+        for row, runs in enumerate(scores.values()):
+            values = [run[panel] for run in runs if panel in run]
+            axes.plot(values, [row] * len(values), "o", color="C0", alpha=0.8, clip_on=False)
+        axes.set_title(panel, fontsize=11, color=figures.INK)
+        axes.grid(color=figures.GRID)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right"]].set_visible(False)
+    all_axes[0].set_yticks(range(len(scores)), list(scores))
+    all_axes[0].invert_yaxis()
+    return figures.finish(figure, file)
+
+
 def per_class_bars(
     file: str | os.PathLike[str] | None,
     iou: Any,

@@ -80,22 +80,26 @@ def check_same_tensors(
 def of_coarser(
     found: Mapping[str, Tensor], wanted: Mapping[str, Tensor]
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Leaves out what makes an FCN finer, where the file is of a coarser one.
+    """Leaves out what makes an FCN finer, or Dilation8's context module, where the file has none.
 
     Args:
         found: The tensors of the file.
         wanted: The tensors of the model, under the same keys.
 
     Returns:
-        Those of both that must fit: all, unless the model scores a stage that the file does not.
-        Then scores of such stages and upsamplings by other factors stay as they were made.
+        Those of both that must fit: all, unless the model scores a stage, or has a context, that
+        the file does not. Then these and upsamplings by other factors stay as they were made.
     """
     theirs, ours = ({tensor.layer for tensor in tensors.values()} for tensors in (found, wanted))
-    if not any(layer.startswith("score_pool") for layer in ours - theirs):
+    if not any(layer.startswith(("score_pool", "context/")) for layer in ours - theirs):
         return dict(found), dict(wanted)
     both = theirs & ours
     of_file, of_model = (
-        {key: x for key, x in tensors.items() if x.layer in both or "score" not in x.layer}
+        {
+            key: x
+            for key, x in tensors.items()
+            if x.layer in both or not ("score" in x.layer or x.layer.startswith("context/"))
+        }
         for tensors in (found, wanted)
     )
     return of_file, of_model
@@ -105,6 +109,8 @@ def _repair(layers: list[str]) -> str:
     """What to do if the tensors of these layers do not fit."""
     if all("score" in layer for layer in layers):
         return "Build the FCN with the file's stride, padding and upsampling."
+    if all(layer.startswith("context/") for layer in layers):
+        return "Build Dilation8 with context=True, as the file's."
     if all(map(predicts_classes, layers)):
         return (
             "Build the model with the file's number of classes, or pass fresh_head=True, which "

@@ -6,6 +6,7 @@ import zipfile
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_psp.weights.comparing import (
     Tensor,
@@ -60,8 +61,44 @@ def load_keras_file(model: keras.Model, path: Path, *, fresh_head: bool = False)
         check_same_tensors(f"weights='{path}' for {model.name}", theirs, ours)
         with h5py.File(source) as read, h5py.File(own, "r+") as written:
             for key in theirs:
-                written[key][...] = read[key][()]
+                written[key][...] = read[key][()] * read[key].attrs.get("scale", 1)
         model.load_weights(own)
+
+
+def save_8_bit_weights(model: keras.Model, path: Path) -> None:
+    """Writes weights in a quarter of the usual size: 8 bits for each number of a kernel.
+
+    Every output channel has a scale of its own, its largest number divided by 127. Biases and what
+    batch normalization has stay float32. Of the optimizer nothing is written.
+
+    Args:
+        model: The model.
+        path: The file, best `NAME.8bit.h5`. `load_weights` and `weights=` read it; Keras' own
+            `load_weights` does not know the scales.
+    """
+    import h5py
+
+    with tempfile.TemporaryDirectory() as folder:
+        own = Path(folder, "own.weights.h5")
+        model.save_weights(own)
+        with h5py.File(own) as read, h5py.File(path, "w") as written:
+
+            def visit(key, item):
+                if key.startswith("optimizer"):
+                    return
+                if isinstance(item, h5py.Group):
+                    copy = written.require_group(key)
+                elif item.ndim < 2:
+                    copy = written.create_dataset(key, data=item[()])
+                else:
+                    scale = np.abs(item[()]).max(axis=tuple(range(item.ndim - 1))) / 127
+                    # A channel of zeros needs no scale.
+                    numbers = np.rint(item[()] / np.where(scale, scale, 1)).astype("int8")
+                    copy = written.create_dataset(key, data=numbers, compression="gzip")
+                    copy.attrs["scale"] = scale
+                copy.attrs.update(item.attrs)
+
+            read.visititems(visit)
 
 
 def _tensors(path: Path) -> dict[str, Tensor]:

@@ -130,6 +130,9 @@ def test_the_split_is_the_published_one(shuffled):
     assert report.images == dict.fromkeys(FRAMES, 3)
     val = load_camvid("val", None, 1, data_dir=shuffled, split_by="folder")
     assert val.sample_names == sorted((*FRAMES["val"], FRAMES["train"][0], FRAMES["test"][0]))
+    train, val = load_camvid(["train", "val"], None, 1, data_dir=shuffled, split_by="drive")
+    assert val.sample_names == ["0006R0_f00930"]
+    assert sorted(train.sample_names) == ["0001TP_006690", "0016E5_00901", *FRAMES["val"]]
     with pytest.raises(ValueError, match=r"split_by='folders'\. Did you mean 'folder'"):
         load_camvid("val", data_dir=shuffled, split_by="folders")
 

@@ -15,7 +15,11 @@ def scored(*right, names=None):
     matrices = np.zeros((len(right), 2, 2), "int32")
     for matrix, share in zip(matrices, right, strict=True):
         matrix[0] = share, 10 - share
-    return Evaluation(ClassList(["a", "b"]), names or tuple(map(str, range(len(right)))), matrices)
+    return of(matrices, names or tuple(map(str, range(len(right)))))
+
+
+def of(matrices, names):
+    return Evaluation(ClassList(["a", "b"]), names, matrices, np.zeros((3, 3), int))
 
 
 def test_the_interval_is_as_worked_out_by_hand():
@@ -39,7 +43,7 @@ def test_the_interval_is_that_of_every_possible_draw():
     one, other = rng.integers(0, 20, (2, 4, 2, 2))
     one[:, :, 1] = one.sum(-1).max() - one[:, :, 0]
     other[:, :, 1] = one.sum(-1) - other[:, :, 0]
-    found = compare(*(Evaluation(ClassList(["a", "b"]), tuple("wxyz"), m) for m in (one, other)))
+    found = compare(*(of(matrices, tuple("wxyz")) for matrices in (one, other)))
 
     def mean_iou(matrix):
         a = matrix[0, 0] / (matrix[0].sum() + matrix[1, 0])

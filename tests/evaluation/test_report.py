@@ -50,7 +50,8 @@ def result():
     ]
     names = tuple(one.name for one in images)
     pictures = {"samples": images, "worst": images[1:], "best": images[:1]}
-    return Evaluation(ClassList(["road", "sky", "horse"]), names, matrices, **pictures)
+    classes = ClassList(["road", "sky", "horse"])
+    return Evaluation(classes, names, matrices, np.diag([5, 3, 0, 9]), **pictures)
 
 
 def test_the_report_is_one_self_contained_page(result, tmp_path):

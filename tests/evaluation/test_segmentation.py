@@ -68,8 +68,9 @@ def test_samples_are_spread_over_the_split(result):
 def test_the_table_names_classes_scores_and_origin(result):
     table = str(result)
     for line in (
-        *("road             0.625     1.000", "horse                –         –"),
-        *("mean IoU         0.312", "Worst images (1 of 2): image 1 (0.000)"),
+        *("IoU  boundary  accuracy", "road                0.625     0.625     1.000"),
+        *("horse                   –         –         –", "mean IoU            0.312"),
+        *("mean boundary IoU   0.312", "Worst images (1 of 2): image 1 (0.000)"),
         "Best images (1 of 2): image 0 (1.000)",
         "Views: whole images at their own size, scale 1, not mirrored.",
     ):
@@ -184,10 +185,12 @@ def test_what_is_written_can_be_read(result, tmp_path):
     with open(folder / "per_class.csv", newline="") as file:
         rows = {row["class"]: row for row in csv.DictReader(file)}
     assert float(rows["road"]["iou"]) == 0.625
-    assert rows["horse"] == {"class": "horse", "iou": "", "accuracy": ""}
+    assert rows["horse"] == {"class": "horse", "iou": "", "boundary_iou": "", "accuracy": ""}
     scores = json.loads((folder / "scores.json").read_text())
     assert scores["per_class"] == {"road": 0.625, "sky": 0.0, "horse": None}
     assert scores["mean_iou"] == pytest.approx(5 / 16)
+    # In images of so few pixels all of them are near a boundary.
+    assert scores["per_class_boundary_iou"] == scores["per_class"]
     assert scores["initial_weights"] == "nothing at all"
     assert scores["per_class_accuracy"] == {"road": 1.0, "sky": 0.0, "horse": None}
     assert scores["per_image"] == {"image 0": 1.0, "image 1": 0.0}

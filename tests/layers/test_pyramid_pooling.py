@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_psp.layers import PyramidAveragePooling2D, PyramidPooling
+from keras_psp.layers import PyramidAveragePooling2D, PyramidMaxPooling2D, PyramidPooling
 from tests.whole import whole
 
 # Rows of digits, and what the course expects of the 3×3 level on them.
@@ -25,19 +25,22 @@ def test_cells_equal_pytorchs_adaptive_pooling(rng, size, bins):
     torch = pytest.importorskip("torch")
     x = rng.normal(size=(2, *size, 3)).astype("float32")
     images = torch.tensor(x.transpose(0, 3, 1, 2)).cpu()
-    for b, pooled in zip(bins, PyramidAveragePooling2D(bins)(x), strict=True):
-        expected = torch.nn.functional.adaptive_avg_pool2d(images, b).numpy()
-        np.testing.assert_allclose(
-            keras.ops.convert_to_numpy(pooled), expected.transpose(0, 2, 3, 1), atol=1e-5
-        )
+    for layer, theirs in [
+        (PyramidAveragePooling2D, torch.nn.functional.adaptive_avg_pool2d),
+        (PyramidMaxPooling2D, torch.nn.functional.adaptive_max_pool2d),
+    ]:
+        for b, pooled in zip(bins, layer(bins)(x), strict=True):
+            expected = theirs(images, b).numpy().transpose(0, 2, 3, 1)
+            np.testing.assert_allclose(keras.ops.convert_to_numpy(pooled), expected, atol=1e-5)
 
 
-def test_cells_have_known_shapes():
-    layer = PyramidAveragePooling2D([1, 4, 2])
+@pytest.mark.parametrize("kind", [PyramidAveragePooling2D, PyramidMaxPooling2D])
+def test_cells_have_known_shapes(kind):
+    layer = kind([1, 4, 2])
     assert layer.compute_output_shape((2, 7, 9, 3)) == [(2, b, b, 3) for b in (1, 4, 2)]
     pooled = layer(keras.Input((None, None, 3)))
     assert [x.shape for x in pooled] == [(None, b, b, 3) for b in (1, 4, 2)]
-    assert PyramidAveragePooling2D.from_config(layer.get_config()).bins == (1, 4, 2)
+    assert kind.from_config(layer.get_config()).bins == (1, 4, 2)
 
 
 def test_cells_of_26_are_those_of_the_paper():
@@ -51,12 +54,17 @@ def test_cells_of_26_are_those_of_the_paper():
 
 @pytest.mark.parametrize("size", [(26, 26), (9, 12), (4, 5), (1, 1)])
 @pytest.mark.parametrize(
-    "bins, filters, aligned", [((1, 2, 3, 6), None, True), ((4, 1), 5, True), ((2, 3), 5, False)]
+    "bins, filters, aligned, pooling",
+    [
+        ((1, 2, 3, 6), None, True, "average"),
+        ((4, 1), 5, True, "max"),
+        ((2, 3), 5, False, "average"),
+    ],
 )
-def test_equals_pytorch(rng, set_random_weights, size, bins, filters, aligned):
+def test_equals_pytorch(rng, set_random_weights, size, bins, filters, aligned, pooling):
     torch = pytest.importorskip("torch")
     x = rng.normal(size=(2, *size, 8)).astype("float32")
-    layer = PyramidPooling(bins, filters, align_corners=aligned)
+    layer = PyramidPooling(bins, filters, align_corners=aligned, pooling=pooling)
     layer.build(x.shape)
     set_random_weights(layer)
     outputs = keras.ops.convert_to_numpy(layer(x))
@@ -66,7 +74,8 @@ def test_equals_pytorch(rng, set_random_weights, size, bins, filters, aligned):
     for i, b in enumerate(bins):
         kernel = layer.convolutions[i].get_weights()[0]
         gamma, beta, mean, variance = map(torch.tensor, layer.batch_normalizations[i].get_weights())
-        y = torch.nn.functional.adaptive_avg_pool2d(images, b)
+        pool = {"average": "adaptive_avg_pool2d", "max": "adaptive_max_pool2d"}[pooling]
+        y = getattr(torch.nn.functional, pool)(images, b)
         y = torch.nn.functional.conv2d(y, torch.tensor(kernel.transpose(3, 2, 0, 1).copy()))
         y = torch.nn.functional.batch_norm(y, mean, variance, gamma, beta, eps=1e-5).relu()
         expected.append(
@@ -99,15 +108,21 @@ def test_has_shape_of_the_course():
     np.testing.assert_array_equal(y[..., :100], x)
 
 
-def test_keeps_the_contract_of_a_layer(rng, check_layer):
+@pytest.mark.parametrize("pooling", ["average", "max"])
+def test_keeps_the_contract_of_a_layer(rng, check_layer, pooling):
     x = rng.normal(size=(4, 7, 9, 8)).astype("float32")
-    check_layer(PyramidPooling(bins=[1, 3]), x)
+    check_layer(PyramidPooling(bins=[1, 3], pooling=pooling), x)
 
 
 @pytest.mark.parametrize("bins", [(), (1, 0), (2.5,)])
 def test_wrong_bins_are_an_error(bins):
     with pytest.raises(ValueError, match=r"at least one level.*Received: bins=.*\(1, 2, 3, 6\)"):
         PyramidPooling(bins)
+
+
+def test_there_are_two_poolings():
+    with pytest.raises(ValueError, match=r"pooling='maximum'\. Did you mean 'max'"):
+        PyramidPooling(pooling="maximum")
 
 
 def test_fewer_channels_than_levels_are_an_error():

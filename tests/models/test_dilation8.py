@@ -126,6 +126,21 @@ def test_context_begins_as_the_identity(image, randomize):
         IdentityKernel()((3, 3, 4, 5))
 
 
+def test_a_front_end_starts_the_whole(tiny_backbone, randomize, tmp_path):
+    front_end = Dilation8(tiny_backbone, 3, fc_channels=8, context=False)
+    randomize(front_end)
+    file = tmp_path / "front_end.weights.h5"
+    front_end.save_weights(file)
+    model = Dilation8(tiny_backbone, 3, fc_channels=8, weights=file)
+    start, layers = len(front_end.weights), model.context_module.layers
+    for ours, theirs in zip(model.weights[:start], front_end.weights, strict=True):
+        np.testing.assert_array_equal(numpy(ours), numpy(theirs))
+    assert np.array_equal(numpy(layers[0].kernel), IdentityKernel()((3, 3, 3, 3)))
+    model.save_weights(file)
+    with pytest.raises(ValueError, match=r"has no place in .*Build Dilation8 with context=True"):
+        Dilation8(tiny_backbone, 3, fc_channels=8, context=False, weights=file)
+
+
 def test_fully_connected_layers_become_convolutions(image, randomize):
     # With strides in place of the last poolings, the front end must say what the classifier says.
     image_, channels = keras.Input((224, 224, 3)), (2, 3, 4, 5, 6)

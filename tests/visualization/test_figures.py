@@ -22,6 +22,7 @@ IMAGE, LABELS = np.full((20, 30, 3), 77), np.full((20, 30), 5)
         lambda file: visualization.training_curves(
             file, {"loss": [2.0, 1.0], "val_mean_iou": [0.1, 0.25]}
         ),
+        lambda file: visualization.points_per_seed(file, {"FCN": [{"IoU": 0.5}, {"IoU": 0.6}]}),
         lambda file: visualization.per_class_bars(file, [0.8, 0.4], TWO),
         lambda file: visualization.confusion_matrix(file, [[9, 1], [4, 6]], TWO),
         lambda file: visualization.degradation_curves(

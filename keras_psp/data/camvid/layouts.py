@@ -17,8 +17,9 @@ HOMEPAGE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
 
 SPLITS = ("train", "val", "test")
 
-SPLIT_BY = ("frame", "folder")
-"""How the split of a frame is found: by its name, as published, or by the folder it lies in."""
+SPLIT_BY = ("frame", "folder", "drive")
+"""How the split of a frame is found: by its name, as published; by the folder it lies in; or by the
+drive it was taken on."""
 
 FOLDER_VARIABLE = "KERAS_PSP_DATA"
 """Environment variable with the folder that holds CamVid."""
@@ -62,6 +63,14 @@ def published_split(name: str) -> str | None:
     return next((split for split, frames in FRAMES.items() if frame in frames), "test")
 
 
+def split_by_drive(name: str) -> str | None:
+    """Returns the split of a frame where no drive is in two: 0006R0 is the validation split."""
+    split = published_split(name)
+    if split in ("train", "val"):
+        return "val" if name.rpartition("/")[2].startswith("0006R0") else "train"
+    return split
+
+
 SEGNET_RELEASE = Layout("SegNet release", "{split}", "{split}annot")
 KAGGLE = Layout("Kaggle", "{split}", "{split}_labels", ending="_L")
 ORIGINAL_RELEASE = Layout(
@@ -98,13 +107,15 @@ def find_camvid(folder: str | os.PathLike, split_by: str = "frame") -> DataFiles
 
     Args:
         folder: The folder.
-        split_by: `"frame"`, the published split, or `"folder"`, as the files lie.
+        split_by: `"frame"`, the published split; `"folder"`, as the files lie; or `"drive"`.
 
     Raises:
         ValueError: If the folder has none of the layouts, or if there is no such way to split.
     """
     check_name("split_by", split_by, SPLIT_BY)
     found = find_data(folder, LAYOUTS)
+    if split_by == "drive":
+        return dataclasses.replace(found, splits=regroup(found.splits, split_by_drive))
     return with_published_split(found) if split_by == "frame" else found
 
 

@@ -69,7 +69,9 @@ def load_camvid(
             Kaggle's label maps. See `keras_psp.data.camvid.CAMVID_MERGINGS`.
         split_by: `"frame"`: the published split, by the frames' names, whatever folders they lie
             in. `"folder"`: as they lie; Kaggle's folders are another split, whose scores compare
-            with nobody's.
+            with nobody's. `"drive"`: no drive is in two splits. The published validation frames are
+            a clip of a drive that is trained on; here they are trained on, too, and the 101 frames
+            of drive 0006R0 are the validation split, which is harder.
         **options: `crop_size`, `shuffle`, `seed`, `cache`, `drop_remainder` and `antialias`: see
             `keras_psp.data.LoadingOptions`.
 

@@ -1,4 +1,4 @@
-"""Scores of a segmentation, all computed from one exact confusion matrix."""
+"""Scores of a segmentation batch by batch, all computed from one exact confusion matrix."""
 
 from typing import Any
 
@@ -6,11 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.arrays import from_pytorch, one_program_on_jax, to_numpy
+from keras_psp.arrays import from_pytorch, one_program_on_jax
 from keras_psp.choices import check_name
 from keras_psp.keras_internals import higher_is_better
 from keras_psp.labels import VOID
 from keras_psp.losses import check_class_axis, classes_last, label_map, valid_labels, weight_map
+from keras_psp.metrics.confusion import iou_per_class
 from keras_psp.signatures import FromArguments
 
 # A counter is two int32, and the low one holds less than this. So a batch may have 2³¹ − 2¹⁶ pixels
@@ -306,101 +307,3 @@ class ScoreOfCounts(keras.metrics.Metric):
 
     def result(self):
         return self._result()
-
-
-def confusion_matrix(
-    labels, predictions, num_classes: int, ignore_class: int | None = VOID
-) -> np.ndarray:
-    """Counts the pixels of every true and every predicted class.
-
-    Args:
-        labels: Labels `(batch, height, width)` or `(batch, height, width, 1)`.
-        predictions: Classes 0 … K−1, integers `(batch, height, width)`.
-        num_classes: Number of classes K.
-        ignore_class: The label that counts nowhere; `None` if every label does.
-
-    Returns:
-        int64 array `(K, K)`: rows the true class, columns the predicted.
-
-    Raises:
-        ValueError: If a label is neither a class nor void, or the sizes differ.
-
-    Example:
-
-    ```python
-    import numpy as np
-    from keras_psp.metrics import confusion_matrix
-
-    labels, predictions = np.array([[[0, 0, 1, 255]]]), np.array([[[0, 1, 1, 1]]])
-    assert confusion_matrix(labels, predictions, 2).tolist() == [[1, 1], [0, 1]]
-    ```
-    """
-    predictions = to_numpy(predictions)
-    labels = label_map(to_numpy(labels), predictions.shape)
-    classes, valid, _ = valid_labels(labels, num_classes, ignore_class)
-    classes, valid = ops.convert_to_numpy(classes), ops.convert_to_numpy(valid)
-    cells = classes[valid].astype("int64") * num_classes + predictions[valid]
-    shape = num_classes, num_classes
-    return np.bincount(cells, minlength=num_classes**2).reshape(shape).astype("int64")
-
-
-def iou_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union of every class.
-
-    Args:
-        confusion_matrix: Integers `(K, K)`, rows the true class, columns the predicted; or several,
-            `(…, K, K)`.
-
-    Returns:
-        float64 array `(K,)` or `(…, K)`, 0–1, NaN for a class without a true pixel.
-
-    Example:
-
-    ```python
-    import numpy as np
-    from keras_psp.metrics import iou_per_class
-    assert np.allclose(iou_per_class(np.array([[2, 1], [0, 1]])), [2 / 3, 1 / 2])
-    ```
-    """
-    return iou(*class_areas(confusion_matrix))
-
-
-def accuracy_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
-    """The share of every class' pixels that was found.
-
-    Args:
-        confusion_matrix: As in `iou_per_class`.
-
-    Returns:
-        float64 array `(K,)` or `(…, K)`, 0–1, NaN for a class without a true pixel.
-
-    Example:
-
-    ```python
-    import numpy as np
-    from keras_psp.metrics import accuracy_per_class
-    assert np.allclose(accuracy_per_class(np.array([[2, 1], [0, 1]])), [2 / 3, 1])
-    ```
-    """
-    intersection, target, _ = class_areas(confusion_matrix)
-    return np.where(target > 0, intersection / np.maximum(target, 1), np.nan)
-
-
-def class_areas(confusion_matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns the correct, the true and the predicted pixels of every class, each `(…, K)`."""
-    confusion_matrix = to_numpy(confusion_matrix)
-    intersection = np.diagonal(confusion_matrix, axis1=-2, axis2=-1)
-    return intersection, confusion_matrix.sum(axis=-1), confusion_matrix.sum(axis=-2)
-
-
-def iou(intersection: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Intersection over union of `class_areas`, NaN for a class without a true pixel."""
-    union = target + predicted - intersection
-    return np.where(target > 0, intersection / np.maximum(union, 1), np.nan)
-
-
-def mean_of_present(values: np.ndarray) -> np.ndarray:
-    """The mean over those classes `(…, K)` whose value is not NaN; NaN if there are none."""
-    present = ~np.isnan(values)
-    total, count = np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1)
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)

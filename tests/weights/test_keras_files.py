@@ -1,0 +1,26 @@
+"""Weights in 8 bits."""
+
+import numpy as np
+
+from keras_psp import ResNet
+from keras_psp.weights.keras_files import save_8_bit_weights
+
+
+def test_8_bits_keep_every_number_to_half_a_step(randomize, tmp_path):
+    model = ResNet("resnet18", num_classes=5, weights=None)
+    randomize(model)
+    model.compile("sgd")
+    model.optimizer.build(model.trainable_variables)
+    kernel = model.layers[-1].kernel
+    kernel.assign(kernel * (np.arange(5) > 0))  # A channel of zeros has no scale.
+    path, usual = tmp_path / "small.8bit.h5", tmp_path / "usual.weights.h5"
+    save_8_bit_weights(model, path)
+    model.save_weights(usual)
+    assert path.stat().st_size < usual.stat().st_size / 2
+    loaded = ResNet("resnet18", num_classes=5, weights=path)
+    for ours, exact in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        if ours.ndim < 2:
+            np.testing.assert_array_equal(ours, exact)
+        else:
+            step = np.abs(exact).max(axis=tuple(range(exact.ndim - 1))) / 127
+            assert (np.abs(ours - exact) <= 0.501 * step).all()
