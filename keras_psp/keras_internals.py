@@ -31,6 +31,22 @@ def run_graph(model: keras.Model, inputs: Any, call: Callable[..., Any]) -> Any:
     return model._run_through_graph(inputs, operation_fn=lambda x: x, call_fn=call)
 
 
+class ModelThatKeepsItsState(keras.Model):
+    """A model whose variables outlive an error in a step of `fit`, `evaluate` or `predict` on JAX.
+
+    Keras takes their values away while steps run. `fit` puts back what the last step returned, but
+    knows of nothing before the first one, and the others put nothing back: see `jax_state_sync`.
+    """
+
+    def _get_jax_state(self, purge_model_variables=False, **kinds):
+        state = super()._get_jax_state(**kinds)
+        if purge_model_variables:
+            # As Keras does it with what a step returns.
+            self._jax_state, self._jax_state_synced = dict(zip(kinds, state, strict=True)), False
+            self._purge_model_variables(**kinds)
+        return state
+
+
 def layers_in(layer: keras.Layer, recursive: bool = True) -> list[keras.Layer]:
     """Returns the layers that a layer is made of: only models have a public `layers`.
 

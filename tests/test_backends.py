@@ -72,6 +72,7 @@ TESTS = [
     "tests/models/test_segmentation_model.py::test_another_loss_gets_given_class_weights",
     "tests/models/test_segmentation_model.py::test_what_a_step_cannot_know_of_needs_another",
     "tests/models/test_segmentation_model.py::test_fits_leave_nothing_behind",
+    "tests/models/test_segmentation_model.py::test_weights_outlive_an_interrupt",
     "tests/analysis/test_costs.py::test_blocks_of_a_resnet_add_up",
     "tests/analysis/test_receptive_fields.py::test_effective_field_of_a_layer_inside_a_block",
     "tests/layers/test_reflect_padding.py::test_keeps_the_contract_of_a_layer",

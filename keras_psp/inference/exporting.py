@@ -14,6 +14,8 @@ from keras import ops
 
 from keras_psp.atomic import write_folder_whole, write_whole
 from keras_psp.choices import check_name
+from keras_psp.keras_internals import layers_in
+from keras_psp.layers import MaxUnpool
 from keras_psp.surgery.fusion import fuse
 
 
@@ -162,6 +164,10 @@ def _write_onnx(model, path):
 def _write_litert(model, path, quantize=None, images=None):
     import tensorflow as tf
 
+    for layer in layers_in(model):
+        if isinstance(layer, MaxUnpool):
+            # LiteRT takes numbers of 8 bits for quantized ones, and dies where it compares others.
+            layer.place_dtype = "int32"
     with tempfile.TemporaryDirectory() as folder:
         _convert(model, folder)
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)

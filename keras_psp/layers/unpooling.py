@@ -11,6 +11,9 @@ from keras_psp.signatures import FromArguments
 class _Blocks(FromArguments, keras.layers.Layer):
     """Works on blocks of `pool_size` × `pool_size` places, side by side."""
 
+    # The type in which places are compared: the smallest, except where a runtime cannot.
+    place_dtype = "uint8"
+
     def __init__(self, pool_size: int = 2, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(pool_size, int) or not 2 <= pool_size <= 16:
@@ -51,9 +54,10 @@ class _Blocks(FromArguments, keras.layers.Layer):
 
     def _put(self, values, places):
         """A map of whole blocks: each value at its place in its block, and zeros."""
+        places = ops.cast(places, self.place_dtype)
         return self._join(
             [
-                ops.where(ops.equal(places, ops.cast(place, "uint8")), values, 0)
+                ops.where(ops.equal(places, ops.cast(place, self.place_dtype)), values, 0)
                 for place in range(self.pool_size**2)
             ]
         )
@@ -234,7 +238,6 @@ class MaxUnpool(_Blocks):
 
     def call(self, inputs, indices, like=None):
         inputs = ops.cast(inputs, self.compute_dtype)
-        indices = ops.cast(indices, "uint8")
         shapes = [x if x is None else ops.shape(x) for x in (inputs, indices, like)]
         _, height, width, _ = self.compute_output_shape(*shapes)
         return self._put(inputs, indices)[:, :height, :width]

@@ -1,5 +1,6 @@
 """The paper's recipe, which trains a model that was told nothing else."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -173,8 +174,10 @@ class RecipeModel(ModelWithOwnLoss, Model):
         finally:
             self._in_fit = False
             self._class_weights.assign(None)
-            if schedule is not None:
-                schedule.end_run()
+            # On JAX, a step that ran out of memory takes the variables along: that error is seen.
+            with contextlib.suppress(RuntimeError):
+                if schedule is not None:
+                    schedule.end_run()
 
     def train_on_batch(self, *args, **kwargs):
         """Takes one step, at the base rate of the schedule: `keras.Model.train_on_batch`.

@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_psp import onednn
 from keras_psp.data.each_batch import first_batch, only_tensor, warn_of_small_values
-from keras_psp.keras_internals import writes_hdf5
+from keras_psp.keras_internals import ModelThatKeepsItsState, writes_hdf5
 from keras_psp.models.presets import PresetModel
 
 
@@ -21,12 +21,16 @@ def _looks_at_images(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def looking(self, *args, **kwargs):
         self._is_to_look = not self._has_warned
-        return method(self, *args, **kwargs)
+        try:
+            return method(self, *args, **kwargs)
+        finally:
+            if keras.backend.backend() == "jax":
+                self.jax_state_sync()  # After an error: Keras does so in `fit` alone.
 
     return looking
 
 
-class Model(PresetModel):
+class Model(PresetModel, ModelThatKeepsItsState):
     """A Keras model that trains as fast as the backend can, and warns once of images of 0–1."""
 
     _is_to_look = _has_warned = False

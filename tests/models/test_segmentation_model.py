@@ -613,3 +613,33 @@ def test_keras_callbacks_watch_the_scores(monitor, tmp_path):
     assert callbacks[0].monitor_op is callbacks[1].monitor_op is keras.ops.greater
     assert [file.name for file in tmp_path.iterdir()] == ["1.weights.h5"]
     assert callbacks[2].monitor_op(1.0, 0.5)
+
+
+def test_weights_outlive_an_interrupt():
+    images, labels = data(4)
+    model = Tiny()
+    model.fit(images, labels, batch_size=2, verbose=0)
+    for method, name in [("evaluate", "test"), ("predict", "predict"), ("fit", "train")]:
+        getattr(model, f"make_{name}_function")()
+        function = getattr(model, f"{name}_function")
+        data_of = {"x": images, "batch_size": 2, "verbose": 0}
+        if method != "predict":
+            data_of["y"] = labels
+        for good_steps in (0, 1):
+            steps = iter([function] * good_steps)
+
+            def step(*args, steps=steps):
+                for one in steps:
+                    return one(*args)
+                raise KeyboardInterrupt
+
+            setattr(model, f"{name}_function", step)
+            before = model.get_weights()
+            with pytest.raises(KeyboardInterrupt):
+                getattr(model, method)(**data_of)
+            pairs = zip(model.get_weights(), before, strict=True)
+            changed = any(not np.array_equal(new, old) for new, old in pairs)
+            assert changed == (name == "train" and good_steps == 1)
+            assert float(model.optimizer.learning_rate) == np.float32(0.01)
+        setattr(model, f"{name}_function", function)
+        getattr(model, method)(**data_of)
