@@ -123,7 +123,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--backbone", f"{help}vgg11_bn)")
     weights = "auto (ImageNet where it can be had), imagenet, none, or a file"
     add("--backbone-weights", f"{weights} ({_default('backbone_weights')})")
-    add("--weights", "start from a whole network's weights, such as another run's", metavar="FILE")
+    help = "start from a whole network's weights: a file, another run, or a preset"
+    add("--weights", help, metavar="FILE")
     help = "stride of the features: 8, 16, 32 (default: 16; of dilation8 8, of FCN 32)"
     add("--output-stride", help, type=int)
     help = "channels of fc6 and fc7, in networks that have these (default: 1024; the papers': 4096)"
@@ -156,8 +157,8 @@ def _parser() -> argparse.ArgumentParser:
 
     add = _add_command(commands, "predict")
     add("images", "images, folders of images, and videos", nargs="+", metavar="IMAGE")
-    help = "a run folder, or a .keras file of a segmentation model"
-    add("--model", help, required=True, metavar="RUN|FILE.keras")
+    help = "a run folder, a .keras file of a segmentation model, or a preset, such as "
+    add("--model", f"{help}pspnet_resnet50_cityscapes", required=True, metavar="RUN|FILE|PRESET")
     add("--weights", "of the run: best or last", default="best")
     add(
         "--image-size", "pixels that the network sees (default: the run's, or the image's)", **_SIZE

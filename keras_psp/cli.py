@@ -7,7 +7,6 @@ descriptions and arguments stand in `keras_psp.arguments`.
 import argparse
 import dataclasses
 import functools
-import inspect
 import re
 import sys
 import warnings
@@ -19,13 +18,10 @@ import keras
 
 from keras_psp import losses, optimizers, visualization
 from keras_psp.analysis.costs import format_table
-from keras_psp.arguments import DEFAULTS, FOLDER, RATES, parse
+from keras_psp.arguments import RATES, parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
-from keras_psp.choices import check_name, did_you_mean
-from keras_psp.data import check_data, load_camvid, load_folder, load_street_scenes
-from keras_psp.data.augmentation import PRESETS
-from keras_psp.data.folder import find_own
+from keras_psp.data import check_data
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
@@ -36,8 +32,16 @@ from keras_psp.inference import Views, export, segment, segment_video
 from keras_psp.inference.images import MAX_PIXELS, as_pixels, find_files, no_image
 from keras_psp.inference.views import find_views
 from keras_psp.labels import class_weights, numbered_classes
-from keras_psp.models import BACKBONES, PSPNet, model_from_checkpoint
+from keras_psp.models import PSPNet, SegmentationModel, model_from_checkpoint
 from keras_psp.models.networks import NETWORKS
+from keras_psp.settings import (
+    OWN_DATA,
+    class_names,
+    data_settings,
+    load_data,
+    network_arguments,
+    run_settings,
+)
 from keras_psp.weights.checkpoints import variant_of
 from keras_psp.weights.keras_files import is_keras_file, save_8_bit_weights
 from keras_psp.weights.runs import UNSEEN, find_run
@@ -86,22 +90,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def train(args: argparse.Namespace) -> None:
-    settings = _settings(args)
+    settings = run_settings(args)
     name = f"{Path(args.data).name}-{args.model}-{settings['backbone']}"
     folder = Path(args.run or f"runs/{name}")
     check_writable(folder)
     keras.utils.set_random_seed(args.seed)
     augment = None if settings["augment"] == "none" else settings["augment"]
     options = {"augment": augment, "crop_size": args.crop_size}
-    train = _load(settings, "train", shuffle="auto", drop_remainder="auto", **options)
-    val = _load(settings, "val")
+    train = load_data(settings, "train", shuffle="auto", drop_remainder="auto", **options)
+    val = load_data(settings, "val")
     num_classes = len(train.info.classes)
     given = settings["backbone_weights"]
     model = NETWORKS[args.model].build(
         num_classes=num_classes,
         backbone_weights=None if given == "none" else given,
         weights=args.weights,
-        **_own_arguments(args),
+        **network_arguments(args),
     )
     if given == "none" and not (args.backbone_weights or args.weights):
         model.initial_weights = "random values, as meant for drawn scenes"
@@ -141,12 +145,12 @@ def evaluate_run(args: argparse.Namespace) -> None:
     names = ("data", "data_dir", "image_size", "classes", "labels")
     changes = {name: value for name in names if (value := getattr(args, name))}
     if args.data:
-        changes = dict.fromkeys(_OWN_DATA) | changes  # The run's say nothing about other data.
-    settings = _data_settings(run, "--data", changes)
+        changes = dict.fromkeys(OWN_DATA) | changes  # The run's say nothing about other data.
+    settings = data_settings(run, "--data", changes)
     as_published = bool(_views(args) or args.short_side)
     if as_published:
         settings |= {"image_size": None, "batch_size": 1}
-    data = _load(settings, args.split)
+    data = load_data(settings, args.split)
     result = _evaluate(run, data, **_view_options(run, args) if as_published else {})
     print(result)
     comparison = None
@@ -245,10 +249,10 @@ def export_run(args: argparse.Namespace) -> None:
     size, batch_size, calibration_data = args.image_size, args.batch_size, None
     if args.quantize == "int8":
         # Such a file is for one size and one number of images.
-        settings = _data_settings(run, "calibration_data= to keras_psp.export", {"batch_size": 1})
+        settings = data_settings(run, "calibration_data= to keras_psp.export", {"batch_size": 1})
         size = settings["image_size"] = size or settings["image_size"]
         batch_size = batch_size or 1
-        calibration_data = _load(settings, "train", cache=False).take(32)
+        calibration_data = load_data(settings, "train", cache=False).take(32)
     path = export(
         run.model,
         args.path,
@@ -266,7 +270,7 @@ def export_run(args: argparse.Namespace) -> None:
 
 
 def check(args: argparse.Namespace) -> int:
-    options = {"classes": _classes(args.classes), "labels": args.labels}
+    options = {"classes": class_names(args.classes), "labels": args.labels}
     report = check_data(args.folder, args.split, **options, progress=True)
     print(report)
     return 0 if report.ok else 1
@@ -286,7 +290,7 @@ def degradation(args: argparse.Namespace) -> None:
         settings = {"data": args.data, "data_dir": args.data_dir}
         settings |= {"image_size": (360, 480), "batch_size": 1}
         train, test = (
-            cut_patches(_load(settings, split, cache=False), count)
+            cut_patches(load_data(settings, split, cache=False), count)
             for split, count in [("train", args.patches), ("val", -(-args.patches // 4))]
         )
     options = {"networks": args.networks, "steps": args.steps, "seeds": args.seeds}
@@ -300,7 +304,7 @@ def ladder(args: argparse.Namespace) -> None:
     check_writable(folder)
     settings = vars(args) | {"scenes": None}
     ways = args.split_by if args.data == "camvid" else ["scenes"]
-    load = {way: functools.partial(_load, settings | {"split_by": way}) for way in ways}
+    load = {way: functools.partial(load_data, settings | {"split_by": way}) for way in ways}
     weights = None if args.backbone_weights == "none" else args.backbone_weights
     rates = RATES[f"a {'trained' if weights else 'random'} backbone"]
     names = ("ladder", "rungs", "backbone", "seeds", "epochs", "crop_size")
@@ -325,115 +329,22 @@ FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
 """What each command calls; it returns the exit code where that may not be 0."""
 
 
-_OWN_DATA = ("classes", "labels", "validation_split", "split_seed")
-
-
-def _own_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the arguments of the network: those given, and for the rest its usual ones."""
-    network = NETWORKS[check_name("model", args.model, NETWORKS)]
-    given = {
-        "backbone": args.backbone,
-        "output_stride": args.output_stride,
-        "fc_channels": args.fc_channels,
-        "gradient_checkpointing": args.recompute or None,
-    }
-    given = {name: value for name, value in given.items() if value is not None}
-    unknown = given.keys() - inspect.signature(network.build).parameters.keys()
-    if unknown:
-        options = {"gradient_checkpointing": "recompute"}
-        names = ", ".join(f"--{options.get(n, n).replace('_', '-')}" for n in sorted(unknown))
-        raise ValueError(
-            f"Not every network has every option. Received: {names} with --model {args.model}. "
-            "Leave the option out."
-        )
-    return {**network.usual, **given}
-
-
-def _settings(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the settings that decide the outcome of a run; its folder records them."""
-    defaults = _defaults(args.data)
-    settings = {
-        name: defaults.get(name) if value is None else value
-        for name, value in vars(args).items()
-        if name not in ("command", "run", "traceback")
-    }
-    settings |= _own_arguments(args)
-    # Before the data are read, which may take minutes.
-    check_name("backbone", settings["backbone"], BACKBONES)
-    check_name("augmentation preset", settings["augment"], [*PRESETS, "none"])
-    given = [f"--{n.replace('_', '-')}" for n in _OWN_DATA if settings[n] is not None]
-    if defaults is not DEFAULTS[FOLDER] and given:
-        raise ValueError(
-            f"{', '.join(given)}: only data of your own need that. Received: --data {args.data}. "
-            "Leave it out, or pass the path of your data."
-        )
-    if defaults is DEFAULTS[FOLDER] and settings["validation_split"] is None:
-        settings["validation_split"] = None if "val" in find_own(args.data).splits else 0.2
-    return settings
-
-
-def _defaults(data: str) -> dict[str, Any]:
-    """Returns the default settings of a run on these data."""
-    is_own = data not in DEFAULTS and (Path(data).is_dir() or Path(data).suffix == ".csv")
-    return DEFAULTS[check_name("data set", FOLDER if is_own else data, DEFAULTS)]
-
-
-def _data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[str, Any]:
-    """Returns a run's settings for its data, with changes; `otherwise` is the way to pass data."""
-    settings = run.settings | changes
-    if "data" not in settings:
-        raise ValueError(
-            "A run that keras-psp train did not make does not know its data. "
-            f"Received: {run.folder} without settings. Pass {otherwise}."
-        )
-    return _defaults(settings["data"]) | settings
-
-
-def _load(settings: dict[str, Any], split: str, **options: Any) -> Any:
-    """Loads a split of a run's data; without options, as it is scored."""
-    options = {
-        "image_size": settings["image_size"],
-        "batch_size": settings["batch_size"],
-        "seed": settings.get("seed", 0),
-        "augment": None,
-        "shuffle": False,
-        "drop_remainder": False,
-    } | options
-    if settings["data"] == "street-scenes":
-        scenes = settings.get("scenes") or DEFAULTS["street-scenes"]["scenes"]
-        if split != "train":
-            scenes = -(-scenes // 4)
-        return load_street_scenes(split, num_images=scenes, **options)
-    if settings["data"] == "camvid":
-        options["split_by"] = settings.get("split_by") or "frame"
-        options["merging"] = settings.get("merging") or "segnet"
-        return load_camvid(split, data_dir=settings.get("data_dir"), **options)
-    own = {n: settings[n] for n in _OWN_DATA if settings.get(n) is not None}
-    own["classes"] = _classes(settings.get("classes"))
-    return load_folder(settings["data"], split, **own, **options)
-
-
-def _classes(given: list[str] | None) -> list[str] | str | None:
-    """Returns class names, or the file of them."""
-    return given[0] if given and len(given) == 1 and Path(given[0]).is_file() else given
-
-
 def _evaluate(run: Run, data: Any, **options: Any) -> Evaluation:
     return evaluate(run.model, data, classes=run.classes, progress=True, **options)
 
 
 def _load_model(path: str, weights: str = "best") -> Run:
-    """Loads the model of a run, or of a file, whose classes have numbers for names."""
+    """Loads the model of a run, a file, or a preset; where nobody named the classes, they are
+    numbered."""
     file = Path(path)
-    if file.suffix != ".keras":
+    if path in SegmentationModel.presets or not file.exists():
+        model = SegmentationModel.from_preset(path)
+    elif file.suffix == ".keras":
+        model = keras.saving.load_model(file, compile=False)
+    else:
         return load_run(file, weights)
-    if not file.exists():
-        raise FileNotFoundError(
-            f"A model is a run folder or a .keras file. Received: {file}, which does not exist. "
-            f"{did_you_mean(file)}Check the path."
-        )
-    model = keras.saving.load_model(file, compile=False)
-    return Run(file.parent, model, numbered_classes(model.outputs[0].shape[-1]), {})
+    classes = getattr(model, "classes", None)
+    return Run(file.parent, model, classes or numbered_classes(model.outputs[0].shape[-1]), {})
 
 
 def _views(args: argparse.Namespace) -> Views | None:

@@ -105,6 +105,11 @@ def numbered_classes(count: int) -> ClassList:
     return ClassList([f"class {number}" for number in range(count)])
 
 
+def named_classes(classes: ClassList | None) -> ClassList | None:
+    """Returns the classes; `None` where they are unknown or `numbered_classes`."""
+    return None if classes is None or classes == numbered_classes(len(classes)) else classes
+
+
 def check_same_classes(num_classes: int | ClassList, classes: ClassList) -> None:
     """Refuses a model and data of different classes.
 
@@ -127,7 +132,8 @@ def check_same_classes(num_classes: int | ClassList, classes: ClassList) -> None
         f"The model must have the classes of the data. Received: {model}, data of {len(classes)} "
         f"classes ({', '.join(classes.names)}). Build the model with num_classes={len(classes)} "
         "and train it on these classes, or choose other data. Where a function of your own has "
-        "changed the labels, name the classes with keras_psp.data.attach."
+        "changed the labels, name the classes with keras_psp.data.attach. Where other names mean "
+        "the same classes, forget the model's: model.classes = None."
     )
 
 

@@ -97,15 +97,8 @@ class SparseCategoricalCrossentropy(FromArguments, keras.losses.Loss):
         y_pred = ops.cast(y_pred, self._precision)
         labels = label_map(y_true, ops.shape(y_pred))
         classes, weight, reduced = self._pixels(labels, y_pred.shape[-1], sample_weight)
-        # Logits of void pixels may be infinite, and so would their gradients be.
-        logits = ops.where(ops.not_equal(weight, 0.0)[..., None], y_pred, 0.0)
-        if not self.from_logits:
-            smallest = keras.config.epsilon()
-            logits = ops.log(ops.clip(logits, smallest, 1.0 - smallest))
-        # log Σ exp, minus the logit of the true class: each reads the logits once.
-        picked = ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
-        loss = ops.logsumexp(logits, axis=-1) - ops.sum(picked * logits, axis=-1)
-        return reduced(loss * weight)
+        smallest = None if self.from_logits else keras.config.epsilon()
+        return reduced(_of_pixels(y_pred, classes, weight, smallest))
 
     def of_upsampled(self, y_true, y_pred, size, align_corners=True, sample_weight=None):
         """The loss of logits that are yet to be upsampled to the labels' size.
@@ -173,6 +166,18 @@ class SparseCategoricalCrossentropy(FromArguments, keras.losses.Loss):
             return ops.cast(ops.where(in_range, losses, float("nan")), self.dtype)
 
         return classes, weight, reduced
+
+
+@functools.partial(one_program_on_jax, static=("smallest",))
+def _of_pixels(y_pred, classes, weight, smallest):
+    """The weighted loss of every pixel, of probabilities if there is a `smallest` one."""
+    # Logits of void pixels may be infinite, and so would their gradients be.
+    logits = ops.where(ops.not_equal(weight, 0.0)[..., None], y_pred, 0.0)
+    if smallest is not None:
+        logits = ops.log(ops.clip(logits, smallest, 1.0 - smallest))
+    # log Σ exp, minus the logit of the true class: each reads the logits once.
+    picked = ops.one_hot(classes, logits.shape[-1], dtype=logits.dtype)
+    return weight * (ops.logsumexp(logits, axis=-1) - ops.sum(picked * logits, axis=-1))
 
 
 def _upsampled_total(small, size, align_corners, classes, weight):

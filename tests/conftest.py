@@ -20,6 +20,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from keras_psp import visualization
+from keras_psp.atomic import write_whole
 from tests import random_weights
 
 UNPACK = Path(__file__).parents[2] / "shared" / "camvid" / "unpack.py"
@@ -97,6 +99,16 @@ def xla_compiles_quickly(tmp_path_factory):
         patch.setenv("XLA_FLAGS", " ".join([os.environ.get("XLA_FLAGS", ""), *flags]))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))
         patch.setenv("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+        # Of each operation in a program JAX would write down which lines of Python it comes from.
+        patch.setenv("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_disks():
+    """Leaves what is written to the system's memory, which a killed process leaves as it is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
         yield
 
 
@@ -152,6 +164,20 @@ def all_eagerly():
     with pytest.MonkeyPatch.context() as patch:
         take_steps_eagerly(patch)
         yield
+
+
+def draw_nothing(patch):
+    for name in ("training_curves", "per_class_bars", "segmentation_gallery"):
+        patch.setattr(visualization, name, lambda file, *_: write_whole(file, b"a picture"))
+
+
+@pytest.fixture
+def no_pictures(monkeypatch):
+    """Writes files of the right names in the place of figures, which take longer than all the rest.
+
+    A fixture of a module draws all the same.
+    """
+    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="session")

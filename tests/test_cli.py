@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -15,6 +16,7 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import cli, visualization
+from keras_psp.arguments import DEFAULTS
 from keras_psp.atomic import write_table
 from keras_psp.cli import main
 from keras_psp.data.camvid.classes import CAMVID
@@ -22,7 +24,11 @@ from keras_psp.data.street_scenes import street_scene
 from keras_psp.experiments import degradation, papers
 from keras_psp.inference.views import Views
 from keras_psp.models import BACKBONES
+from keras_psp.weights import PRESETS
+from tests.conftest import draw_nothing
 from tests.tiny import tiny_backbone
+
+pytestmark = pytest.mark.usefixtures("no_pictures")  # but for `trained`
 
 SMALL = [
     *("--backbone", "tiny", "--scenes", "4", "--image-size", "33", "48"),
@@ -134,7 +140,7 @@ def unweighted(tmp_path_factory):
     options = ["--epochs", "3", "--validation-freq", "2", "--class-weights", "0"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cli, "evaluate", interrupt)
-        patch.setattr(cli.RunFolder, "_draw", lambda self: None)  # `trained` has its pictures
+        draw_nothing(patch)
         return folder, run_command("train", *SMALL, *options, "--run", folder)
 
 
@@ -160,7 +166,7 @@ def test_train_says_what_the_network_started_from(trained, prepared):
     assert "It had started from random values, as meant for drawn scenes. Views:" in out
     assert err == ""
     _, err = prepared("--backbone", "resnet18", "--backbone-weights", "auto")
-    assert "Note: resnet18 starts from random values: resnet18-f37072fd.pth could not be" in err
+    assert "Note: resnet18 starts from random values: resnet18.tv_in1k.safetensors could" in err
     assert "Warning" not in err
 
 
@@ -315,17 +321,30 @@ def test_predict_takes_a_model_from_a_file(trained, tmp_path):
     assert "at most max_pixels=1,000 pixels" in out
 
 
+def test_predict_takes_a_preset(trained, tmp_path, monkeypatch):
+    folder, _ = trained
+    config = json.loads((folder / "config.json").read_text())["model"]["config"]
+    arguments = {name: config[name] for name in ("backbone", "num_classes", "output_stride")}
+    row = PRESETS["pspnet_resnet50_cityscapes"]
+    file = row.file._replace(url=str(folder / "best.weights.h5"))  # as if it lay in the package
+    row = dataclasses.replace(row, arguments=arguments, file=file, classes=CAMVID)
+    monkeypatch.setitem(PRESETS, "pspnet_tiny_camvid", row)
+    monkeypatch.chdir(tmp_path)
+    visualization.write_image("street.png", street_scene(5, (33, 48))[0])
+    code, out, err = run_command("predict", "street.png", "--model", "pspnet_tiny_camvid")
+    assert code == 0, err
+    assert "pspnet_tiny_camvid (11 classes) sees whole images at their own size" in out
+    with Image.open("predictions/labels/street.png") as labels:
+        assert {color for _, color in labels.convert("RGB").getcolors()} <= {*CAMVID.colors}
+
+
 @pytest.mark.parametrize(
     "image, model, said",
     [
         ("empty", "run", "must hold images"),
         ("streat.png", "run", "must exist. Received: streat.png. Did you mean 'street.png'?"),
-        ("street.png", "rum", "folder='rum', which does not exist. Did you mean 'run'?"),
-        (
-            "street.png",
-            "a.keras",
-            "Received: a.keras, which does not exist. Did you mean 'b.keras'",
-        ),
+        ("street.png", "rum", "preset='rum'. Did you mean 'run'?"),
+        ("street.png", "a.keras", "preset='a.keras'. Did you mean 'b.keras'?"),
     ],
 )
 def test_predict_names_what_is_missing(image, model, said, tmp_path, monkeypatch):
@@ -487,7 +506,7 @@ def test_tables_prints_those_of_three_papers(monkeypatch):
 
 
 def test_degradation_trains_on_patches_of_scenes(tmp_path, monkeypatch):
-    monkeypatch.setitem(cli.DEFAULTS["street-scenes"], "scenes", 24)
+    monkeypatch.setitem(DEFAULTS["street-scenes"], "scenes", 24)
     shown = []
 
     def train(file, variant, seed, train, test, settings):

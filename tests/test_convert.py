@@ -1,17 +1,29 @@
 """The command that turns other people's checkpoints into files of ours."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
 import keras_psp
 from keras_psp.cli import main
-from keras_psp.models import model_from_checkpoint
+from keras_psp.models import RESNETS, model_from_checkpoint
 
 torch = pytest.importorskip("torch", reason="PyTorch is what these are compared with")
 from tests.weights import torch_checkpoints as theirs  # noqa: E402
 
 BASIC = ((2, 2, 2, 2), False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def narrow_resnets():
+    """An eighth of the channels; the names of tensors and their number are the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theirs, "WIDTH", 8)
+        for name, row in list(RESNETS.items()):
+            patch.setitem(RESNETS, name, dataclasses.replace(row, filters=8))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +84,7 @@ def test_a_classifier_is_found_too(tmp_path):
     )
     del resnet.fc
     torch.save(resnet.state_dict(), tmp_path / "resnet.pth")
-    assert model_from_checkpoint(tmp_path / "resnet.pth").output.shape == (None, None, None, 512)
+    assert model_from_checkpoint(tmp_path / "resnet.pth").output.shape == (None, None, None, 64)
 
 
 @pytest.mark.parametrize(

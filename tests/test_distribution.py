@@ -112,12 +112,17 @@ def test_two_devices_on_jax(tmp_path, one):
 
 SMALLER = {
     "import os\n": "import os\nfrom tests.without import hide\nhide(['tensorflow'])\n",
-    "import keras_psp\n": "import keras_psp\nfrom tests.train_distributed import make_backbone\n",
+    "import keras_psp\n": """import keras_psp
+import pytest
+from tests.conftest import draw_nothing
+from tests.train_distributed import make_backbone
+draw_nothing(pytest.MonkeyPatch())
+""",
     'load_camvid(["train", "val"], image_size=(240, 320)': (
         'load_street_scenes(["train", "val"], image_size=(24, 32), num_images=5'
     ),
     "8 * len(": "1 * len(",
-    'backbone="resnet50"': "make_backbone(), bins=(1, 2)",
+    'backbone="resnet50"': "make_backbone(), bins=(2,)",
     "epochs=50": "epochs=2",
 }
 # The same two processes, which have imported everything, then do what one device does.

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp import labels
+from keras_psp import data, labels
 from keras_psp.data.camvid import classes
 from keras_psp.data.camvid.classes import camvid_label_colors, segnet_labels
 from keras_psp.labels import VOID, ClassList, LabelColors, LabelValues
@@ -159,3 +159,12 @@ def test_model_and_data_must_have_the_same_classes(model, received):
         labels.check_same_classes(model, classes)
     labels.check_same_classes(2, classes)
     labels.check_same_classes(ClassList(classes.names, [(1, 2, 3), (4, 5, 6)]), classes)
+
+
+def test_the_class_lists_of_public_data_sets():
+    lists = data.CAMVID, data.CITYSCAPES, data.ADE20K, data.VOC2012
+    assert [len(classes) for classes in lists] == [11, 19, 150, 21]
+    # The color map of PASCAL VOC is a rule: the number's bits in turn.
+    assert list(data.VOC2012.colors) == [(0, 0, 0), *labels.distinct_colors(20)]
+    last = {classes.names[-1]: classes.colors[-1] for classes in lists[1:3]}
+    assert last == {"bicycle": (119, 11, 32), "flag": (92, 0, 255)}

@@ -77,7 +77,6 @@ def test_equals_pytorchs(rng, weighted):
     np.testing.assert_allclose(gradient, x.grad.permute(0, 2, 3, 1).numpy(), atol=1e-7)
 
 
-@pytest.mark.parametrize("weighted", [False, True])
 @pytest.mark.parametrize(
     "options",
     [
@@ -96,6 +95,7 @@ def test_equals_pytorchs(rng, weighted):
     ],
     ids=str,
 )
+@pytest.mark.parametrize("weighted", [False, True])
 def test_equals_keras_loss_with_the_same_arguments(rng, options, weighted):
     options = {"from_logits": True, "ignore_class": 255, **options}
     labels = rng.integers(0, 7, (3, 4, 5))

@@ -37,6 +37,7 @@ ROOMS = {
     "callbacks": "what happens while it trains?",
     "analysis": "why does it work?",
     "experiments": "is what the papers say true?",
+    "settings": "what does a run of a command use?",
     "cli": "how do I do it without Python?",
 }
 
@@ -61,7 +62,7 @@ WAYS = {
     ],
     "weights": [
         ("models:PSPNet", "takes weights= and backbone_weights=: a name, a file, None"),
-        ("weights.published:PUBLISHED", "name → address, digest, license, published score"),
+        ("weights.published:PRESETS", "name → address, digest, license, published score"),
         ("weights.reading:read_tensors", "the tensors of the file, by their names"),
         ("weights.sources:SOURCES", "whose file it is, by the names of its tensors"),
         ("weights.comparing:check_same_tensors", "each tensor has its variable, none is left over"),

@@ -41,8 +41,8 @@ class SegmentationPictures(keras.callbacks.Callback):
         folder: Where to write the pictures as PNG files, or `None`.
         log_dir: TensorBoard's folder, or `None`. TensorFlow writes it, whatever backend Keras
             computes with; only looking at it needs the package `tensorboard`.
-        classes: Names and colors of the classes. By default the data's own; where the data do not
-            tell them, the classes are numbered.
+        classes: Names and colors of the classes. By default the model's or the data's own; where
+            nobody tells them, the classes are numbered.
         num_samples: Number of images.
         every: Number of epochs from one picture to the next; the last epoch is always drawn.
 

@@ -21,9 +21,10 @@ from keras_psp.choices import check_name, did_you_mean
 from keras_psp.data.info import Data, info_of
 from keras_psp.data.sharding import processes
 from keras_psp.keras_internals import set_initial_epoch
-from keras_psp.labels import ClassList
+from keras_psp.labels import ClassList, named_classes, numbered_classes
 from keras_psp.metrics import MeanIoU
-from keras_psp.weights.runs import BEST, CHECKPOINT, CONFIG, read_config
+from keras_psp.models.presets import describe, rebuild
+from keras_psp.weights.runs import BEST, CHECKPOINT, CONFIG, best_weights, read_config
 
 _HISTORY = "history.csv"
 _PER_CLASS = "per_class.csv"
@@ -54,8 +55,8 @@ class RunFolder(keras.callbacks.Callback):
         folder: The run folder; made if it does not exist.
         validation_data: A dataset of `(images, labels)` whose first images `samples.png` shows;
             `None` for no such picture.
-        classes: Names and colors of the classes. By default those of the data; where these do not
-            tell them, the classes are numbered.
+        classes: Names and colors of the classes. By default the model's or the data's own; where
+            nobody tells them, the classes are numbered.
         settings: Further facts to record; anything that JSON can hold. A folder is resumed only
             with the same settings and model.
         num_samples: Number of images in `samples.png`.
@@ -110,6 +111,8 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         self.classes = find_classes(self.model, *self._classes_from)
+        if getattr(self.model, "classes", self.classes) is None:
+            self.model.classes = named_classes(self.classes)
         # An optimizer without variables would neither save nor load its state.
         self.model.optimizer.build(self.model.trainable_variables)
         config = self._config()
@@ -166,14 +169,7 @@ class RunFolder(keras.callbacks.Callback):
         return config if can_go_on else None
 
     def _config(self) -> str:
-        config = {
-            "model": json.loads(self.model.to_json()),
-            "initial_weights": getattr(self.model, "initial_weights", "unknown"),
-            "classes": {"names": self.classes.names, "colors": self.classes.colors},
-            "settings": self.settings,
-            "versions": {"keras": keras.__version__, "backend": keras.backend.backend()},
-        }
-        return json.dumps(config, indent=1)
+        return json.dumps(describe(self.model, self.classes, self.settings), indent=1)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
@@ -268,9 +264,11 @@ def find_scores(model: keras.Model) -> MeanIoU | None:
 
 
 def _architecture(config: dict[str, Any]) -> dict[str, Any]:
-    # Two things may differ in a resumed run: whether ImageNet weights can still be had, and the
-    # names of a backbone's layers, in which Keras counts how many were built before.
-    model = {k: v for k, v in config["model"]["config"].items() if k != "initial_weights"}
+    # These may differ in a resumed run: whether ImageNet weights can still be had, whether classes
+    # have names by now, and the names of a backbone's layers, in which Keras counts how many were
+    # built before.
+    stays = config["model"]["config"].items()
+    model = {k: v for k, v in stays if k not in ("initial_weights", "classes")}
     return {**model, "backbone": _without_names(model.get("backbone"))}
 
 
@@ -341,6 +339,7 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
 
     Args:
         folder: A folder that `RunFolder` wrote; or a file of weights in it, which are then taken.
+            Or one that `save_to_preset` wrote.
         weights: `"best"`, those with the best validation mean IoU, or `"last"`, those of the last
             epoch.
 
@@ -368,7 +367,7 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
     assert np.allclose(again.predict(images, verbose=0), model.predict(images, verbose=0))
     ```
     """
-    files = {"best": BEST, "last": CHECKPOINT}
+    files = {"best": best_weights(Path(folder)).name, "last": CHECKPOINT}
     folder, file = Path(folder), files[check_name("weights", weights, files)]
     if folder.is_file():
         folder, file = folder.parent, folder.name
@@ -381,16 +380,10 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
                 "train first."
             )
     config = read_config(folder / CONFIG)
-    try:
-        model = keras.models.model_from_json(json.dumps(config["model"]))
-    except (TypeError, ValueError) as error:
-        reason = str(error).strip().partition("\n")[0]
-        raise ValueError(
-            "A run is loaded with the classes that it was written with. "
-            f"Received: folder='{folder}', whose {CONFIG} is of another version of keras_psp, or "
-            f"names classes that were not imported ({reason}). Import these; the weights still "
-            f"load into a model that is built anew: keras_psp.PSPNet(…, weights='{folder / file}')."
-        ) from error
+    model = rebuild(config["model"], folder / file)
     model.load_weights(folder / file)
-    classes = ClassList(config["classes"]["names"], config["classes"]["colors"])
+    known = config["classes"]
+    classes = ClassList(**known) if known else numbered_classes(model.outputs[0].shape[-1])
+    if getattr(model, "classes", classes) is None:
+        model.classes = named_classes(classes)
     return Run(folder, model, classes, config["settings"])

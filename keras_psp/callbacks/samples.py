@@ -41,9 +41,9 @@ def predict_labels(model: keras.Model, image: np.ndarray) -> np.ndarray:
 def find_classes(
     model: keras.Model, info: DatasetInfo | None, classes: ClassList | None
 ) -> ClassList:
-    """Returns the classes given, or those of the data, or numbers; raises `ValueError` if they are
-    not the model's. Where the callback's data name none, the data of `fit` may."""
-    info = info or getattr(model, "data_info", None)
+    """Returns the classes given, or the model's, or those of the data, or numbers; raises
+    `ValueError` if they do not agree."""
+    classes = classes or getattr(model, "classes", None)
     num_classes = getattr(model, "num_classes", None)
     if num_classes is None:
         num_classes = model.output_shape[-1] if classes is None else len(classes)

@@ -259,8 +259,8 @@ def evaluate(
         image_size: The size at which the model sees the images: `(height, width)`, or the shorter
             side. `None` is the images' own. The scales of the views multiply it.
         views: A name from `keras_psp.inference.VIEWS`, or `Views`.
-        classes: Names and colors of the classes. By default the data's own; where the data do not
-            tell them, the classes are numbered.
+        classes: Names and colors of the classes. By default the model's or the data's own; where
+            nobody tells them, the classes are numbered.
         batch_size: Number of windows, all of one size, that the model gets at a time.
         boundary_width: Width of a boundary for boundary IoU, in pixels of the labels.
         num_samples: How many images to keep for the pictures: so many evenly spread over the split,
@@ -303,6 +303,7 @@ def evaluate(
     best: list[ScoredImage] = []
     labeled = 0  # images that are not all void
     info = info_of(data)
+    classes = classes or getattr(model, "classes", None)
     found = zip(segmenter(_images(data, bar)), _names(info), strict=False)
     for (image, label, probabilities), name in found:
         scored = shared_classes(probabilities.shape[-1], info, classes)

@@ -42,8 +42,8 @@ def segment_video(
             `.mp4`.
         image_size: The size at which the model sees the frames; see `segment`.
         views: A name from `keras_psp.inference.VIEWS`, or `Views`; see `segment`.
-        classes: Names and colors of the classes, such as those of `load_run(…).classes`. By default
-            the classes are numbered, each with a color of its own.
+        classes: Names and colors of the classes. By default the model's own; where it does not know
+            them, the classes are numbered, each with a color of its own.
         alpha: The share of the color in the result, from 0 (the video) to 1 (the label maps).
         batch_size: Number of windows, or whole frames, that the model gets at a time.
         progress: Whether to show a progress bar.
@@ -77,6 +77,7 @@ def segment_video(
     """
     av = _av()
     segmenter = Segmenter(model, image_size, views, batch_size)
+    classes = classes or getattr(model, "classes", None)
     if Path(target).suffix.lower() not in VIDEO_SUFFIXES:
         raise ValueError(
             f"The ending of a video says its format: one of {', '.join(VIDEO_SUFFIXES)}. "

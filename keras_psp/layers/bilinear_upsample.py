@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 import keras
+import numpy as np
 from keras import ops
 
 from keras_psp.signatures import FromArguments
@@ -199,13 +200,15 @@ def interpolation_matrix(size, new_size, align_corners, dtype):
     Row `p` holds the lecture's weights max(0, 1 − |x(p) − i|), where x(p) is the place of the
     output's sample p among the input's.
     """
-    positions = ops.cast(ops.arange(new_size), "float32")
-    cells = ops.cast(ops.arange(size), "float32")
-    size, new_size = ops.cast(size, "float32"), ops.cast(new_size, "float32")
+    # Of known sizes it is a constant: one operation, not a dozen to trace and to compile.
+    known = isinstance(size, int) and isinstance(new_size, int)
+    module, cast = (np, np.float32) if known else (ops, lambda x: ops.cast(x, "float32"))
+    positions, cells = cast(module.arange(new_size)), cast(module.arange(size))
+    size, new_size = cast(size), cast(new_size)
     if align_corners:
-        positions = positions * ((size - 1.0) / ops.maximum(new_size - 1.0, 1.0))
+        positions = positions * ((size - 1.0) / module.maximum(new_size - 1.0, 1.0))
     else:
         positions = (positions + 0.5) * (size / new_size) - 0.5
-    positions = ops.clip(positions, 0.0, size - 1.0)
-    weights = ops.maximum(0.0, 1.0 - ops.abs(positions[:, None] - cells[None, :]))
-    return ops.cast(weights, dtype)
+    positions = module.clip(positions, 0.0, size - 1.0)
+    weights = module.maximum(0.0, 1.0 - module.abs(positions[:, None] - cells[None, :]))
+    return ops.cast(ops.convert_to_tensor(weights), dtype)

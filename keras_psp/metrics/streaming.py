@@ -1,5 +1,6 @@
 """Scores of a segmentation batch by batch, all computed from one exact confusion matrix."""
 
+import functools
 from typing import Any
 
 import keras
@@ -103,24 +104,8 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
         return high * _CARRY + low
 
     def _areas(self):
-        # The sums are over exact integers, so each count is rounded only once.
         precision = keras.backend.result_type(self.dtype, "float32")
-
-        def total(reduce):
-            low, high = reduce(self.low), reduce(self.high)
-            return ops.cast(high, precision) * _CARRY + ops.cast(low, precision)
-
-        intersection = total(ops.diagonal)
-        target = total(lambda m: ops.sum(m, axis=1))
-        predicted = total(lambda m: ops.sum(m, axis=0))
-        return intersection, target, target + predicted - intersection
-
-    def _mean(self, values, target):
-        if self.absent_classes == "zero":
-            return ops.cast(ops.mean(values), self.dtype)
-        present = ops.cast(target > 0, values.dtype)
-        mean = ops.sum(values * present) / ops.maximum(ops.sum(present), 1.0)
-        return ops.cast(mean, self.dtype)
+        return _areas(*map(ops.convert_to_tensor, (self.low, self.high)), precision)
 
 
 @one_program_on_jax
@@ -141,6 +126,36 @@ def _add(low, high, classes, predicted, valid, weight):
     low = low + ops.reshape(counts, (num_classes, num_classes))
     carry = ops.floor_divide(low, _CARRY)
     return low - carry * _CARRY, high + carry
+
+
+@functools.partial(one_program_on_jax, static=("precision",))
+def _areas(low, high, precision):
+    """Every class' intersection, target area and union."""
+
+    # The sums are over exact integers, so each count is rounded only once.
+    def total(reduce):
+        return ops.cast(reduce(high), precision) * _CARRY + ops.cast(reduce(low), precision)
+
+    intersection = total(ops.diagonal)
+    target = total(lambda m: ops.sum(m, axis=1))
+    predicted = total(lambda m: ops.sum(m, axis=0))
+    return intersection, target, target + predicted - intersection
+
+
+@functools.partial(one_program_on_jax, static=("absent_classes", "dtype"))
+def _mean(part, area, target, absent_classes, dtype):
+    """The mean of the classes' shares."""
+    shares = part / ops.maximum(area, 1.0)
+    if absent_classes == "zero":
+        return ops.cast(ops.mean(shares), dtype)
+    present = ops.cast(target > 0, shares.dtype)
+    return ops.cast(ops.sum(shares * present) / ops.maximum(ops.sum(present), 1.0), dtype)
+
+
+@functools.partial(one_program_on_jax, static=("dtype",))
+def _share(part, area, dtype):
+    """The share of all classes together."""
+    return ops.cast(ops.sum(part) / ops.maximum(ops.sum(area), 1.0), dtype)
 
 
 def _count(index, bins: int):
@@ -196,7 +211,7 @@ class MeanIoU(ConfusionMatrixMetric):
 
     def result(self):
         intersection, target, union = self._areas()
-        return self._mean(intersection / ops.maximum(union, 1.0), target)
+        return _mean(intersection, union, target, self.absent_classes, self.dtype)
 
     def per_class(self) -> np.ndarray:
         """Every class' IoU: float64 array `(num_classes,)`, NaN where a class never occurred."""
@@ -230,7 +245,7 @@ class MeanAccuracy(ConfusionMatrixMetric):
 
     def result(self):
         intersection, target, _ = self._areas()
-        return self._mean(intersection / ops.maximum(target, 1.0), target)
+        return _mean(intersection, target, target, self.absent_classes, self.dtype)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -260,8 +275,7 @@ class PixelAccuracy(ConfusionMatrixMetric):
 
     def result(self):
         intersection, target, _ = self._areas()
-        accuracy = ops.sum(intersection) / ops.maximum(ops.sum(target), 1.0)
-        return ops.cast(accuracy, self.dtype)
+        return _share(intersection, target, self.dtype)
 
 
 def segmentation_scores(num_classes: int, **kwargs: Any) -> list[keras.metrics.Metric]:

@@ -2,7 +2,7 @@
 
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.backbones import BACKBONES, build_backbone
-from keras_psp.models.classifier import build_classifier
+from keras_psp.models.classifier import Classifier, build_classifier
 from keras_psp.models.conversion import model_from_checkpoint, to_fully_convolutional
 from keras_psp.models.deconvnet import DeconvNet
 from keras_psp.models.dilation8 import Dilation8
@@ -23,6 +23,7 @@ __all__ = [
     "VGG",
     "VGGS",
     "AlexNet",
+    "Classifier",
     "DeconvNet",
     "Dilation8",
     "Inception",

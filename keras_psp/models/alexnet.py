@@ -32,6 +32,7 @@ ALEXNETS = {
 }
 
 
+@keras.saving.register_keras_serializable("keras_psp")
 @passes_on(build_classifier, "include_top")
 def AlexNet(
     variant: str = "alexnet",

@@ -20,6 +20,7 @@ V3S = {"inception_v3": False, "inception_v3_torchvision": True}
 INCEPTIONS = (*GOOGLENETS, *V3S)
 
 
+@keras.saving.register_keras_serializable("keras_psp")
 @passes_on(build_classifier, "include_top")
 def Inception(
     variant: str = "googlenet",

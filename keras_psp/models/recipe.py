@@ -7,9 +7,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_psp.data.info import DatasetInfo, info_of
+from keras_psp.data.info import info_of
 from keras_psp.keras_internals import learning_rate_of, step_counter, trained_variables
-from keras_psp.labels import check_same_classes
+from keras_psp.labels import ClassList, check_same_classes
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import ConfusionMatrixMetric, ScoreOfCounts, segmentation_scores
 from keras_psp.models.training import Model, ModelWithOwnLoss, strategy_scope
@@ -25,12 +25,12 @@ class RecipeModel(ModelWithOwnLoss, Model):
             the size of the labels.
         scores_class_maps: Whether the metrics take the best class of each pixel in place of logits.
         class_weights: The factors of `fit`, for `loss_and_outputs`; `None` where they play no part.
-        data_info: What the data of `fit` say about themselves, for callbacks.
+        classes: Names and colors of the classes, where somebody named them: `fit` asks its data.
     """
 
     num_classes: int
     upsamples_in_loss = scores_class_maps = False
-    data_info: DatasetInfo | None = None
+    classes: ClassList | None = None
     _class_weights: "ClassWeights"
     _compiled_step: tuple[Any, ...] | None = None
     _weighs_classes = _compiled_by_fit = _in_fit = _scored_by_recipe = False
@@ -142,7 +142,8 @@ class RecipeModel(ModelWithOwnLoss, Model):
         _check_strategy(self)
         _check_data(self, x)
         _check_data(self, kwargs.get("validation_data"))
-        self.data_info = info_of(x)
+        if self.classes is None and (info := info_of(x)) is not None:
+            self.classes = info.classes
         if not self.compiled or self._must_compile_again():
             self.compile()
             self._compiled_by_fit = True
@@ -323,7 +324,7 @@ def _check_data(model: RecipeModel, data: Any) -> None:
     """Refuses data of other classes, and data sets whose tensors have no known number of axes."""
     # Where XLA compiles the step, a wrong label raises nothing.
     if (info := info_of(data)) is not None:
-        check_same_classes(model.num_classes, info.classes)
+        check_same_classes(model.classes or model.num_classes, info.classes)
     specs = keras.tree.flatten(getattr(data, "element_spec", None))
     if ragged := [spec for spec in specs if hasattr(spec, "ragged_rank")]:
         raise ValueError(

@@ -119,6 +119,7 @@ CIFAR_RESNETS = {
 }
 
 
+@keras.saving.register_keras_serializable("keras_psp")
 @passes_on(build_classifier, "include_top")
 def ResNet(
     variant: str = "resnet50",

@@ -1,6 +1,7 @@
 """What every segmentation model has in common: how it is built, trained, scored and saved."""
 
 import contextlib
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
@@ -9,6 +10,7 @@ from keras import ops
 
 from keras_psp.data.each_batch import only_tensor
 from keras_psp.keras_internals import add_layers, compiled_loss, layers_in
+from keras_psp.labels import ClassList
 from keras_psp.layers.batch_normalization import at_least_one_image
 from keras_psp.layers.bilinear_upsample import BilinearUpsample, upsampled_argmax
 from keras_psp.layers.blocks import Block
@@ -60,8 +62,8 @@ class SegmentationModel(RecipeModel):
             keeps its own weights: `"auto"` and `None` leave them as they are, and anything else
             is an error.
         weights: Weights of the whole model, as `load_weights` takes them: a file of ours or of
-            somebody else's, or a name such as `"cityscapes"`. With them, `"auto"` loads no weights
-            for the backbone alone.
+            somebody else's, or the name of a preset. With them, `"auto"` loads no weights for the
+            backbone alone. `from_preset` also builds what the weights are of.
         fresh_head: Whether `weights` leave the last layers as they were made, for other classes:
             the beginning of fine-tuning.
         output_stride: Stride of the deepest features: 8, 16 or 32.
@@ -77,6 +79,8 @@ class SegmentationModel(RecipeModel):
         stages: Of a class: the backbone's maps that `features` gives, see `build_backbone`.
         auxiliary_weight: Weight of the loss of the auxiliary head; 0 if there is none.
         initial_weights: What the model started from, in words.
+        classes: Names and colors of the classes, or `None` where nobody named them. They come with
+            a preset, a run or a saved model, or from the data of the first `fit`.
 
     Raises:
         ValueError: If there is no such backbone, it cannot be brought to the output stride, the
@@ -303,6 +307,7 @@ class SegmentationModel(RecipeModel):
             "gradient_checkpointing": self.gradient_checkpointing,
             "input_shape": self.inputs[0].shape[1:],
             "initial_weights": self.initial_weights,
+            "classes": self.classes and dataclasses.asdict(self.classes),
             "name": self.name,
             "dtype": self.dtype_policy.name,
             "trainable": self.trainable,
@@ -313,7 +318,7 @@ class SegmentationModel(RecipeModel):
     def from_config(cls, config, custom_objects=None):
         config = dict(config)
         # The weights come from the file that the configuration came from.
-        initial_weights = config.pop("initial_weights")
+        initial_weights, classes = config.pop("initial_weights"), config.pop("classes", None)
         trainable, frozen = config.pop("trainable"), config.pop("frozen")
         if not isinstance(config["backbone"], str):
             config["backbone"] = keras.saving.deserialize_keras_object(
@@ -326,6 +331,7 @@ class SegmentationModel(RecipeModel):
         for i, layer in enumerate(layers_in(model)):
             layer.trainable = i not in frozen
         model.initial_weights = initial_weights
+        model.classes = classes and ClassList(**classes)
         return model
 
 

@@ -12,6 +12,7 @@ from keras import ops
 from keras_psp import onednn
 from keras_psp.data.each_batch import first_batch, only_tensor, warn_of_small_values
 from keras_psp.keras_internals import ModelThatKeepsItsState, writes_hdf5
+from keras_psp.models.presets import PresetModel
 
 
 def _looks_at_images(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -29,7 +30,7 @@ def _looks_at_images(method: Callable[..., Any]) -> Callable[..., Any]:
     return looking
 
 
-class Model(ModelThatKeepsItsState):
+class Model(ModelThatKeepsItsState, PresetModel):
     """A Keras model that trains as fast as the backend can, and warns once of images of 0–1."""
 
     _is_to_look = _has_warned = False

@@ -43,6 +43,7 @@ _FILTERS = (64, 128, 256, 512, 512)
 HIDDEN = 4096
 
 
+@keras.saving.register_keras_serializable("keras_psp")
 @passes_on(build_classifier, "include_top")
 def VGG(
     variant: str = "vgg16", *, dropout: float = 0.5, **kwargs: "Unpack[TopOptions]"

@@ -39,8 +39,8 @@ def fuse(
         dtype: Policy of the layers of the copy, such as `"float32"`; by default their own.
 
     Returns:
-        A functional model of ordinary layers, with weights of its own. It has the inputs and
-        outputs of `model`, and can be saved and loaded.
+        A functional model of ordinary layers, with weights of its own. It has the inputs, outputs
+        and `classes` of `model`, and can be saved and loaded; the file holds no classes.
 
     Raises:
         ValueError: If the model is not functional or has several inputs.
@@ -68,6 +68,7 @@ def fuse(
     copy = keras.Model(image, walk(model, visit, image), name=model.name)
     # Half precision must not reach the image before it is normalized.
     copy.autocast = False
+    copy.classes = getattr(model, "classes", None)
     return copy
 
 

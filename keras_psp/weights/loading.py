@@ -14,7 +14,7 @@ from keras_psp.weights.keras_files import (
     load_hdf5_model,
     load_keras_file,
 )
-from keras_psp.weights.published import PUBLISHED, WeightsNotAvailable, download
+from keras_psp.weights.published import PRESETS, WeightsNotAvailable, find_file
 from keras_psp.weights.runs import CONFIG, find_run, warn_of_differences
 
 
@@ -64,17 +64,17 @@ def load_first_weights(
 
 def _load_imagenet(model: keras.Model, usual_shortcuts: bool, fresh_head: bool) -> None:
     variant = variant_of(model)
-    row = PUBLISHED.get(("imagenet", variant))
-    if row is None or not usual_shortcuts:
-        published = ", ".join(variant for name, variant in PUBLISHED if name == "imagenet")
+    preset = f"{variant}_imagenet"
+    if preset not in PRESETS or not usual_shortcuts:
+        published = ", ".join(
+            name.removesuffix("_imagenet") for name in PRESETS if name.endswith("_imagenet")
+        )
         raise WeightsNotAvailable(
             f"No ImageNet weights are published for {variant}"
             + ("" if usual_shortcuts else " with these shortcuts"),
             f"Choose one of {published}, or weights=None.",
         )
-    features = row.features if fresh_head or not _has_classifier(model) else None
-    file = download(features or row.file)
-    load_checkpoint(model, file, fresh_head=fresh_head, features_only=features is not None)
+    load_weights(model, preset, fresh_head=fresh_head)
 
 
 def _has_classifier(model: keras.Model) -> bool:
@@ -94,14 +94,15 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
             longer written; one of `keras.applications`; or a checkpoint of PyTorch's (`.pth`,
             `.pt`, `.safetensors`, or the same tensors as `.npz` or `.h5`) of one of the networks in
             the table of [sources](models.md#weights). No code in a file is run. Or a run folder,
-            which stands for its `best.weights.h5`; or a name from the table of published weights,
-            such as `"cityscapes"`.
+            which stands for its `best.weights.h5`; or the name of a preset, which stands for its
+            file.
         fresh_head: Whether the last layers, which have as many channels as there are classes, stay
             as they are.
 
     Returns:
-        What the model starts from now, in words. Where the model differs from the run's in what no
-        tensor tells, such as its output stride, a warning says so.
+        What the model starts from now, in words. A segmentation network without `classes` gets
+        those of the run or preset, except with a fresh head. Where the model differs from the run's
+        in what no tensor tells, such as its output stride, a warning says so.
 
     Raises:
         ValueError: If the file's tensors are not exactly the model's; the message names them. If a
@@ -124,49 +125,35 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
         three = keras_psp.ResNet("resnet18", num_classes=3, weights=path, fresh_head=True)
     ```
     """
-    names = {name for name, _ in PUBLISHED}
-    if path in names:
-        path = _published_file(model, str(path), fresh_head)
+    classes = features = None
+    if row := PRESETS.get(str(path)):
+        classes = row.classes
+        features = row.features if fresh_head or not _has_classifier(model) else None
+        path = find_file(features or row.file)
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(
-            "Weights come from a file or a run folder, or are one of "
-            f"{', '.join(sorted(names))}. Received: weights='{path}', which does not exist. "
-            f"{did_you_mean(path)}Check the path."
+            "Weights come from a file, a run folder, or a preset. "
+            f"Received: weights='{path}', which does not exist. "
+            f"{did_you_mean(path, map(Path, PRESETS)) or did_you_mean(path)}Check the path, or the "
+            "name of the preset."
         )
     if run := find_run(path):
         warn_of_differences(model, run)
-        path = run.weights
+        classes, path = run.classes, run.weights
     elif path.is_dir():
         raise ValueError(
             f"A folder of weights is a run's, and holds its {CONFIG}. Received: weights='{path}' "
             "without it. Pass a file, or the folder of a run."
         )
+    start = f"the file {path}"
     if is_hdf5_model(path):
         load_hdf5_model(model, path, fresh_head=fresh_head)
     elif is_keras_file(path):
         load_keras_file(model, path, fresh_head=fresh_head)
     else:
-        return load_checkpoint(model, path, fresh_head=fresh_head)
-    return f"the file {path}"
-
-
-def _published_file(model: keras.Model, name: str, fresh_head: bool) -> Path:
-    """The published file of this name, if the model is built as the published one was."""
-    variant = variant_of(model)
-    row = PUBLISHED.get((name, variant))
-    if row is None:
-        fitting = ", ".join(v for n, v in PUBLISHED if n == name)
-        raise ValueError(
-            f"The weights of the name {name!r} are of {fitting}. Received: weights={name!r} for "
-            f"{model.name}, which is {variant or 'none of the table'}. Build one of those."
-        )
-    wanted = dict(row.options) if fresh_head else {**row.options, "num_classes": row.num_classes}
-    given = {argument: getattr(model, argument, value) for argument, value in wanted.items()}
-    if given != wanted:
-        said, asked = (", ".join(f"{k}={v}" for k, v in row.items()) for row in (given, wanted))
-        raise ValueError(
-            f"The weights of the name {name!r} are of a model with {asked}. Received: {said}. "
-            "Build it so; fresh_head=True allows for other classes."
-        )
-    return download(row.file)
+        options = {"fresh_head": fresh_head, "features_only": features is not None}
+        start = load_checkpoint(model, path, **options)
+    if classes and not fresh_head and getattr(model, "classes", classes) is None:
+        model.classes = classes
+    return start

@@ -1,4 +1,4 @@
-"""The files of a run folder that weights come from: `keras_psp.RunFolder` writes them."""
+"""The folders that weights come from: `keras_psp.RunFolder` and `save_to_preset` write them."""
 
 import json
 import os
@@ -8,18 +8,20 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_psp.labels import ClassList, named_classes
 from keras_psp.weights.checkpoints import variant_of
 
 CONFIG = "config.json"
 CHECKPOINT = "checkpoint.weights.h5"
 BEST = "best.weights.h5"
+WEIGHTS = "model.weights.h5"
 
 # Arguments of our networks that no tensor tells, beside the backbone's name.
 UNSEEN = ("output_stride", "align_corners", "bins", "padding", "at_once")
 
 
 class RunFiles(NamedTuple):
-    """A run folder, or a file in one, that was named as a source of weights.
+    """The folder of a run or preset, or a file in one, that was named as a source of weights.
 
     Attributes:
         folder: The folder.
@@ -31,6 +33,18 @@ class RunFiles(NamedTuple):
     weights: Path
     config: dict[str, Any]
 
+    @property
+    def classes(self) -> ClassList | None:
+        """Names and colors of the classes, unless they are mere numbers."""
+        known = self.config.get("classes")
+        return named_classes(ClassList(**known) if known else None)
+
+
+def best_weights(folder: Path) -> Path:
+    """The file of the best weights in the folder of a run or preset, which has but one."""
+    own = folder / WEIGHTS
+    return own if own.exists() else folder / BEST
+
 
 def read_config(file: Path) -> dict[str, Any]:
     """Reads the `config.json` of a run; raises a ValueError if it is something else's."""
@@ -41,11 +55,11 @@ def read_config(file: Path) -> dict[str, Any]:
 
 
 def find_run(path: str | os.PathLike[str]) -> RunFiles | None:
-    """Returns the run whose folder, or whose file of weights, this is; `None` if it is none."""
+    """Returns the run or preset whose folder or file of weights this is, or `None`."""
     path = Path(path)
     if not (path.is_dir() or path.name.endswith(".weights.h5")):
         return None
-    folder, weights = (path, path / BEST) if path.is_dir() else (path.parent, path)
+    folder, weights = (path, best_weights(path)) if path.is_dir() else (path.parent, path)
     try:
         return RunFiles(folder, weights, read_config(folder / CONFIG))
     except (OSError, ValueError):

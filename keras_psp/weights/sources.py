@@ -74,7 +74,7 @@ class Source:
                 continue
             layer = self._our_layer(theirs) if kind in _KINDS else None
             if kind == "weight":
-                value = _in_keras_order(value, self.channels.get(layer or ""))
+                value = self._in_keras_order(value, layer or "")
             yield Translated(name, layer, _KINDS.get(kind, ()), value)
 
     def reason_to_leave_out(self, name: str) -> str | None:
@@ -88,6 +88,16 @@ class Source:
             if found := re.fullmatch(pattern, theirs):
                 return _FIELD.sub(lambda m: _counted(found[m[1]], m[2]), ours)
         return None
+
+    def _in_keras_order(self, value: np.ndarray, layer: str) -> np.ndarray:
+        """PyTorch's order of axes → Keras': filters last, and channels last where maps are flat."""
+        outputs = value.shape[0]
+        if value.ndim == 2 and layer in self.channels:
+            value = value.reshape(outputs, self.channels[layer], -1, 1)
+        value = value.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(value.ndim, range(value.ndim)))
+        # timm's VGG has convolutions where torchvision's and ours have fully connected layers.
+        is_dense = layer in ("fc1", "fc2")
+        return value.reshape(-1, outputs) if is_dense and value.ndim == 4 else value
 
 
 _FIELD = re.compile(r"\{(\w)([+-]1)?\}")
@@ -108,14 +118,6 @@ _KINDS: dict[str, tuple[str, ...]] = {
 }
 # Every kind of tensor that a checkpoint may bring.
 KINDS = frozenset(kind for kinds in _KINDS.values() for kind in kinds)
-
-
-def _in_keras_order(value: np.ndarray, channels: int | None) -> np.ndarray:
-    """PyTorch's order of axes → Keras': filters last, and channels last where maps are flat."""
-    if channels is not None and value.ndim == 2:
-        outputs = value.shape[0]
-        return value.reshape(outputs, channels, -1).transpose(2, 1, 0).reshape(-1, outputs)
-    return value.transpose({4: (2, 3, 1, 0), 2: (1, 0)}.get(value.ndim, range(value.ndim)))
 
 
 _BLOCKS = {
@@ -164,8 +166,9 @@ def _vgg(depth: int, kind: str) -> Source:
             index += 2
         index += 1
     ends = {"classifier.0": "fc1", "classifier.3": "fc2", "classifier.6": "predictions"}
+    ends |= {"pre_logits.fc1": "fc1", "pre_logits.fc2": "fc2", "head.fc": "predictions"}  # timm's
     return Source(
-        f"torchvision's VGG-{depth}{' with batch normalization' * (kind == 'bn')}",
+        f"torchvision's or timm's VGG-{depth}{' with batch normalization' * (kind == 'bn')}",
         tuple(f"{theirs}.weight" for theirs in layers),
         variants=(f"vgg{depth}_{kind}",),
         layers=layers | ends,
@@ -361,7 +364,7 @@ SOURCES: tuple[Source, ...] = (
         left_out={r"aux\d\..*": "auxiliary classifiers, which differ from ours"},
     ),
     Source(
-        "torchvision's Inception v3",
+        "torchvision's or timm's Inception v3",
         ("Conv2d_1a_3x3.conv.weight", "Mixed_5b.branch1x1.conv.weight"),
         variants=("inception_v3_torchvision",),
         layers=_FULLY_CONNECTED

@@ -244,22 +244,24 @@ class Program:
 
     def checks(self):
         found = self.results["checks"] = {}
-        sides = []
+        files = [f"{self.cache}/check.npz", f"{self.cache}/truth.npz"]
         with contextlib.ExitStack() as stack:
-            for truth in (False, True):
-                environment = self.environment("cpu" if truth else self.args.device) | EXACT
-                spec = {"truth": truth, "file": f"{self.cache}/check-{'cpu' * truth}.npz"}
-                process = self.process("check", self.left("checks"), spec, environment)
-                sides.append((stack.enter_context(process), spec["file"]))
-            threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(2))
+            processes = {}
+            for device in {self.args.device, "cpu"}:
+                environment = self.environment(device) | EXACT
+                process = self.process("check", self.left("checks"), {"files": files}, environment)
+                processes[device] = stack.enter_context(process)
+            sides = [(processes[self.args.device], 0), (processes["cpu"], len(gpu_jobs.CHECKS))]
+            # One where both are the CPU, which then computes one after the other.
+            threads = stack.enter_context(concurrent.futures.ThreadPoolExecutor(len(processes)))
             for job, (name, (_, allowed)) in enumerate(gpu_jobs.CHECKS.items()):
-                answers = list(threads.map(lambda side, job=job: side[0].step(job), sides))
+                answers = [*threads.map(lambda side, job=job: side[0].step(side[1] + job), sides)]
                 errors = [answer["error"] for answer in answers if "error" in answer]
                 if errors:
                     found[name] = {"passed": False, "error": errors[0]}
                     self.fail(f"check of {name}", RuntimeError(errors[0]))
                     continue
-                difference = gpu_jobs.difference(*(file for _, file in sides))
+                difference = gpu_jobs.difference(*files)
                 passed = difference <= allowed
                 found[name] = {"passed": passed, "difference": difference, "allowed": allowed}
                 self.say(f"{name}: differs by {difference:.1e}")

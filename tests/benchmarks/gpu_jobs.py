@@ -5,6 +5,7 @@ anything but the package's other dependencies and JAX or PyTorch.
 """
 
 import contextlib
+import functools
 import importlib.util
 import math
 import re
@@ -114,16 +115,17 @@ def _costs(network, size):
 
 
 def check(spec):
-    """A job for each of `CHECKS`: computes it on the device, or the truth, and writes it down."""
+    """A job for each of `CHECKS`, which computes it on the device and writes it down; and then one
+    for each that does so with the truth."""
 
-    def job(name):
+    def job(name, truth):
         try:
-            np.savez(spec["file"], **CHECKS[name][0](spec["checked"], spec["truth"]))
+            np.savez(spec["files"][truth], **CHECKS[name][0](spec["checked"], truth))
         except Exception as error:  # The others are still worth knowing.
             traceback.print_exc()
             return {"error": f"{type(error).__name__}: {error}"}
 
-    return [lambda name=name: job(name) for name in CHECKS]
+    return [functools.partial(job, name, truth) for truth in (False, True) for name in CHECKS]
 
 
 def difference(file, truth):

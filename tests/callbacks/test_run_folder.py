@@ -15,13 +15,15 @@ import numpy as np
 import pytest
 
 import keras_psp
-from keras_psp import RunFolder, load_run, visualization
-from keras_psp.atomic import read_table, write_whole
+from keras_psp import RunFolder, load_run
+from keras_psp.atomic import read_table
 from keras_psp.callbacks.run_folder import find_scores
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU
 from keras_psp.optimizers import SGD
 from tests.tiny import Tiny, data
+
+pytestmark = pytest.mark.usefixtures("no_pictures")  # but for `whole`
 
 ABC = ClassList(["a", "b", "c"])
 EPOCHS, STEPS = 3, 2
@@ -67,18 +69,6 @@ def assert_same(state, expected):
     assert state.keys() == expected.keys()
     for path, value in expected.items():
         np.testing.assert_allclose(state[path], value, rtol=1e-5, atol=1e-6, err_msg=path)
-
-
-def draw_nothing(patch):
-    """Drawing takes longer than all the rest."""
-    for name in ("training_curves", "per_class_bars", "segmentation_gallery"):
-        patch.setattr(visualization, name, lambda file, *_: write_whole(file, b"a picture"))
-
-
-@pytest.fixture(autouse=True)
-def no_pictures(monkeypatch):
-    """But for `whole`."""
-    draw_nothing(monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -148,10 +138,11 @@ RUN = """
 import time
 import keras
 import pytest
-from tests.callbacks.test_run_folder import begin, draw_nothing, train
+from tests.callbacks.test_run_folder import begin, train
+from tests.conftest import draw_nothing
 draw_nothing(pytest.MonkeyPatch())
 model, run = begin(FOLDER, settings={"seed": 3})
-slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.3))
+slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.15))
 train(model, run, callbacks=[slow])
 """
 
@@ -166,7 +157,7 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, capsys):
         while not history.exists():
             assert child.poll() is None
             time.sleep(0.01)
-        time.sleep(random.uniform(0, 1.2))
+        time.sleep(random.uniform(0, 0.6))
     finally:
         child.send_signal(signal.SIGKILL)
         child.wait()
@@ -440,7 +431,7 @@ def test_the_data_or_their_number_name_the_classes(tmp_path):
     scenes = keras_psp.load_street_scenes("val", (12, 16), 2, num_images=2)
     named = RunFolder(tmp_path / "named", validation_data=scenes)
     unnamed = RunFolder(tmp_path / "unnamed", validation_data=[data(1, num_classes=11)])
-    model.fit(*data(2), verbose=0, callbacks=[named, unnamed])
+    model.fit(*data(2), verbose=0, callbacks=[unnamed, named])
     model.fit(scenes, verbose=0, callbacks=[RunFolder(tmp_path / "named by fit")])
     for folder in ("named", "named by fit"):
         classes = load_run(tmp_path / folder).classes

@@ -308,9 +308,12 @@ import sys
 import keras_psp
 import keras
 import numpy as np
+import pytest
 from keras_psp.experiments import degradation
+from tests.conftest import take_steps_eagerly
 from tests.tiny import Tiny
 
+take_steps_eagerly(pytest.MonkeyPatch())  # What is asked about is the data.
 train, val = keras_psp.load_street_scenes(["train", "val"], (12, 16), 4, num_images=8)
 train, val = keras_psp.merge_classes([train, val], {"road": ["Road"], "sky": ["Sky"]}, "other")
 train, val = keras_psp.data.shard_batches([train, val], 4)

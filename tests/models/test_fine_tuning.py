@@ -16,7 +16,7 @@ numpy = keras.ops.convert_to_numpy
 @pytest.fixture
 def five(tiny_backbone, randomize, tmp_path):
     """A model of five classes, and its file."""
-    model = PSPNet(tiny_backbone, num_classes=5)
+    model = PSPNet(tiny_backbone, num_classes=5, bins=(1, 2))
     randomize(model)
     path = tmp_path / "five.weights.h5"
     model.save_weights(path)
@@ -42,8 +42,10 @@ def test_other_classes_leave_the_last_layers_fresh(name, five, tiny_backbone, tm
     if name.endswith(".keras"):
         model.save(tmp_path / name)
     with pytest.raises(ValueError, match=r"head/conv2 #0 .*or pass fresh_head=True"):
-        PSPNet(tiny_backbone, num_classes=2, weights=str(tmp_path / name))
-    two = PSPNet(tiny_backbone, num_classes=2, weights=str(tmp_path / name), fresh_head=True)
+        PSPNet(tiny_backbone, num_classes=2, bins=(1, 2), weights=str(tmp_path / name))
+    two = PSPNet(
+        tiny_backbone, num_classes=2, bins=(1, 2), weights=str(tmp_path / name), fresh_head=True
+    )
     fresh = {two.head.conv2, two.auxiliary_head.conv2}
     for ours, theirs in zip(layers_in(two), layers_in(model), strict=True):
         if not layers_in(ours) and ours not in fresh:
@@ -53,7 +55,7 @@ def test_other_classes_leave_the_last_layers_fresh(name, five, tiny_backbone, tm
 
 def test_what_is_fresh_stays_as_it_was_made(five, tiny_backbone, randomize):
     _, path = five
-    model = PSPNet(tiny_backbone, num_classes=5)
+    model = PSPNet(tiny_backbone, num_classes=5, bins=(1, 2))
     randomize(model, seed=7)
     before = values(model.head.conv2)
     load_weights(model, path, fresh_head=True)
@@ -88,7 +90,7 @@ def test_googlenets_three_classifiers_are_fresh(tmp_path):
 
 def test_frozen_backbones_keep_weights_and_statistics(five, tiny_backbone, data):
     x, y = data
-    model = PSPNet(tiny_backbone, num_classes=2, weights=five[1], fresh_head=True)
+    model = PSPNet(tiny_backbone, num_classes=2, bins=(1, 2), weights=five[1], fresh_head=True)
     model.backbone.trainable = False
     frozen, head = values(model.backbone), values(model.head)
     model.fit(x, y, batch_size=2, epochs=2, verbose=0)
@@ -104,7 +106,7 @@ def test_frozen_backbones_keep_weights_and_statistics(five, tiny_backbone, data)
 
 def test_frozen_after_it_was_trained(five, tiny_backbone, data):
     x, y = data
-    model = PSPNet(tiny_backbone, num_classes=2, weights=five[1], fresh_head=True)
+    model = PSPNet(tiny_backbone, num_classes=2, bins=(1, 2), weights=five[1], fresh_head=True)
     model.compile("adam")
     model.fit(x, y, batch_size=2, verbose=0)
     model.backbone.trainable = False
@@ -116,7 +118,7 @@ def test_frozen_after_it_was_trained(five, tiny_backbone, data):
 
 def test_own_optimizers_must_be_compiled_anew(five, tiny_backbone, data):
     x, y = data
-    model = PSPNet(tiny_backbone, num_classes=2, weights=five[1], fresh_head=True)
+    model = PSPNet(tiny_backbone, num_classes=2, bins=(1, 2), weights=five[1], fresh_head=True)
     model.backbone.trainable = False
     model.compile("adam")
     model.fit(x, y, batch_size=2, verbose=0)

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 import keras_psp
-from keras_psp import FCN, Dilation8, visualization
-from keras_psp.atomic import write_whole
+from keras_psp import FCN, Dilation8
 from keras_psp.models import vgg
 from keras_psp.models.networks import NETWORKS, Network
 
@@ -34,11 +33,9 @@ NEW = ("head", "pyramid_pooling", "auxiliary_head", "decoder", "score_pool4", "s
 
 @pytest.mark.parametrize("name", ALL)
 def test_trains_is_saved_and_segments(
-    name, tiny_backbone, randomize, image, rng, tmp_path, monkeypatch, eagerly
+    name, tiny_backbone, randomize, image, rng, tmp_path, monkeypatch, eagerly, no_pictures
 ):
     monkeypatch.setattr(vgg, "_FILTERS", (2, 3, 4, 5, 6))
-    for picture in ("training_curves", "per_class_bars", "segmentation_gallery"):
-        monkeypatch.setattr(visualization, picture, lambda file, *_: write_whole(file, b"one"))
     options = {**ALL[name].usual, "backbone_weights": None}
     if options.get("backbone") == "resnet18":
         options["backbone"] = tiny_backbone

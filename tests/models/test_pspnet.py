@@ -20,10 +20,10 @@ numpy = keras.ops.convert_to_numpy
 
 @pytest.fixture
 def make(tiny_backbone, randomize):
-    """Returns a function that makes a small PSPNet with random weights."""
+    """Returns a function that makes a small PSPNet of two levels with random weights."""
 
     def make(**options):
-        model = PSPNet(tiny_backbone, **{"num_classes": 5, **options})
+        model = PSPNet(tiny_backbone, **{"num_classes": 5, "bins": (1, 2), **options})
         randomize(model)
         return model
 
@@ -170,7 +170,7 @@ def test_what_is_computed_again_is_the_same(randomize, image, rng, policy, digit
     keras.config.set_dtype_policy(policy)
     try:
         models = [
-            PSPNet(backbone_of_blocks(), 5, dropout=0.0, gradient_checkpointing=again)
+            PSPNet(backbone_of_blocks(), 5, bins=(), dropout=0.0, gradient_checkpointing=again)
             for again in (False, True)
         ]
     finally:
@@ -314,13 +314,13 @@ def test_weights_of_the_whole_model(make, tiny_backbone, tmp_path):
     model = make()
     path = str(tmp_path / "five.weights.h5")
     model.save_weights(path)
-    again = PSPNet(tiny_backbone, num_classes=5, weights=path)
+    again = PSPNet(tiny_backbone, num_classes=5, bins=(1, 2), weights=path)
     assert again.initial_weights == f"the file {path}"
     for a, b in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
     message = r"head/conv2 #0 is \(1, 1, 4, 5\) in the file, head/conv2 #0 \(1, 1, 4, 6\) in"
     with pytest.raises(ValueError, match=f"Received: weights='{re.escape(path)}'.*{message}"):
-        PSPNet(tiny_backbone, num_classes=6, weights=path)
+        PSPNet(tiny_backbone, num_classes=6, bins=(1, 2), weights=path)
 
 
 def test_whole_weights_need_no_backbone_weights(tmp_path):
@@ -353,7 +353,7 @@ def test_trained_and_predicted_by_xla(randomize, image, rng):
     x, y = image(33, 40, batch=2), rng.integers(0, 5, (2, 33, 40))
     logits = []
     for options in ({"run_eagerly": True}, {"jit_compile": True}):
-        model = PSPNet(backbone, num_classes=5, dropout=0.0, bins=(1, 3))
+        model = PSPNet(backbone, num_classes=5, bins=(3,), dropout=0.0, auxiliary_weight=0)
         randomize(model)
         model.compile(**options)
         model.fit(x, y, verbose=0)
@@ -375,7 +375,7 @@ def test_mixed_precision_gives_full_logits(make, tiny_backbone, image, policy, p
         config = tiny_backbone.get_config()
         for layer in config["layers"]:
             layer["config"].pop("dtype", None)
-        half = PSPNet(keras.Model.from_config(config), num_classes=5)
+        half = PSPNet(keras.Model.from_config(config), num_classes=5, bins=(1, 2))
     finally:
         keras.config.set_dtype_policy("float32")
     assert half.backbone.output["P5"].dtype == policy.removeprefix("mixed_")
@@ -390,7 +390,7 @@ def test_mixed_precision_gives_full_logits(make, tiny_backbone, image, policy, p
 def test_the_precision_stays_in_a_file(tiny_backbone, tmp_path):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        model = PSPNet(tiny_backbone, num_classes=5)
+        model = PSPNet(tiny_backbone, num_classes=5, bins=(1, 2))
     finally:
         keras.config.set_dtype_policy("float32")
     model.save(tmp_path / "model.keras")

@@ -1,12 +1,8 @@
 """Checkpoints of other people's networks in ours: the same outputs, or a clear refusal."""
 
-import dataclasses
-import hashlib
 import os
 import pickle
-import re
 import shutil
-from pathlib import Path
 
 import h5py
 import keras
@@ -14,7 +10,7 @@ import numpy as np
 import pytest
 
 import keras_psp
-from keras_psp.weights import PUBLISHED, SOURCES, WeightsNotAvailable, published, reading
+from keras_psp.weights import SOURCES, reading
 from keras_psp.weights.reading import read_tensors
 from keras_psp.weights.sources import identify
 
@@ -415,7 +411,7 @@ def test_a_backbone_is_taken_from_a_whole_pspnet(resnet, image, tmp_path):
 def test_a_checkpoint_fits_only_networks_of_its_source(resnet, tmp_path):
     path = save(theirs.vgg((1, 1, 2, 2, 2), 1, 9), tmp_path / "vgg.pth")
     message = refusal(path, keras_psp.VGG, "vgg11", include_top=False)
-    assert "torchvision's VGG-11 fits vgg11_torchvision. Received" in message
+    assert "torchvision's or timm's VGG-11 fits vgg11_torchvision. Received" in message
     assert "for vgg11, which is vgg11. Build one of those" in message
     own = keras_psp.ResNet("resnet18", include_top=False, weights=None)
     path = save(resnet, tmp_path / "resnet.pth")
@@ -459,19 +455,19 @@ def test_no_source_is_taken_for_another():
             "OpenMMLab's ResNet v1c": theirs.ResNet(*BASIC, "v1c"),
             "torchvision's FCN": torch_fcn.TorchvisionFCN(BLOCKS, 3),
             "the FCN authors' FCN in PyTorch": torch_fcn.AuthorsFCN(8, 5 * [2], 3, 3),
-            "torchvision's VGG-11": theirs.vgg((1, 1, 2, 2, 2), 1, 3),
-            "torchvision's VGG-13": theirs.vgg((2, 2, 2, 2, 2), 1, 3),
-            "torchvision's VGG-16": theirs.vgg((2, 2, 3, 3, 3), 1, 3),
-            "torchvision's VGG-19": theirs.vgg((2, 2, 4, 4, 4), 1, 3),
+            "torchvision's or timm's VGG-11": theirs.vgg((1, 1, 2, 2, 2), 1, 3),
+            "torchvision's or timm's VGG-13": theirs.vgg((2, 2, 2, 2, 2), 1, 3),
+            "torchvision's or timm's VGG-16": theirs.vgg((2, 2, 3, 3, 3), 1, 3),
+            "torchvision's or timm's VGG-19": theirs.vgg((2, 2, 4, 4, 4), 1, 3),
             **{
-                f"torchvision's VGG-{depth} with batch normalization": theirs.vgg(
+                f"torchvision's or timm's VGG-{depth} with batch normalization": theirs.vgg(
                     (first, first, *(rest,) * 3), 1, 3, normalizes=True
                 )
                 for depth, first, rest in [(11, 1, 2), (13, 2, 2), (16, 2, 3), (19, 2, 4)]
             },
             "torchvision's AlexNet": theirs.alexnet(1, 3),
             "torchvision's GoogLeNet": theirs.GoogLeNet(3),
-            "torchvision's Inception v3": theirs.InceptionV3(3),
+            "torchvision's or timm's Inception v3": theirs.InceptionV3(3),
         }
     titles = {source.title for source in SOURCES if not source.refused}
     assert set(networks) == {title for title in titles if "keras" not in title}
@@ -484,108 +480,6 @@ def test_mmsegmentations_convention_is_asked_about(tmp_path):
     path = save(network, tmp_path / "pspnet.pth")
     with pytest.warns(UserWarning, match="align_corners=False; no tensor tells.*=True. See the"):
         keras_psp.PSPNet("resnet18_v1c", 7, weights=path)
-
-
-# Published weights ------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def server(resnet, tmp_path, monkeypatch):
-    """A folder in the place of the publishers, and an empty cache."""
-    networks = {
-        ("imagenet", "resnet18"): theirs.ResNet(*BASIC, "torchvision", 1000),
-        ("cityscapes", "resnet18_v1c"): theirs.MMSegmentationPSPNet(*BASIC, 19, False),
-    }
-    for key, network in networks.items():
-        path = tmp_path / f"{key[0]}.pth"
-        save(theirs.randomize(network), path)
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-        file = published.File(path.as_uri(), "SHA-256", digest)
-        monkeypatch.setitem(PUBLISHED, key, dataclasses.replace(PUBLISHED[key], file=file))
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
-    return networks
-
-
-def test_published_weights_by_their_name(server, image, tmp_path):
-    model = keras_psp.PSPNet("resnet18_v1c", 19, weights="cityscapes", align_corners=False)
-    assert (tmp_path / "keras" / "models" / "cityscapes.pth").exists()
-    x = image(65, 81)
-    network = server["cityscapes", "resnet18_v1c"]
-    check_equal(model(x), maps_last(expected(network, x)[0]))
-    road = keras_psp.PSPNet(
-        "resnet18_v1c", 2, weights="cityscapes", align_corners=False, fresh_head=True
-    )
-    assert "without head/conv2, which starts afresh" in road.initial_weights
-
-
-def test_torchvisions_imagenet_weights_are_found_by_themselves(server, image):
-    model = keras_psp.ResNet("resnet18", classifier_activation=None)
-    assert model.initial_weights == "ImageNet"
-    x = image(65, 81)
-    check_equal(model(x), expected(server["imagenet", "resnet18"], x).numpy())
-    assert keras_psp.PSPNet("resnet18", backbone_weights="imagenet").initial_weights == "ImageNet"
-    five = keras_psp.ResNet("resnet18", num_classes=5)
-    assert five.initial_weights == "ImageNet"
-    assert not five.get_layer("predictions").get_weights()[0].any()
-
-
-def test_a_published_name_says_which_model_it_wants(server):
-    with pytest.raises(ValueError, match=r"a model with align_corners=False.*align_corners=True"):
-        keras_psp.PSPNet("resnet18_v1c", 19, weights="cityscapes")
-    with pytest.raises(ValueError, match=r"num_classes=19\. Received: .*num_classes=11"):
-        keras_psp.PSPNet("resnet18_v1c", weights="cityscapes", align_corners=False)
-    with pytest.raises(ValueError, match=r"'ade20k' are of resnet50_v1c, resnet101_v1c. Received"):
-        keras_psp.PSPNet("resnet18", 150, weights="ade20k")
-
-
-def test_a_published_file_with_another_digest_is_refused(server, tmp_path):
-    save(theirs.ResNet(*BASIC, "torchvision", 1000), tmp_path / "imagenet.pth")
-    with pytest.raises(WeightsNotAvailable) as error:
-        keras_psp.ResNet("resnet18", weights="imagenet")
-    assert "what came has not the SHA-256 " in str(error.value)
-    assert f"into {tmp_path / 'keras' / 'models'}" in str(error.value)
-    assert not list((tmp_path / "keras" / "models").iterdir())
-
-
-def test_the_table_of_published_weights():
-    for (name, variant), row in PUBLISHED.items():
-        if row.features is not None:
-            # Keras': test_the_table_has_kerass_own_hashes has the rest.
-            assert row.file.algorithm == row.features.algorithm == "MD5"
-        else:
-            assert row.file.url.startswith("https://download.")
-            assert row.file.algorithm == "SHA-256"
-            assert re.fullmatch(r"[0-9a-f]{8}", row.file.digest)
-            assert row.file.url.endswith(f"-{row.file.digest}.pth")
-        source = [s for s in SOURCES if variant in s.variants]
-        assert source, (name, variant)
-        assert row.score
-        assert row.license
-    counts = {name: row.num_classes for (name, _), row in PUBLISHED.items()}
-    assert counts == {"imagenet": 1000, "cityscapes": 19, "ade20k": 150, "voc2012": 21}
-
-
-def test_the_documentation_has_these_tables():
-    page = (Path(__file__).parents[2] / "docs" / "api" / "models.md").read_text()
-    for source in SOURCES:
-        if not source.refused:
-            assert source.title.partition("-")[0] in page
-    for (name, variant), row in PUBLISHED.items():
-        (line,) = (
-            line
-            for line in page.splitlines()
-            if f'"{name}"' in line and re.search(rf"\b{variant}\b", line)
-        )
-        assert row.score.split()[0] in line
-        assert all(f"{key}={value}" in line for key, value in row.options.items() if "align" in key)
-
-
-def test_without_torch_published_weights_cannot_be_had(server, monkeypatch):
-    monkeypatch.setattr(published.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(WeightsNotAvailable, match=r"read by PyTorch, which is not inst"):
-        keras_psp.ResNet("resnet18", weights="imagenet")
-    with pytest.warns(UserWarning, match="starts from random values: .*pip install torch"):
-        keras_psp.ResNet("resnet18")
 
 
 def test_own_files_of_another_ending(tmp_path):

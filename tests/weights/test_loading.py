@@ -15,13 +15,13 @@ from keras.src.applications.resnet import ResNet as KerasResNet
 
 from keras_psp import PSPNet, ResNet, load_weights
 from keras_psp.models import RESNETS, build_backbone, model_from_checkpoint
-from keras_psp.weights import PUBLISHED, WeightsNotAvailable
+from keras_psp.weights import PRESETS, WeightsNotAvailable
 from keras_psp.weights.reading import read_tensors
 from keras_psp.weights.sources import identify
 from tests.weights.conftest import BLOCKS, FILTERS
 
 FILE = "resnet50_weights_tf_dim_ordering_tf_kernels{}.h5"
-RESNET50 = "imagenet", "resnet50"
+RESNET50 = "resnet50_imagenet"
 FEATURES = f"conv5_block{BLOCKS[-1]}_out"
 
 
@@ -74,13 +74,13 @@ def published(application, tmp_path_factory):
 
 def publish(monkeypatch, base, digests=None):
     """Lets the files of ResNet-50 lie elsewhere, and perhaps be others."""
-    row = PUBLISHED[RESNET50]
+    row = PRESETS[RESNET50]
     files = {}
     for name, kind in [("file", ""), ("features", "_notop")]:
         url = f"{base}/resnet/{FILE.format(kind)}"
         digest = digests[kind] if digests else getattr(row, name).digest
         files[name] = getattr(row, name)._replace(url=url, digest=digest)
-    monkeypatch.setitem(PUBLISHED, RESNET50, dataclasses.replace(row, **files))
+    monkeypatch.setitem(PRESETS, RESNET50, dataclasses.replace(row, **files))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_the_files_are_what_keras_reads(application, published, tmp_path, image)
 
 
 def test_the_table_has_kerass_own_hashes():
-    rows = {variant: row for (_, variant), row in PUBLISHED.items() if row.features}
+    rows = {row.arguments["variant"]: row for row in PRESETS.values() if row.features}
     for name, row in rows.items():
         md5 = row.file.digest, row.features.digest
         if name in WEIGHTS_HASHES:
@@ -199,9 +199,9 @@ def test_offline_the_error_tells_how_to_go_on(offline, tmp_path):
     with pytest.raises(WeightsNotAvailable) as error:
         ResNet("resnet50", weights="imagenet")
     message = str(error.value)
-    assert f"Put {(tmp_path / 'nowhere').as_uri()}/resnet/{FILE.format('')}" in message
-    assert f"into {tmp_path / 'keras' / 'models'}" in message
-    assert "go without: weights=None" in message
+    assert f"Save {(tmp_path / 'nowhere').as_uri()}/resnet/{FILE.format('')} as" in message
+    assert f"as {tmp_path / 'keras' / 'models' / FILE.format('')}. Other ways: the doc" in message
+    assert "\n" not in message
 
 
 def test_offline_auto_warns_and_starts_from_random_values(offline):
