@@ -46,10 +46,12 @@ class ReflectPadding2D(FromArguments, keras.layers.Layer):
     def call(self, inputs):
         for axis in (1, 2):
             size = ops.shape(inputs)[axis]
-            last = size + self.padding + -size % self.multiple
+            # Remainders of positive numbers alone: ONNX has others of negative ones.
+            rest = (self.multiple - size % self.multiple) % self.multiple
+            places = ops.abs(ops.arange(-self.padding, size + self.padding + rest, dtype="int32"))
             # There and back again; a single place is its own mirror image.
             period = ops.maximum(2 * size - 2, 1)
-            places = ops.mod(ops.arange(-self.padding, last, dtype="int32"), period)
+            places = ops.mod(places, period)
             inputs = ops.take(inputs, ops.minimum(places, period - places), axis)
         return inputs
 

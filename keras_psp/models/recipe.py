@@ -174,7 +174,7 @@ class RecipeModel(ModelWithOwnLoss, Model):
         finally:
             self._in_fit = False
             self._class_weights.assign(None)
-            # On JAX, a step that ran out of memory takes the variables along: that error is seen.
+            # A step that ran out of memory on JAX takes the variables along: it must be seen.
             with contextlib.suppress(RuntimeError):
                 if schedule is not None:
                     schedule.end_run()

@@ -30,7 +30,7 @@ def _looks_at_images(method: Callable[..., Any]) -> Callable[..., Any]:
     return looking
 
 
-class Model(PresetModel, ModelThatKeepsItsState):
+class Model(ModelThatKeepsItsState, PresetModel):
     """A Keras model that trains as fast as the backend can, and warns once of images of 0–1."""
 
     _is_to_look = _has_warned = False

@@ -207,6 +207,15 @@ def test_poolings_are_undone_at_any_size(file, tmp_path):
         np.testing.assert_array_equal(run(x), keras.ops.convert_to_numpy(model(x)))
 
 
+def test_borders_are_reflected_at_any_size(tmp_path):
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, layers.ReflectPadding2D(4, multiple=8)(image))
+    run = exported(model, tmp_path / "model.onnx")
+    x = frames(1, 5, 7).astype("float32")
+    reflected = np.pad(x, [(0, 0), (4, 7), (4, 5), (0, 0)], "reflect")
+    np.testing.assert_array_equal(run(x), reflected)
+
+
 def test_a_classifier_and_half_precision(tmp_path):
     keras.config.set_dtype_policy("mixed_float16")
     try:
