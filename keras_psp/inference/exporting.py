@@ -154,11 +154,30 @@ def _write_onnx(model, path):
             for name, axis in axes:
                 if axis.dim_param:
                     axis.dim_param = name
+        for node in converted.graph.node:
+            _pad_explicitly(node)
         # Else only the user would find an operation that could not be converted.
         onnx.checker.check_model(converted)
         onnx.save(converted, file)
 
     write_whole(path, write)
+
+
+def _pad_explicitly(node):
+    """Says by how much a convolution pads: onnxruntime finds it out only without dilation."""
+    import onnx
+
+    said = {one.name: onnx.helper.get_attribute_value(one) for one in node.attribute}
+    if (
+        node.op_type == "Conv"
+        and said.get("auto_pad") == b"SAME_UPPER"
+        and {*said["strides"]} == {1}
+    ):
+        both = [d * (k - 1) for d, k in zip(said["dilations"], said["kernel_shape"], strict=True)]
+        pads = [n // 2 for n in both] + [n - n // 2 for n in both]
+        kept = [one for one in node.attribute if one.name != "auto_pad"]
+        node.ClearField("attribute")
+        node.attribute.extend([*kept, onnx.helper.make_attribute("pads", pads)])
 
 
 def _write_litert(model, path, quantize=None, images=None):

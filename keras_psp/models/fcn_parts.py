@@ -52,10 +52,13 @@ def with_wide_padding(backbone: keras.Model) -> keras.Model:
     def visit(operation, *args, **kwargs):
         if isinstance(operation, ImageNormalization):
             image = ImageNormalization("fcn", name=operation.name)(*args, **kwargs)
-            # One more place is the first convolution's own.
-            return keras.layers.ZeroPadding2D(99, name="pad", **_LAST)(image)
-        pools = isinstance(operation, keras.layers.MaxPooling2D)
-        changes = {"padding": "same"} if pools else {}
+            return keras.layers.ZeroPadding2D(100, name="pad", **_LAST)(image)
+        changes = {}
+        if isinstance(operation, keras.layers.MaxPooling2D):
+            changes = {"padding": "same"}
+        elif operation.name == "block1_conv1":
+            # All of its padding is above: OpenVINO leaves out that of a second layer.
+            changes = {"padding": "valid"}
         return copy_operation(operation, **changes)(*args, **kwargs)
 
     image = keras.Input(backbone.inputs[0].shape[1:], name="image")

@@ -335,3 +335,15 @@ def test_other_backends_write_keras_files_alone(pixelwise, monkeypatch, tmp_path
     monkeypatch.setattr(exporting.keras.backend, "backend", lambda: "jax")
     with pytest.raises(ValueError, match=r"Received: format='litert' on jax\. Export a \.keras"):
         keras_psp.export(pixelwise, tmp_path / "a.tflite")
+
+
+def test_onnxruntime_takes_dilation_at_any_size(tmp_path):
+    # With 16 channels it computes in blocks, which know no dilation where padding is found out.
+    image = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(16, 1)(image)
+    model = keras.Model(image, keras.layers.Conv2D(16, 3, padding="same", dilation_rate=2)(x))
+    run = onnx(keras_psp.export(model, tmp_path / "model.onnx"))
+    for size in ((9, 12), (14, 7)):
+        images = np.random.default_rng(0).random((1, *size, 3), "float32")
+        expected = keras.ops.convert_to_numpy(model(images))
+        np.testing.assert_allclose(run(images), expected, atol=1e-5)
