@@ -340,8 +340,9 @@ def test_other_backends_write_keras_files_alone(pixelwise, monkeypatch, tmp_path
 def test_onnxruntime_takes_dilation_at_any_size(tmp_path):
     # With 16 channels it computes in blocks, which know no dilation where padding is found out.
     image = keras.Input((None, None, 3))
-    x = keras.layers.Conv2D(16, 1)(image)
-    model = keras.Model(image, keras.layers.Conv2D(16, 3, padding="same", dilation_rate=2)(x))
+    x = layers.PaddedConv2D(16, 3, activation="relu")(image)
+    x = layers.PaddedConv2D(16, 3, dilation_rate=2, activation="relu")(x)
+    model = keras.Model(image, x)
     run = onnx(keras_psp.export(model, tmp_path / "model.onnx"))
     for size in ((9, 12), (14, 7)):
         images = np.random.default_rng(0).random((1, *size, 3), "float32")
