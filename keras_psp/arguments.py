@@ -39,6 +39,7 @@ COMMANDS = {
         "--short-side on, frames and labels keep their own size, as in papers."
     ),
     "predict": "Segments images, all images of folders, and videos; names the files that fail.",
+    "demo": "Draws a street scene and segments it, with the network that comes with the package.",
     "export": "Writes the model of a run for other programs: ONNX, LiteRT, OpenVINO, SavedModel.",
     "tables": "Prints the tables of the papers, with their numbers beside those counted here.",
     "degradation": "Trains shallow and deep nets, plain and residual, and draws their errors.",
@@ -158,7 +159,8 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_command(commands, "predict")
     add("images", "images, folders of images, and videos", nargs="+", metavar="IMAGE")
     help = "a run folder, a .keras file of a segmentation model, or a preset, such as "
-    add("--model", f"{help}pspnet_resnet50_cityscapes", required=True, metavar="RUN|FILE|PRESET")
+    help += "pspnet_resnet50_cityscapes (default: the one in the package, trained on CamVid)"
+    add("--model", help, metavar="RUN|FILE|PRESET")
     add("--weights", "of the run: best or last", default="best")
     add(
         "--image-size", "pixels that the network sees (default: the run's, or the image's)", **_SIZE
@@ -166,6 +168,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--max-pixels", "of an image (default: 178 million)", type=_count, metavar="PIXELS")
     add("--out", "folder of label maps and overlays (default: predictions/ beside the weights)")
     _add_views(add)
+
+    add = _add_command(commands, "demo")
+    add("--out", "the picture", default="demo.png", metavar="FILE")
+    add("--seed", "another number draws another scene", type=int, default=1)
 
     add = _add_run_command(commands, "export")
     add("path", "*.onnx, *.tflite, *.xml (OpenVINO), *.keras, or a folder", metavar="PATH")

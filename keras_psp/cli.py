@@ -22,6 +22,7 @@ from keras_psp.arguments import RATES, parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
 from keras_psp.data import check_data
+from keras_psp.data.street_scenes import street_scene
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
@@ -44,6 +45,7 @@ from keras_psp.settings import (
 )
 from keras_psp.weights.checkpoints import variant_of
 from keras_psp.weights.keras_files import is_keras_file, save_8_bit_weights
+from keras_psp.weights.published import IN_THE_PACKAGE, PRESETS
 from keras_psp.weights.runs import UNSEEN, find_run
 
 _WHERE = """
@@ -165,10 +167,11 @@ def evaluate_run(args: argparse.Namespace) -> None:
 
 def predict(args: argparse.Namespace) -> int:
     images, videos, failures = find_files(args.images)
-    run = _load_model(args.model, args.weights)
+    name = args.model or IN_THE_PACKAGE
+    run = _load_model(name, args.weights)
     options = _view_options(run, args)
     seen = find_views(options["views"]).describe(options["image_size"])
-    print(f"{args.model} ({len(run.classes)} classes) sees {seen}.")
+    print(f"{name} ({len(run.classes)} classes) sees {seen}.")
     out = Path(args.out or run.folder / "predictions")
     written: dict[str, Path] = {}
 
@@ -204,6 +207,14 @@ def predict(args: argparse.Namespace) -> int:
     if failures:
         print(f"{len(failures)} of {len(failures) + len(written)} failed:", *failures, sep="\n")
     return 1 if failures else 0
+
+
+def demo(args: argparse.Namespace) -> None:
+    image, labels = street_scene(args.seed, (360, 480))
+    run = _load_model(IN_THE_PACKAGE)
+    prediction = segment(run.model, image)
+    visualization.segmentation_gallery(args.out, [image], [labels], [prediction], run.classes)
+    print(f"A drawn street, its true classes, what PSPNet says, and its errors: {args.out}")
 
 
 def convert(args: argparse.Namespace) -> None:
@@ -319,6 +330,7 @@ FUNCTIONS: dict[str, Callable[[argparse.Namespace], int | None]] = {
     "train": train,
     "evaluate": evaluate_run,
     "predict": predict,
+    "demo": demo,
     "export": export_run,
     "tables": tables,
     "degradation": degradation,
@@ -343,8 +355,10 @@ def _load_model(path: str, weights: str = "best") -> Run:
         model = keras.saving.load_model(file, compile=False)
     else:
         return load_run(file, weights)
-    classes = getattr(model, "classes", None)
-    return Run(file.parent, model, classes or numbered_classes(model.outputs[0].shape[-1]), {})
+    classes = getattr(model, "classes", None) or numbered_classes(model.outputs[0].shape[-1])
+    # It learned from larger frames than CamVid's, for the sake of poles and signs.
+    settings = {"image_size": min(PRESETS[path].crop)} if path == IN_THE_PACKAGE else {}
+    return Run(file.parent, model, classes, settings)
 
 
 def _views(args: argparse.Namespace) -> Views | None:

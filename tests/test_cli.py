@@ -338,6 +338,12 @@ def test_predict_takes_a_preset(trained, tmp_path, monkeypatch):
         assert {color for _, color in labels.convert("RGB").getcolors()} <= {*CAMVID.colors}
 
 
+def test_demo_segments_a_scene_without_a_download(tmp_path):
+    code, _, err = run_command("demo", "--out", tmp_path / "demo.png")
+    assert code == 0, err
+    assert (tmp_path / "demo.png").exists()
+
+
 @pytest.mark.parametrize(
     "image, model, said",
     [

@@ -130,7 +130,7 @@ def test_what_is_no_preset_is_answered(preset, hint, tmp_path, monkeypatch):
 def test_a_class_lists_its_own():
     depths = {"cityscapes": (18, 50, 101), "ade20k": (50, 101), "voc2012": (50, 101)}
     names = {f"pspnet_resnet{n}_{data}" for data, ns in depths.items() for n in ns}
-    assert PSPNet.presets.keys() == names
+    assert PSPNet.presets.keys() == names | {"pspnet_resnet18_camvid"}
     assert FCN.presets.keys() == {"fcn_resnet50_coco", "fcn_resnet101_coco"}
     assert SegNet.presets == {}
     segmenting = SegmentationModel.presets

@@ -129,6 +129,9 @@ def test_the_table_is_whole():
             timm = f"https://huggingface.co/timm/{file.name.removesuffix('.safetensors')}"
             assert file.url == f"{timm}/resolve/main/model.safetensors"
             assert re.fullmatch(r"([0-9a-f]{64})?", file.digest)
+        elif name == published.IN_THE_PACKAGE:
+            assert published.find_file(file).stat().st_size < 14e6
+            assert published.find_file(file).with_name(f"{name}.LICENSE.txt").exists()
         else:
             assert file.url.startswith("https://download.")
             assert re.fullmatch(r"[0-9a-f]{8}", file.digest)
