@@ -127,7 +127,12 @@ Image.new("RGB", (9, 9), "red")
 # Four.
 """
 
-PAGE = """# Title
+PAGE = """---
+search:
+  boost: 2
+---
+
+# Title
 
 **You learn** [more](../index.md).
 
