@@ -98,20 +98,14 @@ import keras
 
 SMALL = os.environ.get("TUTORIAL_SIZE") == "small"  # as the tests run this page
 IMAGE_SIZE = (48, 64) if SMALL else (96, 128)  # height, width
-SCENES, EPOCHS = (40, 2) if SMALL else (400, 6)
 
 for stride in (8, 16, 32):
-    keras.utils.set_random_seed(1)
-    own_model = keras_psp.PSPNet("resnet18", 11, backbone_weights=None, output_stride=stride)
-    cost = keras_psp.analysis.count(own_model, IMAGE_SIZE)
-    places = [side // stride for side in IMAGE_SIZE]
-    print(
-        f"stride {stride:2}: {places[0]:2} x {places[1]:2} places, {cost.multiply_adds / 1e9:.2f}"
-    )
+    network = keras_psp.PSPNet("resnet18", 11, backbone_weights=None, output_stride=stride)
+    work = keras_psp.analysis.count(network, IMAGE_SIZE).multiply_adds / 1e9
+    height, width = (side // stride for side in IMAGE_SIZE)
+    print(f"stride {stride:2}: {height:2} x {width:2} places, {work:.1f} billion multiply-adds")
 
 # %% [markdown]
-# The last number is the work for one image, in billions of multiplications.
-#
 # ## Train one
 #
 # Now a network of your own learns from drawn streets, beginning with random numbers. Its output
@@ -120,6 +114,9 @@ for stride in (8, 16, 32):
 
 
 # %%
+SCENES, EPOCHS = (40, 2) if SMALL else (400, 6)
+
+
 def load(split, count, augment=None):  # for real streets load_camvid, without num_images
     return keras_psp.load_street_scenes(split, IMAGE_SIZE, 4, num_images=count, augment=augment)
 
@@ -127,7 +124,6 @@ def load(split, count, augment=None):  # for real streets load_camvid, without n
 train, val = load("train", SCENES, "flip"), load("val", SCENES // 4)
 
 keras.utils.set_random_seed(1)
-
 own_model = keras_psp.PSPNet("resnet18", 11, backbone_weights=None, output_stride=16)
 history = own_model.fit(train, validation_data=val, epochs=EPOCHS, verbose=0).history
 
