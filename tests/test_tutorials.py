@@ -3,6 +3,8 @@
 import importlib.util
 import io
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,29 @@ def test_changed_tutorial_runs(script):
 @pytest.mark.tutorials
 @each_tutorial
 def test_tutorial_runs(script):
+    tutorials.run(script, "small")
+
+
+@pytest.fixture(scope="module")
+def only_the_wheel(tmp_path_factory):
+    """Has notebooks run in a new environment that holds the package's wheel."""
+    folder = tmp_path_factory.mktemp("environment")
+    python = folder / "bin" / "python"
+    for command in (
+        f"{sys.executable} -m venv {folder}",
+        f"{python} -m pip install --quiet {ROOT} ipykernel",
+        f"{python} -m ipykernel install --prefix {folder}",
+    ):
+        subprocess.run(command.split(), check=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JUPYTER_PATH", str(folder / "share" / "jupyter"))
+        patch.delenv("PYTHONPATH", raising=False)
+        yield
+
+
+@pytest.mark.tutorials
+@pytest.mark.parametrize("script", SCRIPTS[:3], ids=lambda script: script.stem)
+def test_tutorial_runs_with_only_the_wheel(script, only_the_wheel):
     tutorials.run(script, "small")
 
 

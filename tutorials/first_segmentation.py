@@ -58,6 +58,10 @@ visualization.segmentation_gallery(None, [image], [truth], [prediction], model.c
 #   were missed, and what was wrongly taken for a car;
 # - the *IoU* is the first divided by the second: 1 where both agree, 0 where they never meet.
 #
+# With $T$ for the true pixels of the class and $P$ for the predicted ones:
+#
+# $$\mathrm{IoU} = \frac{|T \cap P|}{|T \cup P|}$$
+#
 # The mean over all classes gives a sign as much weight as the road. Here are six pixels of two
 # classes, and one of the pixels is void:
 
