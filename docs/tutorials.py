@@ -64,7 +64,7 @@ def on_files(files, config):
         notebook = notebook_of(script)
         if notebook.metadata.runs.get("full", {}).get("code") != notebook.metadata.code:
             get_plugin_logger(__name__).warning("%s has changed since it was recorded.", script)
-        page = form.from_notebook_node(notebook)[0]
+        page = form.from_notebook_node(notebook, {"repository": REPOSITORY})[0]
         for number, match in enumerate(re.finditer(PICTURE.format("(.*?)", "(.*?)"), page)):
             name, content = f"{script.stem}_{number}.webp", b64decode(match[2])
             page = page.replace(match[0], f"![{match[1]}]({name})")

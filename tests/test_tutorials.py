@@ -119,6 +119,7 @@ def test_pictures_are_small_and_described(script):
 @each_tutorial
 def test_links_of_tutorials_lead_somewhere(script):
     for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", script.read_text()):
+        assert target.startswith("../"), target
         assert (script.parent / target).exists(), target
 
 
@@ -143,7 +144,7 @@ from PIL import Image
 Image.new("RGB", (9, 9), "red")
 
 # %% [markdown]
-# **1.** [What](two.ipynb) is 2 + 2?
+# **1.** [What](../tutorials/two.ipynb) is 2 + 2?
 
 # %% tags=["answer"]
 2 + 2
@@ -190,7 +191,7 @@ Image.new("RGB", (9, 9), "red")
 
 ![A red square](one_0.webp)
 
-**1.** [What](two.md) is 2 + 2?
+**1.** [What](../tutorials/two.md) is 2 + 2?
 
 ??? success "Answer"
 
