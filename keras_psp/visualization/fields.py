@@ -66,11 +66,12 @@ def receptive_field(
             )
     figure, grid = figures.image_grid([image], 1 if effective is None else 2)
     size = f"{field.size[0]}×{field.size[1]}"
-    figures.show(grid[0, 0], image, f"{field.name}: {size} pixels")
+    name = field.name.rpartition("/")[2]  # without those of the layers that it is part of
+    figures.show(grid[0, 0], image, f"{name}: {size} pixels")
     _draw_box(grid[0, 0], field.box(cell), image.shape)
     if effective is not None:
-        # The square root lets the flanks of the bell be seen, too.
-        bright = np.sqrt(effective.gradient)[..., None] * 0.9 + 0.1
+        # The cube root lets the flanks of the bell be seen, too.
+        bright = 0.8 * np.cbrt(effective.gradient)[..., None] + 0.2
         title = f"effective: {effective.side:.1f} pixels a side"
         figures.show(grid[0, 1], (image * bright).astype("uint8"), title)
         top, left, bottom, right = effective.field.box()

@@ -32,7 +32,7 @@ def test_boxes_are_drawn_inside_the_image(figure, field):
     # The middle of rows 4 to 8 and columns 8 to 12.
     assert corners(measured) == (8.5, 4.5, 4, 4)
     bright = np.asarray(measured.images[0].get_array())
-    assert (bright[5, 7, 0], bright[0, 0, 0]) == (200, 20)
+    assert (bright[5, 7, 0], bright[0, 0, 0]) == (200, 40)
     # Cut off where the box reaches beyond the image.
     assert corners(visualization.receptive_field(None, image, field, cell=(2, 3)).axes[0]) == (
         12,
