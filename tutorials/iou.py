@@ -8,8 +8,8 @@
 # error of one pixel hardly hurts a road and ruins a pole; how high a score can be at all; and how a
 # *mean* IoU differs from a *micro* IoU.
 #
-# **You need** NumPy, and [your first segmentation](first_segmentation.ipynb). Reading takes about
-# 25 minutes. No network is trained, and nothing is downloaded.
+# **You need** NumPy, and [your first segmentation](../tutorials/first_segmentation.ipynb). Reading
+# takes 25 minutes. Nothing is trained or downloaded.
 
 # %% [markdown]
 # ## A network that is blind to people
@@ -87,8 +87,7 @@ for rest in (0, 10, 100):
     print(f"{rest:3} more columns: pixel accuracy {right.mean():.3f}, IoU {iou:.3f}")
 
 # %% [markdown]
-# The network did not get better. The image got emptier, and pixel accuracy took this for success.
-# The IoU of the car does not move.
+# The image got emptier, and pixel accuracy took this for success. The IoU of the car did not move.
 #
 # ## All scores come from one table
 #
@@ -295,6 +294,7 @@ assert np.allclose([ours.result(), theirs.result()], [0.95, 0.475])
 # %% [markdown]
 # ## Where to go from here
 #
-# [Upsampling five ways](upsampling.ipynb) shows how a network draws outlines, and [receptive fields
-# and dilation](receptive_fields.ipynb) explains the stride of 8. The reference lists [all
-# metrics](../docs/api/training.md), also *boundary IoU*, which counts pixels near outlines.
+# [Upsampling five ways](../tutorials/upsampling.ipynb) shows how a network draws outlines, and
+# [receptive fields and dilation](../tutorials/receptive_fields.ipynb) explains the stride of 8. The
+# reference lists [all metrics](../docs/api/training.md), also *boundary IoU*, which counts pixels
+# near outlines.

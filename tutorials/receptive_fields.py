@@ -9,8 +9,9 @@
 # dilation does, and where it leaves holes; and why gradients say that a cell sees much less than
 # the theory promises. That is the reason for PSPNet's pyramid.
 #
-# **You need** convolutions and NumPy, and [your first segmentation](first_segmentation.ipynb).
-# Reading takes about 25 minutes. No network is trained, and nothing is downloaded.
+# **You need** convolutions and NumPy, and [your first
+# segmentation](../tutorials/first_segmentation.ipynb). Reading takes 25 minutes. Nothing is trained
+# or downloaded.
 
 # %% [markdown]
 # ## Through a window
@@ -249,7 +250,7 @@ visualization.receptive_field(None, image, behind.field, behind)
 assert field_sizes([(3, 1)] * 160)[-2:] == [319, 321]
 
 # %% [markdown] tags=["answer"]
-# 160: 1 + 2 · 160 = 321. ResNet-18 needs 17 convolutions for 435 pixels, thanks to its strides.
+# 160: 1 + 2 · 160 = 321. Thanks to its strides, ResNet-18 sees 435 pixels with 17.
 
 # %% [markdown]
 # **2.** VGG-16 has five blocks of 2, 2, 3, 3 and 3 convolutions (3×3), each with a pool (2×2,
@@ -270,7 +271,7 @@ sizes = 1 + np.cumsum([2 * rate for rate in (1, 1, 2, 4, 8, 16, 1)])
 assert sizes.tolist() == [3, 5, 9, 17, 33, 65, 67]
 
 # %% [markdown] tags=["answer"]
-# At rate r a kernel of 3 adds 2r. The field doubles with each layer, and the weights stay 9.
+# At rate r a kernel of 3 adds 2r. Where rates double, so does the field, nearly.
 
 # %% [markdown]
 # **4.** Which of these rates leave holes: 1, 3, 9? 1, 2, 5? 2, 4, 8? Which see each pixel exactly
@@ -288,13 +289,12 @@ for rates in [(1, 3, 9), (1, 2, 5), (2, 4, 8)]:
 assert extremes == [(1, 1), (1, 2), (0, 3)]
 
 # %% [markdown] tags=["answer"]
-# 2, 4, 8 never see an odd distance. 1, 3, 9 see 27 pixels, each by one path, like the digits of a
-# number in base 3.
+# 2, 4, 8 never see an odd distance. 1, 3, 9 see 27 pixels, each of them by one path.
 
 # %% [markdown]
 # ## Where to go from here
 #
-# [Upsampling five ways](upsampling.ipynb) goes the way back, from the small map to the pixels.
-# [Analysis](../docs/api/analysis.md) in the reference lists all that computes fields. Read [Araujo
-# et al., 2019](https://distill.pub/2019/computing-receptive-fields) on the theory, and [Luo et al.,
-# 2016](https://arxiv.org/abs/1701.04128) on the effective field.
+# [Upsampling five ways](../tutorials/upsampling.ipynb) goes the way back, from the small map to the
+# pixels. [Analysis](../docs/api/analysis.md) in the reference lists all that computes fields. Read
+# [Araujo et al., 2019](https://distill.pub/2019/computing-receptive-fields) on the theory, and [Luo
+# et al., 2016](https://arxiv.org/abs/1701.04128) on the effective field.

@@ -8,8 +8,9 @@
 # bilinear interpolation; which matrix a transposed convolution is; where checkerboards come from;
 # and why logits may be interpolated, and labels never.
 #
-# **You need** convolutions and NumPy, and [your first segmentation](first_segmentation.ipynb).
-# Reading takes about 25 minutes. No network is trained, and nothing is downloaded.
+# **You need** convolutions and NumPy, and [your first
+# segmentation](../tutorials/first_segmentation.ipynb). Reading takes 25 minutes. Nothing is trained
+# or downloaded.
 
 # %% [markdown]
 # ## Five ways for four numbers
@@ -207,7 +208,7 @@ print([names[int(number)] for number in np.asarray(blurred).ravel()])
 #
 # Which way is best for this? We try it with a network that knows the truth: for each cell of 8×8
 # pixels, it says which share of them has which class. Here is the mean IoU of its answers on 20
-# scenes ([what is this?](iou.ipynb)):
+# scenes ([what that says](../tutorials/iou.ipynb)):
 
 # %% tags=["score"]
 scenes = [keras_psp.street_scene(3_000_000 + number, (240, 320)) for number in range(20)]
@@ -289,7 +290,7 @@ assert gradient.tolist() == [1, 1, 2, 1, 2, 1, 2, 1, 1]
 # %% [markdown]
 # ## Where to go from here
 #
-# [Receptive fields and dilation](receptive_fields.ipynb) shows how a network avoids small maps, and
-# [IoU](iou.ipynb) what a blurred outline costs. The reference has [all
+# [Receptive fields and dilation](../tutorials/receptive_fields.ipynb) shows how a network avoids
+# small maps, and [IoU](../tutorials/iou.ipynb) what a blurred outline costs. The reference has [all
 # layers](../docs/api/layers.md). Checkerboards were explained by [Odena et al.,
 # 2016](https://distill.pub/2016/deconv-checkerboard).
