@@ -127,7 +127,7 @@ print("paths from each pixel to the cell:", plain)
 # $r (k - 1) + 1$ cells and still has $k$ numbers.
 
 # %% alt="Rates 1, 2, 4 see 15 pixels in a row; rates 2, 2, 2 see 13 and leave every second one out"
-figure, axes = plt.subplots(1, 3, figsize=(12, 2.6), sharex=True)
+figure, axes = plt.subplots(1, 3, figsize=(9.5, 2.6), sharex=True)
 for axis, rates in zip(axes, [(1, 1, 1), (1, 2, 4), (2, 2, 2)], strict=True):
     paths = draw(axis, [(3, 1, rate) for rate in rates], f"rates {rates}")
     print(f"rates {rates}: field {len(paths)}, paths {paths}")
@@ -191,11 +191,11 @@ for _ in depths:
 plt.figure(figsize=(7, 3.2))
 plt.plot(depths, 1 + 2 * depths, label="theory: 1 + 2L")
 plt.plot(depths, effective_sides, label="effective")
-plt.xlabel("number L of 3×3 convolutions")
-plt.ylabel("side in pixels")
+plt.gca().set(xlabel="number L of 3×3 convolutions", ylabel="side in pixels")
 plt.legend()
 plt.show()
-print([f"{effective_sides[depth - 1]:.1f}" for depth in (5, 10, 20, 40, 80)])
+for depth in (5, 10, 20, 40, 80):
+    print(f"{depth:2} layers: theory {1 + 2 * depth:3}, effective {effective_sides[depth - 1]:.1f}")
 
 # %% [markdown]
 # 80 convolutions could see 161 pixels, and really use about 32. The theoretical side grows with

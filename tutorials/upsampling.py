@@ -44,28 +44,29 @@ transposed.build(small.shape)
 transposed.set_weights([kernel[..., None, None]])
 
 large = {
+    "the small map": small,
     "nearest": keras.layers.UpSampling2D(2)(small),
     "bed of nails": layers.BedOfNails(2)(small),
     "max unpooling": layers.MaxUnpool(2)(small, places),
     "bilinear": layers.BilinearUpsample(factor=2, align_corners=False)(small),
     "transposed convolution": transposed(small),
 }
-figure, axes = plt.subplots(1, 5, figsize=(13, 3))
-for axis, (title, numbers) in zip(axes, large.items(), strict=True):
+figure, axes = plt.subplots(2, 3, figsize=(8, 5.6))
+for axis, (title, numbers) in zip(axes.flat, large.items(), strict=True):
     numbers = np.asarray(numbers)[0, :, :, 0]
     axis.imshow(numbers, cmap="Purples", vmin=0, vmax=8)
     for (row, column), number in np.ndenumerate(numbers):
-        axis.text(column, row, f"{number:.4g}", ha="center", va="center", fontsize=8)
+        axis.text(column, row, f"{number:.4g}", ha="center", va="center", fontsize=9)
     axis.set_title(title, fontsize=10)
     axis.set_axis_off()
 plt.show()
 
 # %% [markdown]
-# Look at the 2 in the third panel. The pooling had found it in the lower right corner of its block,
-# and there it is again. In the last panel, look at the row in the middle, 1 2 2.5 3 1.5: here the
-# lower copies overlap the upper ones. (Without padding, this map has one more row and column.) All
-# these layers are in use: the network SegNet has max unpooling, FCN transposed convolutions,
-# DeconvNet both, and PSPNet bilinear interpolation.
+# Look at the 2 in the panel of max unpooling. The pooling had found it in the lower right corner of
+# its block, and there it is again. In the last panel, look at the row in the middle, 1 2 2.5 3 1.5:
+# here the lower copies overlap the upper ones. (Without padding, this map has one more row and
+# column.) All these layers are in use: the network SegNet has max unpooling, FCN transposed
+# convolutions, DeconvNet both, and PSPNet bilinear interpolation.
 #
 # ## Bilinear, by hand
 #
@@ -75,7 +76,7 @@ plt.show()
 #
 # The two neighbors of $x$ count, and the nearer one counts more. Four new cells lie over two old
 # ones. Their centers are at −0.25, 0.25, 0.75 and 1.25, if we count in old cells. At 0.25, between
-# 1 and 2, the value is 0.75·1 + 0.25·2 = 1.25. Find it in the upper row of the fourth panel.
+# 1 and 2, the value is 0.75·1 + 0.25·2 = 1.25. Find it in the upper row of the bilinear panel.
 #
 # But does the first new center really lie at −0.25? There are two conventions:
 
@@ -84,7 +85,7 @@ new_centers = {
     "half-pixel centers": (np.arange(8) + 0.5) / 2 - 0.5,
     "aligned corners": np.linspace(0, 3, 8),
 }
-figure, axis = plt.subplots(figsize=(8, 1.6))
+figure, axis = plt.subplots(figsize=(7, 1.6))
 for height, (name, centers) in enumerate(new_centers.items()):
     axis.vlines(np.arange(5) - 0.5, height - 0.3, height + 0.3, color="gray")
     axis.scatter(range(4), [height] * 4, s=200, color="lightgray")
@@ -177,9 +178,9 @@ enlarged = {
     "bilinear": layers.BilinearUpsample(factor=4, align_corners=False)(coarse),
     "bed of nails": layers.BedOfNails(4)(coarse),
     "max unpooling": layers.MaxUnpool(4)(maxima, places),
-    "transposed convolution, kernel 6, stride 4": uneven(coarse),
+    "transposed, kernel 6, stride 4": uneven(coarse),
 }
-figure, axes = plt.subplots(2, 3, figsize=(10, 5.4))
+figure, axes = plt.subplots(2, 3, figsize=(9, 4.8))
 for axis, (title, picture) in zip(axes.flat, enlarged.items(), strict=True):
     axis.imshow(np.asarray(picture)[0].clip(0, 255).astype("uint8"), interpolation="nearest")
     axis.set_title(title, fontsize=9)
@@ -216,14 +217,14 @@ truth = np.stack([labels for _, labels in scenes])
 shares = keras.layers.AveragePooling2D(8)((truth[..., None] == np.arange(11)).astype("float32"))
 ways = {
     "nearest": keras.layers.UpSampling2D(8),
-    "bilinear, aligned corners": layers.BilinearUpsample(factor=8),
-    "bilinear, half-pixel centers": layers.BilinearUpsample(factor=8, align_corners=False),
+    "aligned corners": layers.BilinearUpsample(factor=8),
+    "half-pixel centers": layers.BilinearUpsample(factor=8, align_corners=False),
 }
 scores = {}
 for name, layer in ways.items():
     guess = np.asarray(layer(shares)).argmax(-1)
     scores[name] = metrics.iou_per_class(metrics.confusion_matrix(truth, guess, 11)).mean()
-print("mean IoU:", "; ".join(f"{name} {score:.3f}" for name, score in scores.items()))
+print("mean IoU", ", ".join(f"{score:.2f} {name}" for name, score in scores.items()))
 
 # %% [markdown]
 # Nearest is the worst: its outlines are stairs of 8 pixels. The shares were counted in blocks of
