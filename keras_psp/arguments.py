@@ -117,6 +117,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation-split", help, type=float, metavar="SHARE")
     add("--split-seed", "another number takes other images for that", type=int)
     add("--scenes", "street scenes to train on, and 1/4 to score (default: 200)", type=_count)
+    help = "share of street scenes among the images of camvid to train on (default: none)"
+    add("--street-scenes", help, type=float, metavar="SHARE")
     add("--run", "run folder (default: runs/DATA-MODEL-BACKBONE); an old run in it is continued")
     networks = "pspnet, fcn32s, fcn16s, fcn8s, segnet, deconvnet, dilation8, frontend"
     add("--model", f"{networks} (dilation8 without context)", default="pspnet")
@@ -124,8 +126,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--backbone", f"{help}vgg11_bn)")
     weights = "auto (ImageNet where it can be had), imagenet, none, or a file"
     add("--backbone-weights", f"{weights} ({_default('backbone_weights')})")
-    help = "start from a whole network's weights: a file, another run, or a preset"
+    help = "start from a whole network's weights: a preset, which also says what network, such as "
+    help += "pspnet_resnet18_camvid, which is in the package; a file, or another run"
     add("--weights", help, metavar="FILE")
+    help = "leave its last layers random, for data of other classes than its own"
+    add("--fresh-head", help, action="store_true")
     help = "stride of the features: 8, 16, 32 (default: 16; of dilation8 8, of FCN 32)"
     add("--output-stride", help, type=int)
     help = "channels of fc6 and fc7, in networks that have these (default: 1024; the papers': 4096)"
@@ -171,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = _add_command(commands, "demo")
     add("--out", "the picture", default="demo.png", metavar="FILE")
-    add("--seed", "another number draws another scene", type=int, default=1)
+    add("--seed", "another number, 1 or more, draws another scene", type=_count, default=9)
 
     add = _add_run_command(commands, "export")
     add("path", "*.onnx, *.tflite, *.xml (OpenVINO), *.keras, or a folder", metavar="PATH")

@@ -22,7 +22,7 @@ from keras_psp.arguments import RATES, parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
 from keras_psp.data import check_data
-from keras_psp.data.street_scenes import street_scene
+from keras_psp.data.street_scenes.loading import find_scenes
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
@@ -99,6 +99,8 @@ def train(args: argparse.Namespace) -> None:
     keras.utils.set_random_seed(args.seed)
     augment = None if settings["augment"] == "none" else settings["augment"]
     options = {"augment": augment, "crop_size": args.crop_size}
+    if args.street_scenes:
+        options["street_scenes"] = args.street_scenes
     train = load_data(settings, "train", shuffle="auto", drop_remainder="auto", **options)
     val = load_data(settings, "val")
     num_classes = len(train.info.classes)
@@ -107,6 +109,7 @@ def train(args: argparse.Namespace) -> None:
         num_classes=num_classes,
         backbone_weights=None if given == "none" else given,
         weights=args.weights,
+        fresh_head=args.fresh_head,
         **network_arguments(args),
     )
     if given == "none" and not (args.backbone_weights or args.weights):
@@ -210,7 +213,9 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def demo(args: argparse.Namespace) -> None:
-    image, labels = street_scene(args.seed, (360, 480))
+    # Of the test split: the network has learned from scenes of the train split.
+    *_, scene = find_scenes("test", args.seed)
+    image, labels = scene.read((360, 480), "auto")
     run = _load_model(IN_THE_PACKAGE)
     prediction = segment(run.model, image)
     visualization.segmentation_gallery(args.out, [image], [labels], [prediction], run.classes)

@@ -15,6 +15,7 @@ import pytest
 
 from keras_psp.data import check_data, load_camvid
 from keras_psp.data.camvid import classes, layouts, release
+from keras_psp.data.street_scenes import street_scene
 
 SIZE = (6, 8)
 SEGNET_ROAD, SEGNET_VOID = 3, 11
@@ -175,6 +176,31 @@ def test_of_several_splits_only_train_is_augmented(segnet):
     for _ in range(3):
         for batch, expected in zip(val, plain, strict=True):
             np.testing.assert_array_equal(batch[0], expected[0])
+
+
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_drawn_scenes_are_a_share_of_train(segnet, backend, monkeypatch):
+    monkeypatch.setattr("keras_psp.data.pipeline.keras.backend.backend", lambda: backend)
+    options = {"augment": None, "data_dir": segnet, "street_scenes": 0.25}
+    train, val = load_camvid(["train", "val"], SIZE, 2, **options)
+    scene, label = street_scene(0, SIZE)
+
+    def places(epoch):
+        """Where in an epoch the scene comes, which is there once among three frames."""
+        train.set_epoch(epoch)
+        images, labels = map(np.concatenate, zip(*train, strict=True))
+        found = (images == scene).all((1, 2, 3))
+        assert (len(found), found.sum()) == (4, 1)
+        np.testing.assert_array_equal(labels[found], label[None])
+        return found.argmax()
+
+    order = [places(epoch) for epoch in range(6)]
+    assert len(set(order)) > 1
+    assert [places(epoch) for epoch in range(6)] == order
+    assert train.info.classes == classes.CAMVID
+    assert tuple(val.sample_names) == FRAMES["val"]
+    with pytest.raises(ValueError, match=r"from 0 to less than 1\. Received: street_scenes=1\."):
+        load_camvid("train", **{**options, "street_scenes": 1})
 
 
 def test_an_unknown_split_suggests_the_nearest(segnet):
