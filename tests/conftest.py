@@ -129,11 +129,9 @@ def no_waiting_for_disks():
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def numpy_starts_weights():
+def start_weights_by_numpy(patch):
     """Has NumPy make what weights start from on JAX, which would compile that for each shape."""
     if keras.backend.backend() != "jax":
-        yield
         return
     import jax
 
@@ -153,10 +151,15 @@ def numpy_starts_weights():
         return fill
 
     initializers = keras.initializers
+    patch.setattr(initializers.VarianceScaling, "__call__", draw)
+    for kind, value in ((initializers.Zeros, 0), (initializers.Ones, 1)):
+        patch.setattr(kind, "__call__", filled(value))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def numpy_starts_weights():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(initializers.VarianceScaling, "__call__", draw)
-        for kind, value in ((initializers.Zeros, 0), (initializers.Ones, 1)):
-            patch.setattr(kind, "__call__", filled(value))
+        start_weights_by_numpy(patch)
         yield
 
 

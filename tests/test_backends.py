@@ -115,11 +115,15 @@ sys.meta_path[:] = [getattr(finder, "finder", finder) for finder in sys.meta_pat
 hide(["tensorflow", "tensorflow_datasets"])
 
 import numpy as np
+import pytest
 
 from keras_psp.cli import main
 from keras_psp.models import BACKBONES
+from tests.conftest import start_weights_by_numpy
 from tests.tiny import tiny_backbone
 from tests.train_distributed import make_model
+
+start_weights_by_numpy(pytest.MonkeyPatch())
 
 # The three lines, with a backbone that compiles quickly.
 train, val = keras_psp.load_street_scenes(["train", "val"], (33, 41), 4, num_images=8)
