@@ -40,8 +40,11 @@ def camvid(tmp_path_factory):
         pytest.skip(f"real CamVid is not at hand: no {UNPACK}")
     folder = shared_folder(tmp_path_factory) / "camvid"
     folder.mkdir(exist_ok=True)
-    with open(folder / "lock", "w") as lock:  # The workers unpack it once, between them.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    save = Image.Image.save
+    with open(folder / "lock", "w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # The workers unpack it once, between them.
+        # Neither writing nor reading takes as long where nothing is compressed.
+        patch.setattr(Image.Image, "save", lambda *args, **_: save(*args, compress_level=0))
         runpy.run_path(str(UNPACK))["unpack"](folder)
     return folder / "CamVid"
 
