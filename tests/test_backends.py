@@ -197,7 +197,7 @@ def test_works_without_tensorflow(backend, small_camvid):
 
 # On JAX it would show if TensorFlow came with us.
 @pytest.mark.parametrize("backend", sorted({"tensorflow", "jax", keras.backend.backend()}))
-def test_import_takes_no_longer_than_keras_and_is_enough_to_load(backend, saved, monkeypatch):
+def test_import_is_quick_and_enough_to_load(backend, saved, monkeypatch):
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     code = """
 import time
