@@ -44,6 +44,17 @@ def _dilated(build, *ends):
     return dilated
 
 
+def _early(whole, stages):
+    """The first stages of a ResNet, its stem among them. It is built whole, so that it takes the
+    same weights, and `build_backbone` leaves out what leads to none of these maps."""
+
+    def early(name, **options):
+        network, maps = _resnet(whole, **options)
+        return network, maps[:stages]
+
+    return early
+
+
 def _maps(network, *layers):
     return [network.get_layer(layer).output for layer in layers]
 
@@ -52,6 +63,9 @@ def _maps(network, *layers):
 # its stages, the largest first
 BACKBONES: dict = {
     **dict.fromkeys(RESNETS, _resnet),
+    # They end at 1/8 of the image without dilation: for small budgets and small devices.
+    **{f"{name}_stage2": _early(name, 3) for name in ("resnet18", "resnet34", "resnet50")},
+    **{f"{name}_stage3": _early(name, 4) for name in ("resnet18", "resnet34", "resnet50")},
     **dict.fromkeys(VGGS, _dilated(VGG)),
     **dict.fromkeys(GOOGLENETS, _googlenet),
     **dict.fromkeys(ALEXNETS, _dilated(AlexNet)),
@@ -100,7 +114,7 @@ def build_backbone(
             one of a whole classifier or segmentation model, whose last layers are left out. A model
             keeps its own: `"auto"` and `None` leave them as they are, anything else is an error.
         stages: Keys of the stages that are wanted, such as `("P4", "P5")`; all of them if `None`.
-        output_stride: Stride of the deepest map: 8, 16 or 32.
+        output_stride: Stride of the deepest map: 8, 16 or 32; less where the network has less.
         input_shape: `(height, width, 3)`, either of which may be `None`.
         normalization: For a model: how it wants images to be normalized (a mode of
             `ImageNormalization`, `"none"` for RGB 0–255 as it is). `"auto"` chooses `"torch"` for
