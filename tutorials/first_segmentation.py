@@ -104,8 +104,8 @@ print(f"{model.count_params():,} parameters")
 #
 # `fit` is Keras' own. What is special about training a PSPNet, this package does by itself: a
 # learning rate that sinks to zero over the run, ten times that rate for the new layers on top of
-# the backbone, and a second, *auxiliary* head one stage before its end, which helps the early
-# layers to learn and is gone afterward.
+# a trained backbone (ours is new, too), and a second, *auxiliary* head one stage before its end,
+# which helps the early layers to learn and is gone afterward.
 
 # %%
 history = model.fit(train, validation_data=val, epochs=EPOCHS, verbose=2).history
