@@ -43,6 +43,7 @@ def test_a_finished_training_is_not_done_again(learning, monkeypatch, tmp_path, 
 
     trained = []
     monkeypatch.setattr(learning, "_train", train)
+    monkeypatch.setattr(learning.importlib.util, "find_spec", lambda name: name)
     options = {"camvid": "CamVid", "half": False, "seed": 0, "out": tmp_path / "out"}
     for minutes in ([5], [5, 20]):
         names = ["Unet of smp", "FPN of smp"]

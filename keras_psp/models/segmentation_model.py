@@ -50,11 +50,11 @@ class SegmentationModel(RecipeModel):
 
     Args:
         backbone: A name from the table `keras_psp.models.BACKBONES` (`"resnet18"` … `"resnet269"`,
-            each also `_deep`: the stem of the PSPNet authors, or `_v1c`: OpenMMLab's; `"vgg16"`,
-            `"googlenet"`, …), or a functional Keras model with its weights (from
-            `keras.applications`, KerasHub, KerasCV, your own), which is copied and dilated.
-            Preprocessing is detected; where it cannot be, a warning tells you how to set it: see
-            `build_backbone`.
+            each also `_deep`: the stem of the PSPNet authors, or `_v1c`: OpenMMLab's;
+            `"resnet18_stage2"`: its first stages; `"vgg16"`, `"googlenet"`, …), or a functional
+            Keras model with its weights (from `keras.applications`, KerasHub, KerasCV, your own),
+            which is copied and dilated. Preprocessing is detected; where it cannot be, a warning
+            tells you how to set it: see `build_backbone`.
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
             weights can be had, otherwise random values and a warning that says why), `"imagenet"`

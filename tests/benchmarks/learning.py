@@ -11,7 +11,7 @@ frames of val are scored, also at 180×240, by one confusion matrix.
 
 Theirs are segmentation_models_pytorch's networks on ResNet-18, as they are mostly trained: AdamW at
 1e-3 with polynomial decay, images mirrored and scaled by .5 to 2. Their views are made by PyTorch
-for a whole batch at once, which takes a fiftieth of a step; ours come from `load_camvid`. Sides
+for a whole batch at once, which takes a thirtieth of a step; ours come from `load_camvid`. Sides
 that a network of theirs does not take are padded.
 
 Each training is one file, OUT/CONTENDER-MINUTES.json. What is there is not done again, so that the
@@ -19,6 +19,7 @@ hours may be spread; table and picture are made of all that is there.
 """
 
 import argparse
+import importlib.util
 import json
 import os
 import sys
@@ -236,6 +237,12 @@ def random_views(images, labels, scales=(0.5, 2.0)):
 
 def train_all(args):
     """Trains whatever has no file yet, and says after each training how far all of them are."""
+    libraries = {CONTENDERS[name]["library"] for name in args.contenders}
+    if "smp" in libraries and not importlib.util.find_spec("segmentation_models_pytorch"):
+        raise SystemExit(
+            "Their networks are segmentation_models_pytorch's. Received: an environment without "
+            'it. Run pip install "keras-psp[bench]", or pass --contenders "keras-psp light".'
+        )
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     for minutes in args.minutes:
