@@ -44,15 +44,12 @@ def _dilated(build, *ends):
     return dilated
 
 
-def _early(whole, stages):
-    """The first stages of a ResNet, its stem among them. It is built whole, so that it takes the
-    same weights, and `build_backbone` leaves out what leads to none of these maps."""
-
-    def early(name, **options):
-        network, maps = _resnet(whole, **options)
-        return network, maps[:stages]
-
-    return early
+def _first_stages(name, **options):
+    """The stages of a ResNet up to the one in its name. It is built whole, so that it takes the same
+    weights, and `build_backbone` leaves out what leads to none of these maps."""
+    whole, _, last = name.partition("_stage")
+    network, maps = _resnet(whole, **options)
+    return network, maps[: 1 + int(last)]
 
 
 def _maps(network, *layers):
@@ -63,9 +60,8 @@ def _maps(network, *layers):
 # its stages, the largest first
 BACKBONES: dict = {
     **dict.fromkeys(RESNETS, _resnet),
-    # They end at 1/8 of the image without dilation: for small budgets and small devices.
-    **{f"{name}_stage2": _early(name, 3) for name in ("resnet18", "resnet34", "resnet50")},
-    **{f"{name}_stage3": _early(name, 4) for name in ("resnet18", "resnet34", "resnet50")},
+    # For small budgets and small devices: the second stage is at 1/8 of the image without dilation.
+    **{f"resnet{depth}_stage{n}": _first_stages for depth in (18, 34, 50) for n in (2, 3)},
     **dict.fromkeys(VGGS, _dilated(VGG)),
     **dict.fromkeys(GOOGLENETS, _googlenet),
     **dict.fromkeys(ALEXNETS, _dilated(AlexNet)),

@@ -440,17 +440,18 @@ def test_classifiers_are_backbones_by_the_same_name():
     )
 
 
-# Convolutions and batch norms by hand: 3×3 of so many channels, and what follows each.
 def basic(channels, count, before):
-    """Parameters of the blocks of a stage, by its channels and those before it."""
+    """Parameters of a stage of basic blocks: 3×3 convolutions, batch norms, and one projection."""
     first = 9 * before * channels + 2 * channels
     others = (2 * count - 1) * (9 * channels**2 + 2 * channels)
     return first + others + (before != channels) * (before * channels + 2 * channels)
 
 
+STEM = 7 * 7 * 3 * 64 + 2 * 64
 EARLY = {
-    "resnet18_stage2": (49 * 3 * 64 + 128) + basic(64, 2, 64) + basic(128, 2, 64),
-    "resnet34_stage2": (49 * 3 * 64 + 128) + basic(64, 3, 64) + basic(128, 4, 64),
+    "resnet18_stage2": STEM + basic(64, 2, 64) + basic(128, 2, 64),
+    "resnet18_stage3": STEM + basic(64, 2, 64) + basic(128, 2, 64) + basic(256, 2, 128),
+    "resnet34_stage2": STEM + basic(64, 3, 64) + basic(128, 4, 64),
 }
 
 
