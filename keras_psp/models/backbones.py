@@ -45,7 +45,7 @@ def _dilated(build, *ends):
 
 
 def _first_stages(name, **options):
-    """The stages of a ResNet up to the one in its name. It is built whole, so that it takes the same
+    """The stages of a ResNet up to the one in its name. It is built whole, to take the same
     weights, and `build_backbone` leaves out what leads to none of these maps."""
     whole, _, last = name.partition("_stage")
     network, maps = _resnet(whole, **options)
