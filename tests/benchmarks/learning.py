@@ -79,7 +79,7 @@ def learn(learner, seconds):
     start = time.perf_counter()
     learner.train(MEASURED)
     step_s = (time.perf_counter() - start) / MEASURED
-    steps = max(round(seconds / step_s) - MEASURED, 0)
+    steps = max(round(seconds / step_s) - MEASURED, 1)
     learner.train(steps)
     spent = time.perf_counter() - start
     per_class = iou_per_class(learner.confusion())
