@@ -44,10 +44,10 @@ def test_a_finished_training_is_not_done_again(learning, monkeypatch, tmp_path, 
     trained = []
     monkeypatch.setattr(learning, "_train", train)
     monkeypatch.setattr(learning.importlib.util, "find_spec", lambda name: name)
-    options = {"camvid": "CamVid", "half": False, "seed": 0, "out": tmp_path / "out"}
+    options = {"data_dir": "CamVid", "half": False, "seed": 0, "out": tmp_path / "out"}
     for minutes in ([5], [5, 20]):
         names = ["Unet of smp", "FPN of smp"]
-        learning.train_all(argparse.Namespace(minutes=minutes, contenders=names, **options))
+        learning.train_all(argparse.Namespace(minutes=minutes, entries=names, **options))
     assert trained == [("Unet", 5), ("FPN", 5), ("Unet", 20), ("FPN", 20)]
     found = json.loads((tmp_path / "out" / "FPN-of-smp-20.json").read_text())
     assert (found["name"], found["minutes"], found["mean_iou"]) == ("FPN of smp", 20, 0.4)

@@ -1,9 +1,9 @@
 """Accuracy per minute: what a few minutes of training on two cores are worth, ours and theirs.
 
     pip install "keras-psp[bench]"
-    python tests/benchmarks/learning.py --camvid path/of/CamVid --out learning
+    python tests/benchmarks/learning.py --data-dir path/of/CamVid --out learning
 
-Every contender trains from random values on CamVid's 367 frames at 180×240, in batches of 8, once
+Every entry trains from random values on CamVid's 367 frames at 180×240, in batches of 8, once
 for each number of minutes, in a process of its own on as many cores as --threads says. The first
 steps, which a library needs to get ready, do not count. The next ones tell what a step takes; so
 many are planned that the learning rate has decayed to 0 when the minutes are over. Then all 101
@@ -14,7 +14,7 @@ Theirs are segmentation_models_pytorch's networks on ResNet-18, as they are most
 for a whole batch at once, which takes a thirtieth of a step; ours come from `load_camvid`. Sides
 that a network of theirs does not take are padded.
 
-Each training is one file, OUT/CONTENDER-MINUTES.json. What is there is not done again, so that the
+Each training is one file, OUT/ENTRY-MINUTES.json. What is there is not done again, so that the
 hours may be spread; table and picture are made of all that is there.
 """
 
@@ -42,7 +42,7 @@ LIGHT = {
     "class_weights": 0.5,
     "scales": (0.5, 2.0),
 }
-CONTENDERS = {
+ENTRIES = {
     # The command line's network and `fit` without `compile`.
     "keras-psp by default": {
         "library": "keras_psp",
@@ -61,7 +61,7 @@ CONTENDERS = {
 
 
 def make(spec):
-    """The one job of a contender: to learn for so many minutes, and to be scored."""
+    """The one job of an entry: to learn for so many minutes, and to be scored."""
     learner = {"keras_psp": Ours, "smp": Theirs}[spec["library"]](spec)
     return [lambda: learn(learner, 60 * spec["minutes"])]
 
@@ -92,12 +92,12 @@ def learn(learner, seconds):
     }
 
 
-def frames(camvid, split, **options):
-    """A split of CamVid, as every contender sees it."""
+def frames(data_dir, split, **options):
+    """A split of CamVid, as every entry sees it."""
     import keras_psp
 
     return keras_psp.load_camvid(
-        split, data_dir=camvid, image_size=SIZE, batch_size=BATCH, **options
+        split, data_dir=data_dir, image_size=SIZE, batch_size=BATCH, **options
     )
 
 
@@ -128,8 +128,8 @@ class Ours:
         options = {"seed": spec["seed"]}
         if "scales" in spec:
             options["augment"] = RandomView(*SIZE, spec["scales"], dtype="float32")
-        self.train_frames = frames(spec["camvid"], "train", **options).repeat()
-        self.val_frames = frames(spec["camvid"], "val")
+        self.train_frames = frames(spec["data_dir"], "train", **options).repeat()
+        self.val_frames = frames(spec["data_dir"], "val")
         self.model = keras_psp.PSPNet(num_classes=CLASSES, backbone_weights=None, **spec["network"])
         if "learning_rate" in spec:
             weights = [weight ** spec["class_weights"] for weight in CAMVID_CLASS_WEIGHTS]
@@ -168,9 +168,9 @@ class Theirs:
             torch.tensor(colors)[:, None, None] for colors in (imagenet.MEAN, imagenet.DEVIATION)
         )
         in_order = {"augment": None, "shuffle": False, "drop_remainder": False}
-        parts = zip(*frames(spec["camvid"], "train", **in_order), strict=True)
+        parts = zip(*frames(spec["data_dir"], "train", **in_order), strict=True)
         self.images, self.labels = (torch.tensor(np.concatenate(part)) for part in parts)
-        self.val_frames = frames(spec["camvid"], "val")
+        self.val_frames = frames(spec["data_dir"], "val")
 
     def batches(self):
         import torch
@@ -244,30 +244,31 @@ def random_views(images, labels, scales=(0.5, 2.0)):
 
 
 def train_all(args):
-    """Trains whatever has no file yet, and says after each training how far all of them are."""
-    libraries = {CONTENDERS[name]["library"] for name in args.contenders}
+    """Trains whatever has no file yet, then prints and draws all that is there."""
+    libraries = {ENTRIES[name]["library"] for name in args.entries}
     if "smp" in libraries and not importlib.util.find_spec("segmentation_models_pytorch"):
         raise SystemExit(
             "Their networks are segmentation_models_pytorch's. Received: an environment without "
-            'it. Run pip install "keras-psp[bench]", or pass --contenders "keras-psp light".'
+            'it. Run pip install "keras-psp[bench]", or pass --entries "keras-psp light".'
         )
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     for minutes in args.minutes:
-        for name in args.contenders:
+        for name in args.entries:
             file = folder / f"{name.replace(' ', '-')}-{minutes:g}.json"
             if file.exists():
                 continue
-            print(f"{time.strftime('%H:%M')}  {name}, {minutes:g} minutes", flush=True)
+            print(f"{time.strftime('%H:%M')}  {name}, {minutes:g} minutes: ", end="", flush=True)
             spec = {
-                **CONTENDERS[name],
+                **ENTRIES[name],
                 "minutes": minutes,
-                "camvid": str(args.camvid),
+                "data_dir": args.data_dir,
                 "half": args.half,
                 "seed": args.seed,
             }
-            contest.write_json(file, {"name": name, "minutes": minutes, **_train(spec, args)})
-            report(folder)
+            found = _train(spec, args)
+            print(f"mean IoU {found['mean_iou']:.3f}", flush=True)
+            contest.write_json(file, {"name": name, "minutes": minutes, **found})
     report(folder)
 
 
@@ -298,12 +299,12 @@ def report(folder):
 
 
 def draw(file, found):
-    """Draws the mean IoU over the minutes, a line for each contender."""
+    """Draws the mean IoU over the minutes, a line for each entry."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 4.5), dpi=150, layout="constrained")
     axes = figure.subplots()
-    for name in CONTENDERS:
+    for name in ENTRIES:
         points = sorted((row["minutes"], row["mean_iou"]) for row in found if row["name"] == name)
         if points:
             axes.plot(*zip(*points, strict=True), "o-", label=name)
@@ -318,13 +319,21 @@ def draw(file, found):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--camvid", default=os.environ.get("KERAS_PSP_DATA"), help="its folder")
+    parser.add_argument(
+        "--data-dir",
+        default=os.environ.get("KERAS_PSP_DATA"),
+        help="its folder (default: $KERAS_PSP_DATA, or a download)",
+    )
     parser.add_argument("--minutes", type=float, nargs="+", default=[5, 20, 60])
-    parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--entries", nargs="+", choices=ENTRIES, default=list(ENTRIES))
     parser.add_argument("--threads", type=int, default=2, help="of each library")
     parser.add_argument("--half", action="store_true", help="mixed precision in all, bfloat16")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", default="learning", help="folder for results and picture")
+    parser.add_argument(
+        "--out",
+        default="learning",
+        help="folder for results and picture; each seed and precision needs its own",
+    )
     args = parser.parse_args()
     print(contest.machine())
     train_all(args)
