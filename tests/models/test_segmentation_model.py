@@ -74,7 +74,7 @@ def test_the_three_lines_train_by_the_recipe():
     assert set(history.history) == {"loss", "val_loss", *SCORES, *(f"val_{s}" for s in SCORES)}
     optimizer = model.optimizer
     assert isinstance(optimizer, SGD)
-    assert (optimizer.momentum, optimizer.l2, optimizer._learning_rate.base) == (0.9, 1e-4, 0.01)
+    assert (optimizer.momentum, optimizer.l2, optimizer._learning_rate.base) == (0.9, 1e-4, 0.02)
     assert isinstance(model.loss, SparseCategoricalCrossentropy)
     assert rates == [0.0]  # at the end of the run
     assert history.history["loss"][-1] < history.history["loss"][0]
@@ -646,6 +646,6 @@ def test_weights_outlive_an_interrupt():
             pairs = zip(model.get_weights(), before, strict=True)
             changed = any(not np.array_equal(new, old) for new, old in pairs)
             assert changed == (name == "train" and good_steps == 1)
-            assert float(model.optimizer.learning_rate) == np.float32(0.01)
+            assert float(model.optimizer.learning_rate) == np.float32(0.02)
         setattr(model, f"{name}_function", function)
         getattr(model, method)(**data_of)
