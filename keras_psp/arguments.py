@@ -5,11 +5,12 @@ Nothing here needs Keras. It takes seconds to import, and `--help` and usage err
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_psp import __version__
+from keras_psp.rates import RATES
 
 FOLDER = "path/of/a/folder"
 _SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "class_weights": 0.5}
@@ -53,13 +54,6 @@ COMMANDS = {
     "data check": "Looks at every file of a data folder and says what is wrong.",
 }
 """What each command does; in the list of all commands only the first line is shown."""
-
-RATES = {
-    "a random backbone": {"learning_rate": 0.02, "head_multiplier": 1.0},
-    "a trained backbone": {"learning_rate": 0.01, "head_multiplier": 10.0},
-}
-"""The learning rate and its multiplier on pyramid and heads, for a backbone that starts from random
-values and for a trained one, as in the paper."""
 
 
 def answer_at_once() -> None:
@@ -120,8 +114,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--run", "run folder (default: runs/DATA-MODEL-BACKBONE); an old run in it is continued")
     networks = "pspnet, fcn32s, fcn16s, fcn8s, segnet, deconvnet, dilation8, frontend"
     add("--model", f"{networks} (dilation8 without context)", default="pspnet")
-    help = "resnet18 … resnet269, vgg16, googlenet, … (default: resnet18; of segnet and deconvnet "
-    add("--backbone", f"{help}vgg11_bn)")
+    help = "resnet18 … resnet269, resnet18_stage2 (light), vgg16, … (default: resnet18; of segnet "
+    add("--backbone", f"{help}and deconvnet vgg11_bn)")
     weights = "auto (ImageNet where it can be had), imagenet, none, or a file"
     add("--backbone-weights", f"{weights} ({_default('backbone_weights')})")
     help = "start from a whole network's weights: a file, another run, or a preset"
@@ -298,6 +292,6 @@ _SIZE: dict[str, Any] = {"nargs": 2, "type": _count, "metavar": ("HEIGHT", "WIDT
 _CAMVID_FOLDER = "folder of camvid (default: $KERAS_PSP_DATA, or a download)"
 
 
-def _default(name: str, table: dict[str, dict[str, Any]] = DEFAULTS) -> str:
+def _default(name: str, table: Mapping[str, Mapping[str, Any]] = DEFAULTS) -> str:
     values = [f"{row[name]} for {case}" for case, row in table.items()]
     return f"default: {', '.join(values)}"

@@ -18,7 +18,7 @@ import keras
 
 from keras_psp import losses, optimizers, visualization
 from keras_psp.analysis.costs import format_table
-from keras_psp.arguments import RATES, parse
+from keras_psp.arguments import parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
 from keras_psp.data import check_data
@@ -35,6 +35,7 @@ from keras_psp.inference.views import find_views
 from keras_psp.labels import class_weights, numbered_classes
 from keras_psp.models import PSPNet, SegmentationModel, model_from_checkpoint
 from keras_psp.models.networks import NETWORKS
+from keras_psp.rates import RANDOM, rates_for
 from keras_psp.settings import (
     OWN_DATA,
     class_names,
@@ -110,20 +111,16 @@ def train(args: argparse.Namespace) -> None:
         **network_arguments(args),
     )
     if given == "none" and not (args.backbone_weights or args.weights):
-        model.initial_weights = "random values, as meant for drawn scenes"
-    start = "random" if model.initial_weights.startswith("random") else "trained"
-    rates = RATES[f"a {start} backbone"]
+        model.initial_weights = f"{RANDOM}, as meant for drawn scenes"
+    rates = rates_for(model.initial_weights)
     settings |= {name: rate for name, rate in rates.items() if settings[name] is None}
     run = RunFolder(folder, validation_data=val, settings=settings)
     weights = None
     if settings["class_weights"]:
         label_maps = ((None, label[None]) for label in train.label_maps())
         weights = class_weights(label_maps, num_classes, settings["class_weights"])
-    heads = dict.fromkeys(optimizers.HEADS, settings["head_multiplier"])
     model.compile(
-        optimizers.SGD(
-            optimizers.PolynomialDecay(settings["learning_rate"]), learning_rate_multipliers=heads
-        ),
+        optimizers.recipe(settings["learning_rate"], settings["head_multiplier"]),
         losses.SparseCategoricalCrossentropy(class_weights=weights),
     )
     model.fit(
@@ -317,7 +314,7 @@ def ladder(args: argparse.Namespace) -> None:
     ways = args.split_by if args.data == "camvid" else ["scenes"]
     load = {way: functools.partial(load_data, settings | {"split_by": way}) for way in ways}
     weights = None if args.backbone_weights == "none" else args.backbone_weights
-    rates = RATES[f"a {'trained' if weights else 'random'} backbone"]
+    rates = rates_for(weights or RANDOM)
     names = ("ladder", "rungs", "backbone", "seeds", "epochs", "crop_size")
     options: dict[str, Any] = {name: getattr(args, name) for name in names} | rates
     rows = run_ladder(folder, load, backbone_weights=weights, **options)

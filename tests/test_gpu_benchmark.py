@@ -17,13 +17,6 @@ from tests.tiny import Tiny, data
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
-@pytest.fixture
-def benchmark(monkeypatch):
-    """Returns a function that imports a benchmark, which finds its neighbors as a script does."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return __import__
-
-
 # Time and memory --------------------------------------------------------------------------------
 
 

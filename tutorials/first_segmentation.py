@@ -140,8 +140,8 @@ visualization.training_curves(None, history)
 
 # %% [markdown]
 # `fit` is Keras' own. Three things that PSPNet needs are set without asking: a learning rate that
-# sinks to 0 over the run, ten times that rate for the layers above the backbone, and an
-# *auxiliary head*.
+# sinks to 0 over the run and suits what the network started from, a loss that leaves void out, and
+# an *auxiliary head*.
 #
 # ### Why the training loss is above the validation loss
 #

@@ -20,6 +20,7 @@ ROOMS = {
     "atomic": "how is a file written whole or not at all?",
     "arrays": "what are these numbers in NumPy?",
     "imagenet": "what are the colors of ImageNet's images?",
+    "rates": "at which rates does training begin?",
     "keras_internals": "what does Keras not offer publicly?",
     "signatures": "which arguments does it have?",
     "labels": "what do the numbers in a label map mean?",
