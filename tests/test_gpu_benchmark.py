@@ -170,7 +170,7 @@ contest.serve(lambda spec: [lambda: {{"found": 3}}, lambda: time.sleep(60)])
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.slow
+@pytest.mark.benchmarks
 @pytest.mark.timeout(300)
 def test_the_miniature_checks_measures_and_trains(benchmark, tmp_path):
     pytest.importorskip("torch")
