@@ -135,7 +135,7 @@ keras.utils.set_random_seed(1)
 own_model = keras_psp.PSPNet("resnet18", 11, backbone_weights=None, output_stride=16)
 history = own_model.fit(train, validation_data=val, epochs=EPOCHS, verbose=0).history
 
-# %% alt="Curves over the epochs: the losses sink, the scores rise, the rate sinks to zero"
+# %% alt="Curves over the epochs: the losses sink, the training loss above, and the scores rise"
 visualization.training_curves(None, history)
 
 # %% [markdown]
