@@ -41,7 +41,7 @@ def run(script, size):
     """Runs a tutorial in an empty folder. A full run leaves outputs, each its time and score."""
     os.environ["TUTORIAL_SIZE"], notebook, start = size, notebook_of(script), time.time()
     with tempfile.TemporaryDirectory() as folder:
-        nbclient.execute(notebook, cwd=folder, timeout=None, record_timing=False)
+        nbclient.execute(notebook, cwd=folder, record_timing=False, coalesce_streams=True)
     ran = {"code": notebook.metadata.code, "minutes": f"{(time.time() - start) / 60:.1f}"}
     ran["machine"] = os.environ.get("TUTORIAL_MACHINE", f"{os.cpu_count()} CPU cores")
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
