@@ -50,7 +50,7 @@ def run(script, size):
             if picture := output.get("data", {}).get("image/png"):
                 Image.open(io.BytesIO(b64decode(picture))).save(webp := io.BytesIO(), "webp")
                 source = b64encode(webp.getvalue()).decode()
-                output.data = {"text/html": PICTURE.format(cell.metadata["alt"], source)}
+                output.data = {"text/html": PICTURE.format(cell.metadata.get("alt", ""), source)}
         if "score" in cell.metadata.get("tags", []):
             ran["score"] = cell.outputs[0].text.strip()
     notebook = notebook if size == "full" else notebook_of(script)

@@ -5,11 +5,12 @@ Nothing here needs Keras. It takes seconds to import, and `--help` and usage err
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from keras_psp import __version__
+from keras_psp.rates import RATES
 
 FOLDER = "path/of/a/folder"
 _SMALL = {"image_size": (120, 160), "augment": "flip", "batch_size": 4, "class_weights": 0.5}
@@ -53,13 +54,6 @@ COMMANDS = {
     "data check": "Looks at every file of a data folder and says what is wrong.",
 }
 """What each command does; in the list of all commands only the first line is shown."""
-
-RATES = {
-    "a random backbone": {"learning_rate": 0.02, "head_multiplier": 1.0},
-    "a trained backbone": {"learning_rate": 0.01, "head_multiplier": 10.0},
-}
-"""The learning rate and its multiplier on pyramid and heads, for a backbone that starts from random
-values and for a trained one, as in the paper."""
 
 
 def answer_at_once() -> None:
@@ -117,15 +111,20 @@ def _parser() -> argparse.ArgumentParser:
     add("--validation-split", help, type=float, metavar="SHARE")
     add("--split-seed", "another number takes other images for that", type=int)
     add("--scenes", "street scenes to train on, and 1/4 to score (default: 200)", type=_count)
+    help = "share of street scenes among the images of camvid to train on (default: none)"
+    add("--street-scenes", help, type=float, metavar="SHARE")
     add("--run", "run folder (default: runs/DATA-MODEL-BACKBONE); an old run in it is continued")
     networks = "pspnet, fcn32s, fcn16s, fcn8s, segnet, deconvnet, dilation8, frontend"
     add("--model", f"{networks} (dilation8 without context)", default="pspnet")
-    help = "resnet18 … resnet269, vgg16, googlenet, … (default: resnet18; of segnet and deconvnet "
-    add("--backbone", f"{help}vgg11_bn)")
+    help = "resnet18 … resnet269, resnet18_stage2 (light), vgg16, … (default: resnet18; of segnet "
+    add("--backbone", f"{help}and deconvnet vgg11_bn)")
     weights = "auto (ImageNet where it can be had), imagenet, none, or a file"
     add("--backbone-weights", f"{weights} ({_default('backbone_weights')})")
-    help = "start from a whole network's weights: a file, another run, or a preset"
+    help = "start from a whole network's weights: a preset, which also says what network, such as "
+    help += "pspnet_resnet18_camvid, which is in the package; a file, or another run"
     add("--weights", help, metavar="FILE")
+    help = "leave its last layers random, for data of other classes than its own"
+    add("--fresh-head", help, action="store_true")
     help = "stride of the features: 8, 16, 32 (default: 16; of dilation8 8, of FCN 32)"
     add("--output-stride", help, type=int)
     help = "channels of fc6 and fc7, in networks that have these (default: 1024; the papers': 4096)"
@@ -171,7 +170,7 @@ def _parser() -> argparse.ArgumentParser:
 
     add = _add_command(commands, "demo")
     add("--out", "the picture", default="demo.png", metavar="FILE")
-    add("--seed", "another number draws another scene", type=int, default=1)
+    add("--seed", "another number, 1 or more, draws another scene", type=_count, default=9)
 
     add = _add_run_command(commands, "export")
     add("path", "*.onnx, *.tflite, *.xml (OpenVINO), *.keras, or a folder", metavar="PATH")
@@ -298,6 +297,6 @@ _SIZE: dict[str, Any] = {"nargs": 2, "type": _count, "metavar": ("HEIGHT", "WIDT
 _CAMVID_FOLDER = "folder of camvid (default: $KERAS_PSP_DATA, or a download)"
 
 
-def _default(name: str, table: dict[str, dict[str, Any]] = DEFAULTS) -> str:
+def _default(name: str, table: Mapping[str, Mapping[str, Any]] = DEFAULTS) -> str:
     values = [f"{row[name]} for {case}" for case, row in table.items()]
     return f"default: {', '.join(values)}"

@@ -18,11 +18,11 @@ import keras
 
 from keras_psp import losses, optimizers, visualization
 from keras_psp.analysis.costs import format_table
-from keras_psp.arguments import RATES, parse
+from keras_psp.arguments import parse
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks import Run, RunFolder, load_run
 from keras_psp.data import check_data
-from keras_psp.data.street_scenes import street_scene
+from keras_psp.data.street_scenes.loading import find_scenes
 from keras_psp.evaluation import Evaluation, compare, evaluate
 from keras_psp.experiments.cifar10 import load_cifar10
 from keras_psp.experiments.degradation import run_degradation
@@ -35,6 +35,7 @@ from keras_psp.inference.views import find_views
 from keras_psp.labels import class_weights, numbered_classes
 from keras_psp.models import PSPNet, SegmentationModel, model_from_checkpoint
 from keras_psp.models.networks import NETWORKS
+from keras_psp.rates import RANDOM, rates_for
 from keras_psp.settings import (
     OWN_DATA,
     class_names,
@@ -99,6 +100,8 @@ def train(args: argparse.Namespace) -> None:
     keras.utils.set_random_seed(args.seed)
     augment = None if settings["augment"] == "none" else settings["augment"]
     options = {"augment": augment, "crop_size": args.crop_size}
+    if args.street_scenes:
+        options["street_scenes"] = args.street_scenes
     train = load_data(settings, "train", shuffle="auto", drop_remainder="auto", **options)
     val = load_data(settings, "val")
     num_classes = len(train.info.classes)
@@ -107,23 +110,20 @@ def train(args: argparse.Namespace) -> None:
         num_classes=num_classes,
         backbone_weights=None if given == "none" else given,
         weights=args.weights,
+        fresh_head=args.fresh_head,
         **network_arguments(args),
     )
     if given == "none" and not (args.backbone_weights or args.weights):
-        model.initial_weights = "random values, as meant for drawn scenes"
-    start = "random" if model.initial_weights.startswith("random") else "trained"
-    rates = RATES[f"a {start} backbone"]
+        model.initial_weights = f"{RANDOM}, as meant for drawn scenes"
+    rates = rates_for(model.initial_weights)
     settings |= {name: rate for name, rate in rates.items() if settings[name] is None}
     run = RunFolder(folder, validation_data=val, settings=settings)
     weights = None
     if settings["class_weights"]:
         label_maps = ((None, label[None]) for label in train.label_maps())
         weights = class_weights(label_maps, num_classes, settings["class_weights"])
-    heads = dict.fromkeys(optimizers.HEADS, settings["head_multiplier"])
     model.compile(
-        optimizers.SGD(
-            optimizers.PolynomialDecay(settings["learning_rate"]), learning_rate_multipliers=heads
-        ),
+        optimizers.recipe(settings["learning_rate"], settings["head_multiplier"]),
         losses.SparseCategoricalCrossentropy(class_weights=weights),
     )
     model.fit(
@@ -210,7 +210,9 @@ def predict(args: argparse.Namespace) -> int:
 
 
 def demo(args: argparse.Namespace) -> None:
-    image, labels = street_scene(args.seed, (360, 480))
+    # Of the test split: the network has learned from scenes of the train split.
+    *_, scene = find_scenes("test", args.seed)
+    image, labels = scene.read((360, 480), "auto")
     run = _load_model(IN_THE_PACKAGE)
     prediction = segment(run.model, image)
     visualization.segmentation_gallery(args.out, [image], [labels], [prediction], run.classes)
@@ -317,7 +319,7 @@ def ladder(args: argparse.Namespace) -> None:
     ways = args.split_by if args.data == "camvid" else ["scenes"]
     load = {way: functools.partial(load_data, settings | {"split_by": way}) for way in ways}
     weights = None if args.backbone_weights == "none" else args.backbone_weights
-    rates = RATES[f"a {'trained' if weights else 'random'} backbone"]
+    rates = rates_for(weights or RANDOM)
     names = ("ladder", "rungs", "backbone", "seeds", "epochs", "crop_size")
     options: dict[str, Any] = {name: getattr(args, name) for name in names} | rates
     rows = run_ladder(folder, load, backbone_weights=weights, **options)

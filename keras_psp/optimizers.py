@@ -10,8 +10,8 @@ from keras import ops
 
 from keras_psp.keras_internals import index_of, learning_rate_of
 
-# These layers of our segmentation models start from random values, so they learn ten times as fast
-# as a backbone that has seen ImageNet.
+# These layers of our segmentation models start from random values also where their backbone has
+# seen ImageNet, and then learn ten times as fast.
 HEADS = (
     "pyramid_pooling",
     "head",
@@ -241,3 +241,28 @@ class SGD(keras.optimizers.SGD):
     def get_config(self):
         own = {"l2": self.l2, "learning_rate_multipliers": self.learning_rate_multipliers}
         return {**super().get_config(), **own}
+
+
+def recipe(learning_rate: float = 0.01, head_multiplier: float = 10.0) -> SGD:
+    """Makes the optimizer of the paper's recipe at a rate of one's own.
+
+    Args:
+        learning_rate: The rate of the first step, which decays to 0.
+        head_multiplier: Factor on the rate of pyramid, decoder and heads.
+
+    Returns:
+        `SGD`, with `PolynomialDecay`.
+
+    Example: (what `fit` takes where nothing is trained yet)
+
+    ```python
+    import keras_psp
+
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    model.compile(keras_psp.optimizers.recipe(0.02, head_multiplier=1.0))
+    ```
+    """
+    return SGD(
+        PolynomialDecay(learning_rate),
+        learning_rate_multipliers=dict.fromkeys(HEADS, head_multiplier),
+    )

@@ -11,14 +11,15 @@ from keras_psp.choices import check_name
 from keras_psp.data import load_camvid, load_folder, load_street_scenes
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.data.folder import find_own
-from keras_psp.models import BACKBONES
+from keras_psp.models import BACKBONES, SegmentationModel
 from keras_psp.models.networks import NETWORKS
 
 OWN_DATA = ("classes", "labels", "validation_split", "split_seed")
 
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the arguments of the network: those given, and for the rest its usual ones."""
+    """Returns the arguments of the network: those given, and for the rest its usual ones, or those
+    of the preset whose weights it starts from."""
     network = NETWORKS[check_name("model", args.model, NETWORKS)]
     given = {
         "backbone": args.backbone,
@@ -27,7 +28,8 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
         "gradient_checkpointing": args.recompute or None,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    unknown = given.keys() - inspect.signature(network.build).parameters.keys()
+    known = inspect.signature(network.build).parameters.keys()
+    unknown = given.keys() - known
     if unknown:
         options = {"gradient_checkpointing": "recompute"}
         names = ", ".join(f"--{options.get(n, n).replace('_', '-')}" for n in sorted(unknown))
@@ -35,6 +37,9 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
             f"Not every network has every option. Received: {names} with --model {args.model}. "
             "Leave the option out."
         )
+    if preset := SegmentationModel.presets.get(args.weights):
+        own = known - {"num_classes"}  # which the data tell
+        return {**{n: v for n, v in preset.arguments.items() if n in own}, **given}
     return {**network.usual, **given}
 
 
@@ -55,6 +60,11 @@ def run_settings(args: argparse.Namespace) -> dict[str, Any]:
         raise ValueError(
             f"{', '.join(given)}: only data of your own need that. Received: --data {args.data}. "
             "Leave it out, or pass the path of your data."
+        )
+    if args.street_scenes and args.data != "camvid":
+        raise ValueError(
+            "Drawn scenes have the classes of camvid, and are mixed into its frames alone. "
+            f"Received: --street-scenes {args.street_scenes} with --data {args.data}. Leave it out."
         )
     if defaults is DEFAULTS[FOLDER] and settings["validation_split"] is None:
         settings["validation_split"] = None if "val" in find_own(args.data).splits else 0.2

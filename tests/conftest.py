@@ -40,8 +40,11 @@ def camvid(tmp_path_factory):
         pytest.skip(f"real CamVid is not at hand: no {UNPACK}")
     folder = shared_folder(tmp_path_factory) / "camvid"
     folder.mkdir(exist_ok=True)
-    with open(folder / "lock", "w") as lock:  # The workers unpack it once, between them.
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    save = Image.Image.save
+    with open(folder / "lock", "w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # The workers unpack it once, between them.
+        # Neither writing nor reading takes as long where nothing is compressed.
+        patch.setattr(Image.Image, "save", lambda *args, **_: save(*args, compress_level=0))
         runpy.run_path(str(UNPACK))["unpack"](folder)
     return folder / "CamVid"
 
@@ -105,6 +108,23 @@ def xla_compiles_quickly(tmp_path_factory):
 
 
 @pytest.fixture(scope="session", autouse=True)
+def data_sets_are_not_tuned():
+    """Leaves out the thread that tunes a `tf.data.Dataset`: none here is read for long enough, and
+    to wait for its end takes a tenth of a `fit`."""
+    if keras.backend.backend() != "tensorflow":
+        yield
+        return
+    import tensorflow as tf
+
+    untuned = tf.data.Options()
+    untuned.autotune.enabled = False
+    begin = tf.data.Dataset.__iter__
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tf.data.Dataset, "__iter__", lambda data: begin(data.with_options(untuned)))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
 def no_waiting_for_disks():
     """Leaves what is written to the system's memory, which a killed process leaves as it is."""
     with pytest.MonkeyPatch.context() as patch:
@@ -112,11 +132,9 @@ def no_waiting_for_disks():
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def numpy_starts_weights():
+def start_weights_by_numpy(patch):
     """Has NumPy make what weights start from on JAX, which would compile that for each shape."""
     if keras.backend.backend() != "jax":
-        yield
         return
     import jax
 
@@ -136,10 +154,15 @@ def numpy_starts_weights():
         return fill
 
     initializers = keras.initializers
+    patch.setattr(initializers.VarianceScaling, "__call__", draw)
+    for kind, value in ((initializers.Zeros, 0), (initializers.Ones, 1)):
+        patch.setattr(kind, "__call__", filled(value))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def numpy_starts_weights():
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(initializers.VarianceScaling, "__call__", draw)
-        for kind, value in ((initializers.Zeros, 0), (initializers.Ones, 1)):
-            patch.setattr(kind, "__call__", filled(value))
+        start_weights_by_numpy(patch)
         yield
 
 
@@ -239,6 +262,13 @@ def image():
         return np.random.default_rng(seed).integers(0, 256, size).astype("float32")
 
     return image
+
+
+@pytest.fixture
+def benchmark(monkeypatch):
+    """Returns a function that imports a benchmark, which finds its neighbors as a script does."""
+    monkeypatch.syspath_prepend(Path(__file__).parent / "benchmarks")
+    return __import__
 
 
 @pytest.fixture

@@ -42,7 +42,6 @@ TESTS = [
     "tests/layers/test_convolution.py::test_keeps_the_contract_of_a_layer[1-2]",
     "tests/layers/test_heads.py::test_keeps_the_contract_of_a_layer",
     "tests/layers/test_heads.py::test_small_levels_equal_upsampled_levels[bins0-True-size1]",
-    "tests/layers/test_heads.py::test_small_levels_equal_upsampled_levels[bins2-False-size0]",
     "tests/layers/test_heads.py::test_gradients_equal_those_of_upsampled_levels",
     "tests/layers/test_image_normalization.py::test_keeps_the_contract_of_a_layer[uint8]",
     "tests/layers/test_inception_module.py::test_keeps_the_contract_of_a_layer[options2]",
@@ -52,19 +51,17 @@ TESTS = [
     "tests/layers/test_unpooling.py::test_pooling_and_unpooling_equal_pytorchs[size1-2]",
     "tests/layers/test_unpooling.py::test_pooling_keeps_the_contract_of_a_layer",
     "tests/layers/test_pyramid_pooling.py::test_equals_vector_of_the_course",
-    "tests/models/test_backbones.py::test_the_lectures_classifiers_are_backbones[vgg16]",
     "tests/models/test_backbones.py::test_the_lectures_classifiers_are_backbones[alexnet]",
     "tests/surgery/test_fusion.py::test_other_convolutions_nested_models_and_normalizations_that_stay",
     "tests/surgery/test_fusion.py::test_worked_out_by_hand",
     "tests/models/test_mirrored_vgg.py::test_same_weights_same_logits_as_in_pytorch[deconvnet]",
     "tests/models/test_inputs.py::test_tensors_may_lie_in_dictionary_or_list[dictionary of labels]",
     "tests/models/test_inputs.py::test_images_of_0_to_1_warn_once[generator]",
-    "tests/models/test_pspnet.py::test_only_fit_adds_the_auxiliary_loss",
     "tests/models/test_pspnet.py::test_mixed_precision_gives_full_logits[mixed_bfloat16-8]",
     "tests/models/test_pspnet.py::test_trains_by_itself_and_resumes_from_a_file",
     "tests/models/test_pspnet.py::test_what_is_computed_again_is_the_same[float32-1e-05]",
     "tests/models/test_training.py::test_all_but_auxiliary_heads_train_inside_another[pspnet-28-sequential]",
-    "tests/models/test_training.py::test_a_step_is_that_of_keras",
+    "tests/models/test_training.py::test_a_step_is_that_of_keras[mixed_float16]",
     "tests/models/test_segmentation_model.py::test_a_batch_of_void_teaches_nothing",
     "tests/models/test_segmentation_model.py::test_keras_losses_weigh_both_heads",
     "tests/models/test_segmentation_model.py::test_class_and_sample_weights_multiply[per pixel]",
@@ -80,7 +77,7 @@ TESTS = [
     "tests/inference/test_classifying.py::test_scores_of_a_class_map_are_averaged_first[None]",
     "tests/test_optimizers.py::test_equals_keras_sgd_with_the_same_arguments[nesterov]",
     "tests/test_optimizers.py::test_compiled_step_uses_the_rate_of_the_run",
-    "tests/test_optimizers.py::test_loaded_file_trains_at_the_base_rate",
+    "tests/test_optimizers.py::test_loaded_file_trains_at_the_base_rate[model.weights.h5]",
     "tests/test_optimizers.py::test_several_optimizers_share_a_schedule",
 ]
 WITHOUT = f"""
@@ -118,11 +115,15 @@ sys.meta_path[:] = [getattr(finder, "finder", finder) for finder in sys.meta_pat
 hide(["tensorflow", "tensorflow_datasets"])
 
 import numpy as np
+import pytest
 
 from keras_psp.cli import main
 from keras_psp.models import BACKBONES
+from tests.conftest import start_weights_by_numpy
 from tests.tiny import tiny_backbone
 from tests.train_distributed import make_model
+
+start_weights_by_numpy(pytest.MonkeyPatch())
 
 # The three lines, with a backbone that compiles quickly.
 train, val = keras_psp.load_street_scenes(["train", "val"], (33, 41), 4, num_images=8)
@@ -168,14 +169,16 @@ import os
 import pytest
 
 os.chdir({str(ROOT)!r})
-# XLA compiles every case anew; those with weights stay.
-unweighted = [
-    "--deselect=tests/test_losses.py::" + name + "[False"
-    for name in ("test_of_upsampled_equals_loss_of_upsampled_logits",
-                 "test_equals_keras_loss_with_the_same_arguments")
+# XLA compiles every case anew; those with weights stay, and those with other arguments.
+others = [
+    "--deselect=tests/" + name
+    for name in ("test_losses.py::test_of_upsampled_equals_loss_of_upsampled_logits[False",
+                 "test_losses.py::test_equals_keras_loss_with_the_same_arguments[False",
+                 "metrics/test_streaming.py::test_equals_keras_mean_iou_with_the_same_arguments[{{}}",
+                 "metrics/test_streaming.py::test_equals_keras_mean_iou_with_the_same_arguments[{{'dt")
 ]
 # In no other processes, which would find TensorFlow.
-options = ["-q", "-p", "no:cacheprovider", "--numprocesses=0", *unweighted]
+options = ["-q", "-p", "no:cacheprovider", "--numprocesses=0", *others]
 sys.exit(pytest.main([*options, *{TESTS!r}]))
 """
 
@@ -193,8 +196,8 @@ def test_works_without_tensorflow(backend, small_camvid):
 
 
 # On JAX it would show if TensorFlow came with us.
-@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
-def test_import_takes_no_longer_than_keras(backend, monkeypatch):
+@pytest.mark.parametrize("backend", sorted({"tensorflow", "jax", keras.backend.backend()}))
+def test_import_is_quick_and_enough_to_load(backend, saved, monkeypatch):
     monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     code = """
 import time
@@ -209,6 +212,11 @@ unwanted = {"tensorflow", "tensorflow_datasets", "matplotlib", "PIL", "keras_hub
 assert not loaded & (unwanted | {"scipy"}), loaded
 print(f"share={own_time / keras_time} seconds={own_time}")
 """
+    if backend == keras.backend.backend():
+        code += f"""
+model = keras.saving.load_model({str(saved / "model.keras")!r})
+assert type(model) is type(keras_psp.load_run({str(saved)!r}).model) is keras_psp.PSPNet
+"""
     # Of the processor's time, which hardly depends on what else the machine does; it is a few
     # percent, but for the very first time, when Python compiles the files.
     for _ in range(3):
@@ -218,18 +226,12 @@ print(f"share={own_time / keras_time} seconds={own_time}")
     pytest.fail(f"keras_psp takes {seconds:.2f} s, {share:.0%} of what Keras takes")
 
 
-def test_import_is_enough_to_load(tmp_path, no_pictures):
-    # Its backbone, too, is of layers that only the import makes known to Keras.
+@pytest.fixture
+def saved(tmp_path, no_pictures):
+    """A run folder and a file; the backbone, too, is of layers that only the import makes known."""
     model = make_model()
     model.run_eagerly = keras.backend.backend() == "tensorflow"
     images, labels = np.zeros((1, 33, 33, 3)), np.zeros((1, 33, 33), "int32")
     model.fit(images, labels, callbacks=[keras_psp.RunFolder(tmp_path)], verbose=0)
     model.save(tmp_path / "model.keras")
-    code = f"""
-import keras_psp
-import keras
-
-model = keras.saving.load_model({str(tmp_path / "model.keras")!r})
-assert type(model) is type(keras_psp.load_run({str(tmp_path)!r}).model) is keras_psp.PSPNet
-"""
-    run(keras.backend.backend(), code)
+    return tmp_path

@@ -16,7 +16,7 @@ from PIL import Image
 
 import keras_psp
 from keras_psp import cli, visualization
-from keras_psp.arguments import DEFAULTS
+from keras_psp.arguments import DEFAULTS, parse
 from keras_psp.atomic import write_table
 from keras_psp.cli import main
 from keras_psp.data.camvid.classes import CAMVID
@@ -24,6 +24,7 @@ from keras_psp.data.street_scenes import street_scene
 from keras_psp.experiments import degradation, papers
 from keras_psp.inference.views import Views
 from keras_psp.models import BACKBONES
+from keras_psp.settings import network_arguments
 from keras_psp.weights import PRESETS
 from tests.conftest import draw_nothing
 from tests.tiny import tiny_backbone
@@ -321,17 +322,36 @@ def test_predict_takes_a_model_from_a_file(trained, tmp_path):
     assert "at most max_pixels=1,000 pixels" in out
 
 
-def test_predict_takes_a_preset(trained, tmp_path, monkeypatch):
-    folder, _ = trained
-    config = json.loads((folder / "config.json").read_text())["model"]["config"]
-    arguments = {name: config[name] for name in ("backbone", "num_classes", "output_stride")}
+@pytest.fixture
+def preset(trained, tmp_path, monkeypatch):
+    """The name of the trained network, as if it lay in the package, but for stride 32."""
+    weights = shutil.copy(trained[0] / "best.weights.h5", tmp_path / "tiny.weights.h5")
+    arguments = {"backbone": "tiny", "num_classes": 11, "output_stride": 32}
     row = PRESETS["pspnet_resnet50_cityscapes"]
-    file = row.file._replace(url=str(folder / "best.weights.h5"))  # as if it lay in the package
+    file = row.file._replace(url=str(weights))
     row = dataclasses.replace(row, arguments=arguments, file=file, classes=CAMVID)
     monkeypatch.setitem(PRESETS, "pspnet_tiny_camvid", row)
+    return "pspnet_tiny_camvid"
+
+
+def test_train_builds_the_network_of_a_preset(preset, prepared, tmp_path, write_image):
+    def arguments(*options):
+        return network_arguments(parse(["train", "--weights", preset, *options]))
+
+    assert arguments() == {"backbone": "tiny", "output_stride": 32}
+    assert arguments("--output-stride", "8") == {"backbone": "tiny", "output_stride": 8}
+    for name in ("0", "1", "2"):
+        write_image(tmp_path / "images" / f"{name}.png", np.zeros((33, 48, 3)))
+        write_image(tmp_path / "masks" / f"{name}.png", np.arange(33 * 48).reshape(33, 48) % 2)
+    own = ["--data", tmp_path, "--classes", "grass", "water", "--augment", "none"]
+    settings, _ = prepared(*own, "--weights", preset, "--fresh-head")
+    assert settings["fresh_head"]  # and the weights of eleven classes were loaded
+
+
+def test_predict_takes_a_preset(preset, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     visualization.write_image("street.png", street_scene(5, (33, 48))[0])
-    code, out, err = run_command("predict", "street.png", "--model", "pspnet_tiny_camvid")
+    code, out, err = run_command("predict", "street.png", "--model", preset)
     assert code == 0, err
     assert "pspnet_tiny_camvid (11 classes) sees whole images at their own size" in out
     with Image.open("predictions/labels/street.png") as labels:
@@ -475,10 +495,13 @@ def test_train_takes_images_and_masks_alone(prepared, tmp_path, write_image):
     assert settings["validation_split"] == 0.4
 
 
-def test_options_of_own_data_want_own_data(tmp_path):
+def test_some_options_want_some_data(tmp_path):
     code, _, err = run_command("train", "--labels", "voc", "--run", tmp_path)
     assert code == 2
     assert "--labels: only data of your own need that. Received: --data street-scenes" in err
+    code, _, err = run_command("train", "--street-scenes", "0.1", "--run", tmp_path)
+    assert code == 2
+    assert "Received: --street-scenes 0.1 with --data street-scenes. Leave it out." in err
 
 
 def test_data_check_reports_and_sets_the_exit_code(tmp_path, write_image):

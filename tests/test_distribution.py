@@ -114,9 +114,10 @@ SMALLER = {
     "import os\n": "import os\nfrom tests.without import hide\nhide(['tensorflow'])\n",
     "import keras_psp\n": """import keras_psp
 import pytest
-from tests.conftest import draw_nothing
+from tests.conftest import draw_nothing, start_weights_by_numpy
 from tests.train_distributed import make_backbone
 draw_nothing(pytest.MonkeyPatch())
+start_weights_by_numpy(pytest.MonkeyPatch())
 """,
     'load_camvid(["train", "val"], image_size=(240, 320)': (
         'load_street_scenes(["train", "val"], image_size=(24, 32), num_images=5'

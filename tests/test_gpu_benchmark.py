@@ -17,13 +17,6 @@ from tests.tiny import Tiny, data
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 
 
-@pytest.fixture
-def benchmark(monkeypatch):
-    """Returns a function that imports a benchmark, which finds its neighbors as a script does."""
-    monkeypatch.syspath_prepend(BENCHMARKS)
-    return __import__
-
-
 # Time and memory --------------------------------------------------------------------------------
 
 
@@ -177,7 +170,7 @@ contest.serve(lambda spec: [lambda: {{"found": 3}}, lambda: time.sleep(60)])
     assert time.monotonic() - start < 30
 
 
-@pytest.mark.slow
+@pytest.mark.benchmarks
 @pytest.mark.timeout(300)
 def test_the_miniature_checks_measures_and_trains(benchmark, tmp_path):
     pytest.importorskip("torch")

@@ -219,7 +219,7 @@ def test_rate_outside_of_fit_is_the_base():
 
     images, labels = data(2)
     model = Tiny()
-    model.compile(**EAGERLY)
+    model.compile(SGD(), **EAGERLY)
     interrupt = keras.callbacks.LambdaCallback(on_train_batch_end=stop)
     model.fit(images, labels, verbose=0)
     assert float(model.optimizer.learning_rate) == pytest.approx(0.01)
@@ -305,7 +305,7 @@ def batches(images, labels):
 
 def test_unknown_length_of_data_is_an_error():
     model = Tiny()
-    model.compile(**EAGERLY)
+    model.compile(SGD(), **EAGERLY)
     with pytest.raises(ValueError, match=r"data of unknown length\. Pass steps_per_epoch="):
         model.fit(batches(*data(2)), epochs=2, verbose=0)
     rates = Rates()

@@ -127,9 +127,10 @@ def scores(model, images, labels):
 
 
 def main(result, kind):
-    from tests.conftest import draw_nothing
+    from tests.conftest import draw_nothing, start_weights_by_numpy
 
     draw_nothing(pytest.MonkeyPatch())
+    start_weights_by_numpy(pytest.MonkeyPatch())
     images, labels = images_and_labels()
     if kind == "tensorflow-mirrored":
         import tensorflow as tf

@@ -23,7 +23,7 @@
 import keras_psp  # before keras, so that TensorFlow uses all that the processor can do
 
 model = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
-image, truth = keras_psp.street_scene(seed=7_000_000, image_size=(360, 480))
+image, truth = keras_psp.street_scene(seed=7_000_005, image_size=(360, 480))
 prediction = keras_psp.segment(model, image)
 
 # %% [markdown]
@@ -45,7 +45,8 @@ visualization.segmentation_gallery(None, [image], [truth], [prediction], model.c
 # learn void, and no answer there would be wrong. So void pixels count *nowhere* in this package:
 # not in a loss, not in a score, not in a statistic.
 #
-# Look along the edges. Large shapes are found, and most errors are thin: outlines, poles, signs.
+# Look along the edges. Road, cars and houses are found, and most errors are thin: outlines, poles,
+# wires. The two people on the right are found only in part.
 #
 # ## How good is that?
 #
@@ -107,9 +108,11 @@ for stride in (8, 16, 32):
     network = keras_psp.PSPNet("resnet18", 11, backbone_weights=None, output_stride=stride)
     work = keras_psp.analysis.count(network, IMAGE_SIZE).multiply_adds / 1e9
     height, width = (side // stride for side in IMAGE_SIZE)
-    print(f"stride {stride:2}: {height:2} x {width:2} places, {work:.1f} billion multiply-adds")
+    print(f"stride {stride:2}: {height:2} x {width:2} places, work {work:.1f} billion")
 
 # %% [markdown]
+# The work is counted in multiplications, each with the addition that follows it.
+#
 # ## Train one
 #
 # Now a network of your own learns from drawn streets, beginning with random numbers. Its output
@@ -121,23 +124,24 @@ for stride in (8, 16, 32):
 SCENES, EPOCHS = (40, 2) if SMALL else (400, 6)
 
 
-def load(split, count, augment=None):  # for real streets load_camvid, without num_images
-    return keras_psp.load_street_scenes(split, IMAGE_SIZE, 4, num_images=count, augment=augment)
+def load(split, count, **options):  # real streets: load_camvid, without num_images
+    options |= {"image_size": IMAGE_SIZE, "batch_size": 4, "num_images": count}
+    return keras_psp.load_street_scenes(split, **options)
 
 
-train, val = load("train", SCENES, "flip"), load("val", SCENES // 4)
+train, val = load("train", SCENES, augment="flip"), load("val", SCENES // 4)
 
 keras.utils.set_random_seed(1)
 own_model = keras_psp.PSPNet("resnet18", 11, backbone_weights=None, output_stride=16)
 history = own_model.fit(train, validation_data=val, epochs=EPOCHS, verbose=0).history
 
-# %% alt="Curves over the epochs: the losses sink, the scores rise, the rate sinks to zero"
+# %% alt="Curves over the epochs: the losses sink, the training loss above, and the scores rise"
 visualization.training_curves(None, history)
 
 # %% [markdown]
 # `fit` is Keras' own. Three things that PSPNet needs are set without asking: a learning rate that
-# sinks to 0 over the run, ten times that rate for the layers above the backbone, and an
-# *auxiliary head*.
+# sinks to 0 over the run and suits what the network started from, a loss that leaves void out, and
+# an *auxiliary head*.
 #
 # ### Why the training loss is above the validation loss
 #
@@ -154,7 +158,7 @@ visualization.training_curves(None, history)
 # So compare both without these: the same finished network, no second head, no augmentation.
 
 # %%
-on_train = own_model.evaluate(load("train", SCENES), verbose=0, return_dict=True)
+on_train = own_model.evaluate(load("train", SCENES, augment=None), verbose=0, return_dict=True)
 on_val = own_model.evaluate(val, verbose=0, return_dict=True)
 print(f"training loss of the last epoch {history['loss'][-1]:.3f}")
 print(f"the same images, evaluated      {on_train['loss']:.3f}")
@@ -179,9 +183,9 @@ visualization.per_class_bars(None, evaluation.per_class, model.classes)
 # It is the same on real streets.
 
 # %% alt="Three streets with truth, prediction and errors, which lie along the outlines"
-images, labels = next(iter(val))
-predictions = keras_psp.segment(own_model, images[:3])
-visualization.segmentation_gallery(None, images[:3], labels[:3], predictions, model.classes)
+images, labels = (batch[:3] for batch in next(iter(val)))
+predictions = keras_psp.segment(own_model, images)
+visualization.segmentation_gallery(None, images, labels, predictions, model.classes)
 
 # %% [markdown]
 # A few hundred steps on small images are a beginning. Larger images, finer features

@@ -20,6 +20,7 @@ ROOMS = {
     "atomic": "how is a file written whole or not at all?",
     "arrays": "what are these numbers in NumPy?",
     "imagenet": "what are the colors of ImageNet's images?",
+    "rates": "at which rates does training begin?",
     "keras_internals": "what does Keras not offer publicly?",
     "signatures": "which arguments does it have?",
     "labels": "what do the numbers in a label map mean?",
@@ -144,7 +145,7 @@ def draw_map() -> str:
         for to in sorted(targets, key=row.__getitem__):
             # Out of the upper half of a box, and into the lower half of another.
             start, end = row[room] + 12, row[to] + 28
-            x, reach = GAP + width, 30 + 26 * (row[room] - row[to]) / step
+            x, reach = GAP + width, 30 + 16 * (row[room] - row[to]) / step
             curve = f"M{x} {start} C{x + reach:.0f} {start} {x + reach:.0f} {end} {x + 2} {end}"
             parts.append(f'<path class="arrow" d="{curve}"/>')
     return svg(GAP + width + 290, 10 + len(ROOMS) * step + 10, parts)

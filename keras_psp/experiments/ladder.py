@@ -182,10 +182,7 @@ def _train(run: Path, load, val, network, augment, recipe, seed: int) -> None:
         **network,
     )
     model.compile(
-        optimizers.SGD(
-            optimizers.PolynomialDecay(recipe["learning_rate"]),
-            learning_rate_multipliers=dict.fromkeys(optimizers.HEADS, recipe["head_multiplier"]),
-        ),
+        optimizers.recipe(recipe["learning_rate"], recipe["head_multiplier"]),
         losses.SparseCategoricalCrossentropy(),
     )
     model.fit(

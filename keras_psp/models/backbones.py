@@ -44,6 +44,14 @@ def _dilated(build, *ends):
     return dilated
 
 
+def _first_stages(name, **options):
+    """The stages of a ResNet up to the one in its name. It is built whole, to take the same
+    weights, and `build_backbone` leaves out what leads to none of these maps."""
+    whole, _, last = name.partition("_stage")
+    network, maps = _resnet(whole, **options)
+    return network, maps[: 1 + int(last)]
+
+
 def _maps(network, *layers):
     return [network.get_layer(layer).output for layer in layers]
 
@@ -52,6 +60,8 @@ def _maps(network, *layers):
 # its stages, the largest first
 BACKBONES: dict = {
     **dict.fromkeys(RESNETS, _resnet),
+    # For small budgets and small devices: the second stage is at 1/8 of the image without dilation.
+    **{f"resnet{depth}_stage{n}": _first_stages for depth in (18, 34, 50) for n in (2, 3)},
     **dict.fromkeys(VGGS, _dilated(VGG)),
     **dict.fromkeys(GOOGLENETS, _googlenet),
     **dict.fromkeys(ALEXNETS, _dilated(AlexNet)),
@@ -100,7 +110,7 @@ def build_backbone(
             one of a whole classifier or segmentation model, whose last layers are left out. A model
             keeps its own: `"auto"` and `None` leave them as they are, anything else is an error.
         stages: Keys of the stages that are wanted, such as `("P4", "P5")`; all of them if `None`.
-        output_stride: Stride of the deepest map: 8, 16 or 32.
+        output_stride: Stride of the deepest map: 8, 16 or 32; less where the network has less.
         input_shape: `(height, width, 3)`, either of which may be `None`.
         normalization: For a model: how it wants images to be normalized (a mode of
             `ImageNormalization`, `"none"` for RGB 0–255 as it is). `"auto"` chooses `"torch"` for

@@ -52,8 +52,8 @@ class DeconvNet(MirroredVGG):
             another architecture's.
 
     Reference:
-        [Noh et al., 2015](https://arxiv.org/abs/1505.04366), figure 2. In the recipe the decoder,
-        which starts from random values, has ten times the rate of the layers up to fc7.
+        [Noh et al., 2015](https://arxiv.org/abs/1505.04366), figure 2. In the recipe the decoder
+        has ten times the rate of the layers up to fc7, where these are trained.
 
     Example:
 

@@ -92,9 +92,12 @@ class PresetModel(keras.Model):
         config.pop("compile_config", None)
         model = rebuild(config, weights)
         _check_class(cls, type(model), preset)
-        start = load_weights(model, weights, fresh_head=fresh_head)
+        started_from = model.initial_weights
+        load_weights(model, weights, fresh_head=fresh_head)
         if fresh_head:
-            model.initial_weights, model.classes = start, None
+            model.classes = None
+        else:  # It is the very model that was saved.
+            model.initial_weights = started_from
         return model
 
     def save_to_preset(self, folder: str | os.PathLike[str]) -> Path:

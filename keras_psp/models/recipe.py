@@ -13,7 +13,8 @@ from keras_psp.labels import ClassList, check_same_classes
 from keras_psp.losses import SparseCategoricalCrossentropy, weight_map
 from keras_psp.metrics import ConfusionMatrixMetric, ScoreOfCounts, segmentation_scores
 from keras_psp.models.training import Model, ModelWithOwnLoss, strategy_scope
-from keras_psp.optimizers import SGD, PolynomialDecay
+from keras_psp.optimizers import PolynomialDecay, recipe
+from keras_psp.rates import rates_for
 
 
 class RecipeModel(ModelWithOwnLoss, Model):
@@ -25,10 +26,12 @@ class RecipeModel(ModelWithOwnLoss, Model):
             the size of the labels.
         scores_class_maps: Whether the metrics take the best class of each pixel in place of logits.
         class_weights: The factors of `fit`, for `loss_and_outputs`; `None` where they play no part.
+        initial_weights: What the model started from, in words. The recipe depends on it.
         classes: Names and colors of the classes, where somebody named them: `fit` asks its data.
     """
 
     num_classes: int
+    initial_weights: str
     upsamples_in_loss = scores_class_maps = False
     classes: ClassList | None = None
     _class_weights: "ClassWeights"
@@ -46,8 +49,10 @@ class RecipeModel(ModelWithOwnLoss, Model):
         """Configures the model for training; without arguments, by the paper's recipe.
 
         Args:
-            optimizer: `"recipe"` is `keras_psp.optimizers.SGD()`: momentum 0.9, L2 1e-4, polynomial
-                decay from 0.01 over the run, ten times the rate on pyramid, decoder and heads.
+            optimizer: `"recipe"` is `keras_psp.optimizers.SGD`: momentum 0.9, L2 1e-4, polynomial
+                decay over the run. For a model that started from trained weights it is the paper's,
+                from 0.01, with ten times the rate on pyramid, decoder and heads; for one that
+                started from random values, from 0.02 everywhere. `initial_weights` says which.
                 Otherwise any Keras optimizer.
             loss: `"recipe"` is `keras_psp.losses.SparseCategoricalCrossentropy()`, blind to void.
                 Otherwise any Keras loss of labels and logits. The auxiliary head gets the same.
@@ -64,7 +69,7 @@ class RecipeModel(ModelWithOwnLoss, Model):
         # What is made here has variables, which belong where the model's are.
         with strategy_scope(self):
             if optimizer == "recipe":
-                optimizer = SGD()
+                optimizer = recipe(**rates_for(self.initial_weights))
             if loss == "recipe":
                 loss = SparseCategoricalCrossentropy()
             self._scored_by_recipe = metrics == "recipe"

@@ -50,11 +50,11 @@ class SegmentationModel(RecipeModel):
 
     Args:
         backbone: A name from the table `keras_psp.models.BACKBONES` (`"resnet18"` … `"resnet269"`,
-            each also `_deep`: the stem of the PSPNet authors, or `_v1c`: OpenMMLab's; `"vgg16"`,
-            `"googlenet"`, …), or a functional Keras model with its weights (from
-            `keras.applications`, KerasHub, KerasCV, your own), which is copied and dilated.
-            Preprocessing is detected; where it cannot be, a warning tells you how to set it: see
-            `build_backbone`.
+            each also `_deep`: the stem of the PSPNet authors, or `_v1c`: OpenMMLab's;
+            `"resnet18_stage2"`: its first stages; `"vgg16"`, `"googlenet"`, …), or a functional
+            Keras model with its weights (from `keras.applications`, KerasHub, KerasCV, your own),
+            which is copied and dilated. Preprocessing is detected; where it cannot be, a warning
+            tells you how to set it: see `build_backbone`.
         num_classes: Number of classes K.
         backbone_weights: What a backbone given by name starts from: `"auto"` (ImageNet where
             weights can be had, otherwise random values and a warning that says why), `"imagenet"`
@@ -66,7 +66,8 @@ class SegmentationModel(RecipeModel):
             backbone alone. `from_preset` also builds what the weights are of.
         fresh_head: Whether `weights` leave the last layers as they were made, for other classes:
             the beginning of fine-tuning.
-        output_stride: Stride of the deepest features: 8, 16 or 32.
+        output_stride: Stride of the deepest features: 8, 16 or 32; less where the backbone has
+            less.
         align_corners: How logits are upsampled, see `BilinearUpsample`: with aligned corners
             (PSPNet's way), or with half-pixel centers (most of mmsegmentation's).
         gradient_checkpointing: Whether training keeps of a ResNet's blocks only what goes into
@@ -78,7 +79,10 @@ class SegmentationModel(RecipeModel):
     Attributes:
         stages: Of a class: the backbone's maps that `features` gives, see `build_backbone`.
         auxiliary_weight: Weight of the loss of the auxiliary head; 0 if there is none.
-        initial_weights: What the model started from, in words.
+        initial_weights: What the model started from, in words: "random values" and why, or what
+            `backbone_weights`, `weights` or `keras_psp.load_weights` loaded. It travels with a
+            saved model. Keras' own `load_weights`, which puts back what the same model has learned,
+            leaves it as it is.
         classes: Names and colors of the classes, or `None` where nobody named them. They come with
             a preset, a run or a saved model, or from the data of the first `fit`.
 
@@ -160,7 +164,7 @@ class SegmentationModel(RecipeModel):
         )
         self.initial_weights = self.backbone.initial_weights
         if weights is not None:
-            self.initial_weights = load_weights(self, weights, fresh_head=fresh_head)
+            load_weights(self, weights, fresh_head=fresh_head)
 
     def __setattr__(self, name, value):
         if isinstance(value, keras.Layer) and not self._made:

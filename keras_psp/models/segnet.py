@@ -48,8 +48,7 @@ class SegNet(MirroredVGG):
 
     Reference:
         [Badrinarayanan et al., 2015](https://arxiv.org/abs/1511.00561), figure 2. In the recipe the
-        decoder, which starts from random values, has ten times the rate of the encoder: 0.1, the
-        paper's.
+        decoder has ten times the rate of a trained encoder: 0.1, the paper's.
 
     Example:
 

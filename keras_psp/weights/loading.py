@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 
 from keras_psp.choices import did_you_mean
+from keras_psp.rates import RANDOM
 from keras_psp.weights.checkpoints import load_checkpoint, variant_of
 from keras_psp.weights.keras_files import (
     is_hdf5_model,
@@ -42,7 +43,7 @@ def load_first_weights(
         ValueError: If a file does not fit the network.
     """
     if weights is None:
-        return "random values, as asked"
+        return f"{RANDOM}, as asked"
     if weights not in ("auto", "imagenet"):
         return load_weights(model, weights, fresh_head=fresh_head)
     other_classes = _has_classifier(model) and model.output.shape[-1] != 1000
@@ -58,7 +59,7 @@ def load_first_weights(
         if weights == "imagenet":
             raise
         warnings.warn(f"{model.name} starts from random values: {error}", stacklevel=4)
-        return f"random values ({error.reason})"
+        return f"{RANDOM} ({error.reason})"
     return "ImageNet"
 
 
@@ -100,9 +101,10 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
             as they are.
 
     Returns:
-        What the model starts from now, in words. A segmentation network without `classes` gets
-        those of the run or preset, except with a fresh head. Where the model differs from the run's
-        in what no tensor tells, such as its output stride, a warning says so.
+        What the model starts from now, in words; a model of this package keeps it as its
+        `initial_weights`. A segmentation network without `classes` gets those of the run or preset,
+        except with a fresh head. Where the model differs from the run's in what no tensor tells,
+        such as its output stride, a warning says so.
 
     Raises:
         ValueError: If the file's tensors are not exactly the model's; the message names them. If a
@@ -156,4 +158,6 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
         start = load_checkpoint(model, path, **options)
     if classes and not fresh_head and getattr(model, "classes", classes) is None:
         model.classes = classes
+    if hasattr(model, "initial_weights"):
+        model.initial_weights = start
     return start

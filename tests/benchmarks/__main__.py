@@ -4,7 +4,8 @@
 
 Each is a script that can be run alone; its table is printed, and what it measured is written to
 `results/NAME.json`. On two idle cores it takes about an hour. What needs CamVid is left out
-where there is none, and said so. `gpu.py` is apart: it fills the minutes that there are on a GPU.
+where there is none, and said so. Apart are `gpu.py`, which fills the minutes that there are on a
+GPU, and `learning.py`, which trains for hours.
 """
 
 import argparse

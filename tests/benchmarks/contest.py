@@ -172,6 +172,8 @@ def table(rows: Sequence[Sequence[str]]) -> None:
 
 
 def write_json(file: str | None, results: dict[str, Any]) -> None:
-    """Writes all that was measured, if there is a file for it."""
+    """Writes all that was measured, if there is a file for it: whole or not at all."""
     if file:
-        Path(file).write_text(json.dumps({"machine": machine(), **results}, indent=1))
+        partial = Path(file).with_suffix(".partial")
+        partial.write_text(json.dumps({"machine": machine(), **results}, indent=1))
+        os.replace(partial, file)

@@ -29,9 +29,9 @@ import contest
 IMPORTS = ["keras_psp.cli", "tensorflow"]
 # Module, function, and the part of the command that it is.
 PARTS = [
-    ("keras_psp.cli", "_load", "scenes or frames"),
+    ("keras_psp.cli", "load_data", "scenes or frames"),
     ("keras_psp.cli", "class_weights", "class weights"),
-    ("keras_psp.cli", "PSPNet", "building the network"),
+    ("keras_psp.models.segmentation_model", "SegmentationModel.__init__", "building the network"),
     ("keras_psp.models.segmentation_model", "SegmentationModel.fit", "fit, around what follows"),
     ("keras_psp.models.segmentation_model", "SegmentationModel.evaluate", "validation"),
     ("keras_psp.callbacks.run_folder", "RunFolder._save_checkpoint", "writing weights"),

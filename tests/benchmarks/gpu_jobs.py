@@ -495,10 +495,9 @@ def train(spec):
     model = _pspnet(spec["backbone"], len(classes))
     # As in docs/results.md: a backbone that knows nothing learns as fast as the heads, and
     # the roots of the weights help rare classes.
-    heads = dict.fromkeys(optimizers.HEADS, 1.0)
     weights = [weight**0.5 for weight in CAMVID_CLASS_WEIGHTS]
     model.compile(
-        optimizers.SGD(optimizers.PolynomialDecay(RATE), learning_rate_multipliers=heads),
+        optimizers.recipe(RATE, head_multiplier=1.0),
         losses.SparseCategoricalCrossentropy(class_weights=weights),
     )
     out = Path(spec["out"])

@@ -21,9 +21,10 @@ from keras_psp.callbacks.run_folder import find_scores
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU
 from keras_psp.optimizers import SGD
+from tests.conftest import draw_nothing
 from tests.tiny import Tiny, data
 
-pytestmark = pytest.mark.usefixtures("no_pictures")  # but for `whole`
+pytestmark = pytest.mark.usefixtures("no_pictures")
 
 ABC = ClassList(["a", "b", "c"])
 EPOCHS, STEPS = 3, 2
@@ -89,6 +90,7 @@ def whole(tmp_path_factory, killed):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", copy)
+        draw_nothing(patch)
         model, run = begin(place / "a" / "whole", settings={"seed": 3})
         train(model, run)
     return run.folder, rows(run.folder / "history.csv"), state(model)

@@ -67,7 +67,9 @@ def test_its_networks_are_resnets_and_plain_nets():
         assert variant in CIFAR_RESNETS
 
 
-def test_a_killed_net_goes_on_and_none_repeats(data, networks, tmp_path, monkeypatch, capsys):
+def test_a_killed_net_goes_on_and_none_repeats(
+    data, networks, tmp_path, monkeypatch, capsys, eagerly
+):
     options = {"steps": 4, "batch_size": 4, "seeds": [1], "evaluations": 2}
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     both = ["plain-20", "ResNet-20"]

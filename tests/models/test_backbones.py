@@ -431,11 +431,52 @@ def test_a_network_takes_the_stages_that_it_needs(tiny_backbone):
 
 def test_classifiers_are_backbones_by_the_same_name():
     tables = (models.RESNETS, models.VGGS, models.INCEPTIONS, models.ALEXNETS)
-    assert {*models.BACKBONES} == {name for table in tables for name in table}
+    names = {name for table in tables for name in table}
+    early = {f"resnet{depth}_stage{n}" for depth in (18, 34, 50) for n in (2, 3)}
+    assert {*models.BACKBONES} == names | early
     backbone = build_backbone("plain18", weights=None)
     assert backbone.count_params() == build_backbone("resnet18", weights=None).count_params() - sum(
         i * o + 4 * o for i, o in [(64, 128), (128, 256), (256, 512)]
     )
+
+
+def basic(channels, count, before):
+    """Parameters of a stage of basic blocks: 3×3 convolutions, batch norms, and one projection."""
+    first = 9 * before * channels + 2 * channels
+    others = (2 * count - 1) * (9 * channels**2 + 2 * channels)
+    return first + others + (before != channels) * (before * channels + 2 * channels)
+
+
+STEM = 7 * 7 * 3 * 64 + 2 * 64
+EARLY = {
+    "resnet18_stage2": STEM + basic(64, 2, 64) + basic(128, 2, 64),
+    "resnet18_stage3": STEM + basic(64, 2, 64) + basic(128, 2, 64) + basic(256, 2, 128),
+    "resnet34_stage2": STEM + basic(64, 3, 64) + basic(128, 4, 64),
+}
+
+
+@pytest.mark.parametrize("name", EARLY)
+def test_the_first_stages_have_their_own_parameters(name):
+    with keras.StatelessScope(initialize_variables=False):
+        backbone = build_backbone(name, weights=None)
+    assert sum(int(np.prod(v.shape)) for v in backbone.trainable_variables) == EARLY[name]
+    assert list(backbone.output) == [f"P{i}" for i in range(5 - int(name[-1]), 6)]
+
+
+def test_the_first_stages_are_those_of_the_whole(randomize, image, tmp_path):
+    whole = models.ResNet("resnet18", include_top=False, weights=None)
+    randomize(whole)
+    path = str(tmp_path / "whole.weights.h5")
+    whole.save_weights(path)
+    x = image(40, 48)
+    expected = source_features(whole, "stage1_block2 stage2_block2", x)
+    # Their stride is 8, whatever is allowed.
+    model = PSPNet("resnet18_stage2", 3, output_stride=16, backbone_weights=path)
+    assert model.initial_weights == f"the file {path}"
+    for ours, theirs in zip(last_two(model.backbone(x)), expected, strict=True):
+        np.testing.assert_allclose(numpy(ours), theirs, rtol=1e-5, atol=1e-5)
+    # The heads have a quarter of their features' channels.
+    assert (model.head.filters, model.auxiliary_head.filters) == (128 // 4, 64 // 4)
 
 
 @pytest.mark.parametrize("name", ["vgg16", "googlenet", "alexnet"])

@@ -52,7 +52,7 @@ def test_trains_is_saved_and_segments(
     model.compile(loss=keras_psp.losses.SparseCategoricalCrossentropy())
     assert model.evaluate(x, void, verbose=0)[0] == 0
     run = keras_psp.RunFolder(tmp_path / "run", classes=keras_psp.labels.ClassList(["a", "b", "c"]))
-    model.compile()
+    model.compile(keras_psp.optimizers.SGD())
     history = model.fit(x, labels, verbose=0, callbacks=[run]).history
     assert np.isfinite(history["loss"][0])
     assert 0 <= history["mean_iou"][0] <= 1

@@ -263,7 +263,7 @@ def test_saved_and_loaded(make, image, tmp_path, options):
 
 
 def test_reloads_by_the_name_of_its_backbone(image, tmp_path, randomize):
-    model = PSPNet("resnet18_deep", num_classes=5, backbone_weights=None, input_shape=(64, 64, 3))
+    model = PSPNet("resnet18_stage2", num_classes=5, backbone_weights=None, input_shape=(64, 64, 3))
     randomize(model)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")

@@ -7,6 +7,7 @@ import pytest
 import keras_psp
 from keras_psp import layers
 from keras_psp.keras_internals import layers_in
+from tests.whole import whole
 
 
 def image(*size, seed=0):
@@ -14,7 +15,7 @@ def image(*size, seed=0):
 
 
 def outputs(model, x):
-    return keras.ops.convert_to_numpy(model(x, training=False))
+    return keras.ops.convert_to_numpy(whole(model)(x))
 
 
 def kinds(model):

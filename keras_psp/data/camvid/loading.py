@@ -9,8 +9,10 @@ from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_MERGINGS
 from keras_psp.data.camvid.layouts import SPLITS, camvid_coding, find_camvid, own_folder
 from keras_psp.data.info import Dataset
-from keras_psp.data.options import LoadingOptions
+from keras_psp.data.options import LoadingOptions, is_trained_on
 from keras_psp.data.pipeline import load_splits
+from keras_psp.data.split import Sample
+from keras_psp.data.street_scenes.loading import find_scenes
 from keras_psp.signatures import passes_on
 
 
@@ -24,6 +26,7 @@ def load_camvid(
     *,
     merging: str = ...,
     split_by: str = ...,
+    street_scenes: float = ...,
     **options: Any,
 ) -> Dataset: ...
 
@@ -42,6 +45,7 @@ def load_camvid(
     *,
     merging: str = "segnet",
     split_by: str = "frame",
+    street_scenes: float = 0.0,
     **options: Any,
 ) -> "Dataset | list[Dataset]":
     """Loads CamVid as batches of street scenes and their labels.
@@ -72,6 +76,9 @@ def load_camvid(
             with nobody's. `"drive"`: no drive is in two splits. The published validation frames are
             a clip of a drive that is trained on; here they are trained on, too, and the 101 frames
             of drive 0006R0 are the validation split, which is harder.
+        street_scenes: Share of drawn scenes among the images of the train split, 0 – 1, see
+            `load_street_scenes`: with 1/8, each epoch shows the 367 frames and 52 scenes, in one
+            order. Other splits remain as they are.
         **options: `crop_size`, `shuffle`, `seed`, `cache`, `drop_remainder` and `antialias`: see
             `keras_psp.data.LoadingOptions`.
 
@@ -87,8 +94,8 @@ def load_camvid(
         `set_epoch(number)` does.
 
     Raises:
-        ValueError: If there is no such split or option, if the folder has none of the layouts, or
-            if a file in it cannot be used; the message names it.
+        ValueError: If there is no such split, share or option, if the folder has none of the
+            layouts, or if a file in it cannot be used; the message names it.
         ConnectionError: If CamVid has to be downloaded and cannot.
 
     Example:
@@ -106,9 +113,19 @@ def load_camvid(
     check_name("merging", merging, CAMVID_MERGINGS)
     for name in [split] if isinstance(split, str) else split:
         check_name("split", name, SPLITS)
+    if not 0 <= street_scenes < 1:
+        raise ValueError(
+            "Street scenes are a share of the images, from 0 to less than 1. "
+            f"Received: street_scenes={street_scenes}. Pass 0.125 for one image in eight."
+        )
     found = find_camvid(own_folder(data_dir) or release.download(merging), split_by)
     coding = camvid_coding(found, merging)
+
+    def find(name: str) -> list[Sample]:
+        frames: list[Sample] = [*found.samples(name, coding)]
+        if is_trained_on(name):
+            frames += find_scenes("train", round(len(frames) / (1 - street_scenes)) - len(frames))
+        return frames
+
     options |= {"image_size": image_size, "batch_size": batch_size, "augment": augment}
-    return load_splits(
-        split, lambda name: found.samples(name, coding), CAMVID, options, merging=merging
-    )
+    return load_splits(split, find, CAMVID, options, merging=merging)

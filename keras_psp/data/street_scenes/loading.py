@@ -85,18 +85,20 @@ def load_street_scenes(
             f"Pass a number in this range, or None for the usual one."
         )
 
-    def find(name: str) -> list[_Scene]:
-        start = list(SPLITS).index(name) * SCENES_PER_SPLIT
-        count = num_images or SPLITS[name]
-        return [_Scene(f"{name}/{number}", start + number) for number in range(count)]
-
     options |= {"image_size": image_size, "batch_size": batch_size}
-    return load_splits(split, find, CAMVID, options)
+    return load_splits(
+        split, lambda name: find_scenes(name, num_images or SPLITS[name]), CAMVID, options
+    )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Scene:
-    """A scene, drawn where other images are read."""
+class Scene:
+    """A scene, drawn where other images are read: a `keras_psp.data.split.Sample`.
+
+    Attributes:
+        name: Its split, and its number there.
+        seed: Which scene it is, see `street_scene`.
+    """
 
     name: str
     seed: int
@@ -105,3 +107,14 @@ class _Scene:
         self, size: tuple[int, int] | None, antialias: bool | str
     ) -> tuple[np.ndarray, np.ndarray]:
         return street_scene(self.seed, size or (180, 240))
+
+
+def find_scenes(split: str, count: int) -> list[Scene]:
+    """Returns the first scenes of a split.
+
+    Args:
+        split: `"train"`, `"val"` or `"test"`.
+        count: Their number.
+    """
+    start = list(SPLITS).index(split) * SCENES_PER_SPLIT
+    return [Scene(f"{split}/{number}", start + number) for number in range(count)]
