@@ -109,7 +109,6 @@ figure, axes = plt.subplots(1, 2, figsize=(9, 2.8), sharex=True)
 plain = draw(axes[0], [(3, 1, 1)] * 4, "four layers of stride 1")
 draw(axes[1], [(3, 1, 1), (3, 2, 1), (3, 1, 1), (3, 2, 1)], "strides 1, 2, 1, 2")
 plt.show()
-
 print("paths from each pixel to the cell:", plain)
 
 # %% [markdown]
@@ -232,7 +231,8 @@ visualization.receptive_field(None, image, fields[4].field, fields[4])
 behind = analysis.effective_receptive_field(model, "head", images=image[None])
 top, left, bottom, right = fields[4].field.box()
 inside = behind.gradient[top - 8 : bottom + 8, left - 8 : right + 8]  # the head has a 3×3 kernel
-print(f"{1 - inside.sum() / behind.gradient.sum():.0%} of the gradient comes through the pyramid")
+outside = 1 - inside.sum() / behind.gradient.sum()
+print(f"{outside:.0%} of the gradient lies where only the pyramid leads")
 
 # %% alt="The field of the head: the whole street, and all of it is a little bright"
 visualization.receptive_field(None, image, behind.field, behind)
@@ -240,7 +240,7 @@ visualization.receptive_field(None, image, behind.field, behind)
 # %% [markdown]
 # Behind the pyramid, the cell sees the whole street. Most of it is dark, but not black: 16 % of
 # what moves the cell lies where only the pyramid leads. The red square hardly grew. The pyramid
-# does not let the cell see its neighbors better; it tells the cell in what kind of scene it is.
+# does not let the cell see its neighbors better; it tells the cell what kind of scene surrounds it.
 #
 # ## Exercises
 #
@@ -253,8 +253,8 @@ assert field_sizes([(3, 1)] * 160)[-2:] == [319, 321]
 # 160: 1 + 2 · 160 = 321. Thanks to its strides, ResNet-18 sees 435 pixels with 17.
 
 # %% [markdown]
-# **2.** VGG-16 has five blocks of 2, 2, 3, 3 and 3 convolutions (3×3), each with a pool (2×2,
-# stride 2) behind it. How large is the field of the last pool?
+# **2.** The classifier VGG-16 has five blocks of 2, 2, 3, 3 and 3 convolutions (3×3), each with a
+# pool (2×2, stride 2) behind it. How large is the field of the last pool?
 
 # %% tags=["answer"]
 vgg = []
@@ -263,8 +263,8 @@ for convolutions in (2, 2, 3, 3, 3):
 assert field_sizes(vgg)[-1] == 212
 
 # %% [markdown]
-# **3.** Dilation8 puts seven 3×3 convolutions on its map, with rates 1, 1, 2, 4, 8, 16 and 1. How
-# many cells of the map does each of them see?
+# **3.** The network Dilation8 puts seven 3×3 convolutions on its map, with rates 1, 1, 2, 4, 8, 16
+# and 1. How many cells of the map does each of them see?
 
 # %% tags=["answer"]
 sizes = 1 + np.cumsum([2 * rate for rate in (1, 1, 2, 4, 8, 16, 1)])
