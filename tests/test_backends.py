@@ -83,7 +83,7 @@ TESTS = [
 ]
 WITHOUT = f"""
 import sys
-sys.path.append({str(ROOT)!r})
+sys.path.insert(0, {str(ROOT)!r})  # tf2onnx installs `tests`, too
 from tests.without import hide
 hide({{packages!r}})
 """

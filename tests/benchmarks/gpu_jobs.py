@@ -18,7 +18,7 @@ import contest
 import float16_parts
 import numpy as np
 
-sys.path.append(str(Path(__file__).parents[2]))  # of `tests`
+sys.path.insert(0, str(Path(__file__).parents[2]))  # of `tests`, which tf2onnx installs, too
 
 NETWORKS = {  # name → what PyTorch's must know: blocks, and whether they are bottlenecks
     None: ((1, 1, 1, 1), False),  # the miniature's, of no variant
