@@ -97,8 +97,9 @@ def programs():
     for name, code, _ in (example.values for example in examples()):
         yield name, code
     for file in PAGES:  # what cannot run here
-        for code in re.findall(r"^```py\n(.*?)^```", file.read_text(), re.MULTILINE | re.DOTALL):
-            yield str(file), code
+        pattern = r"^( *)```py\n(.*?)^\1```"
+        for match in re.finditer(pattern, file.read_text(), re.MULTILINE | re.DOTALL):
+            yield str(file), textwrap.dedent(match[2])
     for folder in ("tutorials", "tests/benchmarks"):
         for file in sorted((ROOT / folder).glob("*.py")):
             yield str(file), file.read_text()
@@ -143,9 +144,10 @@ def commands():
     """Every call of the command line, in inline code or in a ```bash block."""
     for file in PAGES:
         text = file.read_text()
-        shell = re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+        shell = re.findall(r"^ *```bash\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
         for code in [*shell, *re.findall(r"`([^`\n]+)`", text)]:
-            yield from re.findall(r"^(?:.*&& )?keras-psp (\w.+)", code, re.MULTILINE)
+            code = code.replace("\\\n", " ")  # one command over several lines
+            yield from re.findall(r"^ *(?:.*&& )?keras-psp (\w.+)", code, re.MULTILINE)
 
 
 @pytest.mark.parametrize("command", sorted(set(commands())))
