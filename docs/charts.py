@@ -32,7 +32,7 @@ CHARTS = {
                     ("H200, 5.6 min; four scales", True, GPU, "", "four scales,", "mean IoU"),
                     ("H200, 5.6 min; one scale", True, GPU, "", "one scale", "mean IoU"),
                     ("in the package, 12 MB", True, PACKAGE, "", "the mean in 8", "CamVid's"),
-                    ("two CPU cores, 82 min", True, CPU, "", "`runs/fine`", "mean IoU"),
+                    ("two CPU cores, 82 min", True, CPU, "", "mean IoU", "`runs/fine`"),
                     ("two CPU cores, 5 min", True, MINUTES, "", "keras-psp, light", "mean IoU"),
                 ],
             ),
