@@ -140,6 +140,18 @@ def test_links_within_the_project_lead_somewhere(file):
         assert path.exists(), target
 
 
+def test_all_of_keras_psp_is_on_one_page():
+    api = ROOT / "docs/api"
+    named = set(re.findall(r"\]\[(keras_psp[\w.]+)\]", (api / "index.md").read_text()))
+    described = re.findall(
+        r"^::: (\S+)", "\n".join(map(Path.read_text, api.glob("*.md"))), re.MULTILINE
+    )
+    # Of a module or a longer page, one name at least.
+    assert not [
+        name for name in described if not any(f"{n}.".startswith(f"{name}.") for n in named)
+    ]
+
+
 def commands():
     """Every call of the command line, in inline code or in a ```bash block."""
     for file in PAGES:

@@ -7,13 +7,12 @@ network in the package, or of the figures of the page "Results".
 import runpy
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 import keras_psp
 from keras_psp import analysis, visualization
 
 import keras
+import numpy as np
+from PIL import Image
 
 FOLDER = Path(__file__).parent / "pictures"
 charts = runpy.run_path(str(Path(__file__).parents[1] / "charts.py"))
@@ -28,6 +27,7 @@ def save(name, picture, width=900):
     print(name, picture.size, (FOLDER / f"{name}.webp").stat().st_size // 1000, "kB")
 
 
+keras.utils.set_random_seed(1)  # of what is drawn with random weights
 model = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
 classes = model.classes
 image, truth = keras_psp.street_scene(seed=7_000_005, image_size=(360, 480))
