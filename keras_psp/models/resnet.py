@@ -173,7 +173,11 @@ def ResNet(
     import keras_psp
 
     model = keras_psp.ResNet("resnet18", weights=None)
-    assert model.count_params() == 11_689_512 + 9_600  # and the batch norms' moving statistics
+    print(f"{model.count_params():,} numbers, 9,600 of them statistics of batch normalization")
+    ```
+
+    ```text
+    11,699,112 numbers, 9,600 of them statistics of batch normalization
     ```
     """
     variants = RESNETS | CIFAR_RESNETS
