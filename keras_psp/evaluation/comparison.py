@@ -141,18 +141,18 @@ def compare(
     ```python
     import keras_psp
 
-    val = keras_psp.load_street_scenes("val", image_size=(96, 128), batch_size=4, num_images=8)
+    val = keras_psp.load_street_scenes("val", image_size=(96, 128), batch_size=4, num_images=4)
     trained = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
     untrained = keras_psp.PSPNet("resnet18", 11, backbone_weights=None)
     comparison = keras_psp.compare(
         keras_psp.evaluate(trained, val), keras_psp.evaluate(untrained, val)
     )
     low, high = comparison.interval
-    print("better for sure" if low > 0 else "not known")
+    print("better on such images" if low > 0 else "not known")
     ```
 
     ```text
-    better for sure
+    better on such images
     ```
     """
     both = result, baseline

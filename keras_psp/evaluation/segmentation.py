@@ -281,19 +281,18 @@ def evaluate(
     from keras_psp.inference import Views
 
     model = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
-    val = keras_psp.load_street_scenes("val", image_size=(120, 160), batch_size=4, num_images=4)
+    val = keras_psp.load_street_scenes("val", image_size=(96, 128), batch_size=4, num_images=4)
     result = keras_psp.evaluate(model, val)
-    best = result.per_class.argmax()
-    print(f"mean IoU {result.mean_iou:.1f}, best class {result.classes.names[best]}")
+    print("best class:", result.classes.names[result.per_class.argmax()])
 
     # As papers score: windows, mirrored too
-    windows = keras_psp.evaluate(model, val, 120, Views(window_size=121, mirror=True))
+    windows = keras_psp.evaluate(model, val, 96, Views(window_size=97, mirror=True))
     print(f"{windows.confusion_matrix.sum():.0f} pixels of 4 images, void left out")
     ```
 
     ```text
-    mean IoU 0.3, best class Road
-    76021 pixels of 4 images, void left out
+    best class: Road
+    48668 pixels of 4 images, void left out
     ```
     """
     check_ends(data)
