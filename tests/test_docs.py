@@ -31,7 +31,7 @@ WHOLE = "docs/index.md"
 
 def examples():
     """Every ```python block, as code with empty lines before it, so that errors name its line; and
-    what is in a ```text block right below it."""
+    what is in a block of text right below it."""
     for file in PAGES:
         yield from blocks(file.read_text(), str(file.relative_to(ROOT)), 1)
     for file in sorted((ROOT / "keras_psp").rglob("*.py")):
@@ -45,7 +45,8 @@ def examples():
 
 
 def blocks(text, name, first_line):
-    pattern = r"^( *)```python\n(.*?)^\1```(?:\n\n\1```text\n(.*?)^\1```)?"
+    printed = r"```(?:text| \{ \.text \.output \})\n(.*?)^\1```"
+    pattern = rf"^( *)```python\n(.*?)^\1```(?:\n\n\1{printed})?"
     for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
         line = first_line + text.count("\n", 0, match.start(2))
         code = "\n" * (line - 1) + textwrap.dedent(match[2])
