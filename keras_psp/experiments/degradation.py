@@ -77,11 +77,7 @@ def run_degradation(
     data = rng.integers(0, 256, (8, 8, 8, 3), "uint8"), np.arange(8) % 2
     options = {"networks": ["plain-20"], "seeds": [1], "steps": 2, "evaluations": 1}
     for row in run_degradation("runs/degradation", data, data, **options):
-        print(row["network"], "after", row["step"], "steps")
-    ```
-
-    ```text
-    plain-20 after 2 steps
+        print(f"{row['network']}: test error {row['test_error']:.0%}")
     ```
     """
     folder = Path(folder)
