@@ -22,7 +22,7 @@ H200 = "On a GPU"
 # A chart: its page and its panels. A panel: title, what the bars are, and the bars. A bar: what
 # it is, whether it is ours, and where its figure stands: section, table, row and column.
 CHARTS = {
-    "results/summary.svg": (
+    "results/summary": (
         "results.md",
         [
             (
@@ -52,7 +52,7 @@ CHARTS = {
             ),
         ],
     ),
-    "performance/summary.svg": (
+    "performance/summary": (
         "performance.md",
         [
             (
@@ -128,11 +128,9 @@ STYLE = """
     .card { fill: #fafafa } text { font: 14px system-ui, sans-serif; fill: #33333d }
     .title { font-weight: 600; font-size: 16px } .what { fill: #5d5d68 }
     .ours { fill: #7e57c2 } .other { fill: #a9a9b5 } .seed { stroke: #33333d; stroke-width: 2 }
-    @media (prefers-color-scheme: dark) {
-      .card { fill: #262833 } text { fill: #e4e4ec } .what { fill: #b4b4c0 }
-      .ours { fill: #a587e0 } .other { fill: #74747f } .seed { stroke: #e4e4ec }
-    }
 """
+DARK = {"#fafafa": "#22242f", "#33333d": "#e4e4ec", "#5d5d68": "#b4b4c0"}
+DARK |= {"#7e57c2": "#a587e0", "#a9a9b5": "#74747f"}
 
 
 def tables(page: str) -> dict[str, list[list[list[str]]]]:
@@ -205,8 +203,12 @@ def draw(page: str, panels: list) -> str:
 
 
 def charts() -> dict[str, str]:
-    """Name of each chart → what is in its file."""
-    return {name: draw(page, panels) for name, (page, panels) in CHARTS.items()}
+    """Name of each chart, for light pages and for dark ones → what is in its file."""
+    found = {}
+    for name, (page, panels) in CHARTS.items():
+        found[f"{name}.svg"] = light = draw(page, panels)
+        found[f"{name}_dark.svg"] = re.sub("|".join(DARK), lambda color: DARK[color[0]], light)
+    return found
 
 
 if __name__ == "__main__":

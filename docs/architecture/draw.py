@@ -76,9 +76,6 @@ STYLE = """
     .arrow { fill: none; stroke: #8d8d99; stroke-width: 1.3; marker-end: url(#head) }
     text { font: 12px system-ui, sans-serif; fill: #4a4a55 }
     .name { font: 600 14px ui-monospace, monospace; fill: #311b92 }
-    @media (prefers-color-scheme: dark) {
-      .card { fill: #262833 } .box { fill: #332f4a } text { fill: #d4d4de } .name { fill: #c9b8f5 }
-    }
 """
 DARK = {"#fafafa": "#22242f", "#ede7f6": "#37304f", "#4a4a55": "#d4d4de", "#311b92": "#d1c4e9"}
 
