@@ -68,7 +68,11 @@ def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> PSPNet | C
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/resnet18.npz", **tensors)
         again = keras_psp.models.model_from_checkpoint(f"{folder}/resnet18.npz")
-    assert again.variant == "resnet18" and again.output.shape == (None, 4)
+    print(again.variant, again.output.shape)
+    ```
+
+    ```text
+    resnet18 (None, 4)
     ```
     """
     tensors = read_tensors(path)

@@ -266,7 +266,11 @@ def stage_dilations(output_stride: int) -> tuple[int, int, int, int]:
 
     ```python
     from keras_psp.models.resnet import stage_dilations
-    assert stage_dilations(8) == (1, 1, 2, 4)
+    print(stage_dilations(8))
+    ```
+
+    ```text
+    (1, 1, 2, 4)
     ```
     """
     dilations = {32: (1, 1, 1, 1), 16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
