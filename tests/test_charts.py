@@ -1,9 +1,11 @@
-"""The charts of the site say what the tables beside them say."""
+"""The charts of the site say what the tables beside them say; its pictures are all there."""
 
 import runpy
 from pathlib import Path
 
 import pytest
+
+from keras_psp import visualization
 
 DRAW = Path(__file__).parents[1] / "docs/charts.py"
 
@@ -29,3 +31,13 @@ def test_figures_are_those_of_the_cell(charts, tmp_path, monkeypatch):
     assert figures("page.md", "B", "y", "one", "IoU") == [".68", "7"]
     with pytest.raises(ValueError, match="Say where it is now"):
         figures("page.md", "B", "x", "one", "IoU")
+
+
+def test_every_function_that_draws_shows_a_picture():
+    page = (DRAW.parent / "api/pictures.md").read_text()
+    functions = [name for name in visualization.__all__ if name.islower()]
+    shown = [name for name in functions if f"[`{name}`][keras_psp.visualization.{name}]" in page]
+    assert shown == functions
+    assert page.count("![") == len(functions)
+    sizes = [file.stat().st_size for file in (DRAW.parent / "api/pictures").glob("*.webp")]
+    assert max(sizes) < 60_000
