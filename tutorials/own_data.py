@@ -24,9 +24,8 @@
 # | [CVAT](https://www.cvat.ai) | polygons or masks | *Segmentation mask*: colored PNG |
 # | [labelme](https://github.com/wkentaro/labelme) | polygons | COCO, by its `labelme2coco.py` |
 #
-# A street in 30 classes took the annotators of [Cityscapes](https://arxiv.org/abs/1604.01685) more
-# than 1.5 hours. Three classes take minutes. This page cannot click for you: it takes drawn street
-# scenes for your photographs. The next cell writes what the tools would write, and can be skipped.
+# This page cannot click for you. It takes drawn street scenes for your photographs, and the next
+# cell writes what the tools would write. You need not read it.
 
 # %%
 import keras_psp  # before keras
@@ -63,8 +62,8 @@ def outlines(mask):  # of each part of a mask, the points that somebody would cl
 
 
 values = {"road": 1, "void": 255, "car": 2}
-coco = {"images": [], "annotations": []}
-coco["categories"] = [{"id": number, "name": name} for number, name in enumerate(values)]
+categories = [{"id": number, "name": name} for number, name in enumerate(values)]
+coco = {"images": [], "annotations": [], "categories": categories}
 for folder in ("images", "binary", "colors", "labels"):
     pathlib.Path("own", folder).mkdir(parents=True)
 for number in range(20):
@@ -78,7 +77,8 @@ for number in range(20):
         for shape in outlines(labels == value):
             thing = {"image_id": number, "category_id": category, "segmentation": [shape]}
             coco["annotations"].append(thing)
-pathlib.Path("own/coco.json").write_text(json.dumps(coco))
+with open("own/coco.json", "w") as file:
+    json.dump(coco, file)
 
 # %% [markdown]
 # ## Three formats, one thing
@@ -168,7 +168,7 @@ print(keras_psp.check_data(pairs, classes=classes))
 # The network in the package knows edges, wheels and cars from other streets. `fresh_head=True`
 # keeps that, and gives it new last layers for the new classes. The same network from random values
 # has only your images. (Which of these are for validation? Not a random quarter: frames of one
-# drive, or slices of one patient, resemble each other, and belong into one split.)
+# drive, or slices of one patient, resemble each other, and belong in one split.)
 
 # %%
 pathlib.Path("own/train.txt").write_text("\n".join(photo.stem for photo in photos[:15]))
@@ -183,8 +183,7 @@ for start in (packaged, {"backbone_weights": None}):
     models[-1].fit(train, epochs=EPOCHS, verbose=0)
 
 # %% tags=["score"]
-scenes = [photograph(number) for number in range(20, 20 + TESTS)]
-images, truths = map(np.stack, zip(*scenes, strict=True))
+images, truths = map(np.stack, zip(*map(photograph, range(20, 20 + TESTS)), strict=True))
 result, other = (keras_psp.evaluate(model, (images, truths)) for model in models)
 print(f"mean IoU {result.mean_iou:.2f}, from random values {other.mean_iou:.2f}")
 
@@ -199,16 +198,17 @@ visualization.segmentation_gallery(None, *zip(*worst, strict=True), classes)
 # worth. It is a friendly case: the network in the package has learned from other drawn scenes.
 # [Results](../docs/results.md#fine-tuning-beside-random-values) has other cases.
 #
-# The three worst scenes show what to annotate next. Gray sidewalks are taken for road. Cars become
-# blobs, and people on the road vanish: one place of the features covers 16 pixels of each side
-# (`output_stride=8` halves that). And always look whether the *label map* is what is wrong.
+# The three worst scenes show what to annotate next. Gray sidewalks are taken for road, and most of
+# the white car is missed. People on the road vanish, and cars become blobs: one place of the
+# features covers 16 pixels along each side (8 with `output_stride=8`). Always look whether it is
+# the *label map* that is wrong.
 #
 # ## A submission
 #
 # A competition asks for one class: where are the cars? The network gives each pixel a *probability*
-# of car, and each threshold makes another mask of it. A low one finds more of the cars, and more
-# that is none. Choose it on validation images. `Views(mirror=True)` shows the network each image
-# and its mirror image, and averages the two.
+# of car, and each threshold makes another mask of it. A low one finds more of the cars, and takes
+# more other things for cars. Choose it on validation images. `Views(mirror=True)` shows the network
+# each image and its mirror image, and averages the two.
 
 
 # %% alt="IoU of cars over the threshold, for 5 validation images and for the test images"
@@ -233,8 +233,8 @@ plt.xlabel("threshold"), plt.ylabel("IoU of cars"), plt.legend()
 plt.show()
 
 # %% [markdown]
-# The five images choose 0.30, where the test images have 0.70. Their best is 0.72, at 0.45. So five
-# images are few to choose with, and leaving 0.5 as it was would have been better here.
+# The five images choose 0.30, where the test images have 0.70. Their best is 0.72, at 0.45: with so
+# few images to choose by, 0.5 would have been the better choice.
 #
 # Masks are submitted as text. **Run-length encoding** numbers the pixels from 1, down each column,
 # and writes for each run of car pixels its first number and its length:
