@@ -296,5 +296,5 @@ assert 0.5 < iou < 0.95
 # ## Where to go from here
 #
 # `keras-psp train --data own` trains from a terminal ([command line](../docs/api/command_line.md)).
-# [Loaders](../docs/api/data.md) lists all layouts that are read. More images want
-# more computing: [more than one GPU](../docs/distributed.md).
+# [Loaders](../docs/api/data.md) lists all layouts that are read. [Training
+# on CamVid](../tutorials/camvid.ipynb) has recipes, and where to train: GPUs, Colab, Kaggle.
