@@ -142,8 +142,8 @@ visualization.training_curves(None, "runs/camvid/history.csv")
 
 # %% [markdown]
 # Solid lines are the validation frames, seen three times, and dashed lines the random views. Whole
-# frames are easier than views of them, so the solid scores are higher. From the sixth epoch on they
-# hardly move, while those of the views still rise.
+# frames are easier than views of them, so the solid scores are higher. From the sixth epoch on,
+# their mean IoU hardly moves, while that of the views still rises.
 #
 # ## The result, class by class
 
