@@ -124,8 +124,8 @@ plt.show()
 
 # %% [markdown]
 # The brighter a box, the surer is the network. Sky, road and car are found. But of the house on the
-# left it says *tree*: it was right in about half of the patches only. Nobody told it where things
-# are. The *place* comes from the convolutions.
+# left it says *tree*: this small classifier is often wrong. Nobody told it where things are. The
+# *place* comes from the convolutions.
 #
 # You could also cut out 35 windows and classify each. But they overlap, so most pixels would be
 # computed four times:
@@ -234,8 +234,8 @@ plt.show()
 
 # %% [markdown]
 # Red speaks for a car, blue against it. Pool5 knows where cars are, but has no outlines: half of
-# the street is red. Pool4 is against it on the right and in the trees. Pool3 has the finest
-# outlines, and takes the sky for a car: it sees too little of the street. Only the sum is right.
+# the street is red. Pool4 is against it in the trees and on the right. Pool3 has the finest
+# outlines, but is also a little for a car in the sky. None of them is right; their sum is.
 #
 # ## Exercises
 #
