@@ -65,9 +65,6 @@ for size in [(360, 480), (301, 477), (100, 37), (1, 1)]:
     print("image {}, features {}, answer {}".format(*(shape[1:3] for shape in shapes)))
 
 # %% [markdown]
-# (The authors' PyTorch program insists on sides such as 473, which are 1 more than a multiple of
-# 8. Then the centers of the corners' places lie exactly in the corners of the image.)
-#
 # ## What each cell sees
 #
 # The four levels of the pyramid are called by their numbers of cells along each side: 1, 2, 3 and
@@ -178,17 +175,24 @@ plt.setp(axes, xticks=[], yticks=[])
 plt.show()
 
 # %% [markdown]
-# TEXT1
+# With zeros, the network breaks down. Is so much in the pyramid? No: the head has never seen zeros.
+# Give it the *mean* of the levels of all streets, which knows nothing about this one, and hardly
+# anything is lost. So most of what the zeros took away is the same in all streets. On real streets,
+# the 101 validation frames of CamVid, the four scores are 0.66, 0.47, 0.64 and 0.61.
+#
+# Does this contradict the paper? Not quite. All of these images show the same kind of scene: the
+# network knows before it looks that there is sky above and road below. On ADE20K, the pyramid can
+# tell a kitchen from a beach. Also, a network that is *trained* without pyramid may find other
+# ways. To measure that, `keras-psp ladder --ladder pyramid` trains networks with and without it.
 #
 # ## What the auxiliary loss does
 #
 # In training there is a second head, on the last stage but one (`"P4"`). Its loss, times 0.4, is
-# added to the other one (Zhao et al., 2017, section 4). After training it is not used.
+# added to the first one (Zhao et al., 2017, section 4). After training it is not used.
 #
-# What changes for the layers? Take one step of plain gradient descent with a learning rate of 1:
-# then each weight moves by exactly its gradient. Do this twice from the same weights, without the
-# second loss and with it. The difference of both is the gradient of the second loss alone. Do all
-# of this at the very beginning, with random weights, and with the trained network:
+# What does it do to the layers? Take one step of plain gradient descent with a learning rate of 1:
+# each weight moves by exactly its gradient. Do this twice from the same weights, without the second
+# loss and with it. The difference is the gradient of the second loss alone:
 
 
 # %%
@@ -224,12 +228,9 @@ for name, network in (("random", random), ("trained", trained)):
         print("  {:8} gradient {:.2f}, second {:.2f}".format(part, *lengths) + cosine)
 
 # %% [markdown]
-# Three things to see:
-#
 # - Stage 4, the pyramid and the head get *nothing* from the second loss. It enters behind stage 3.
-# - With random weights, the gradient of the second loss is a quarter to two fifths as long as the
-#   first one's, and stands at a right angle to it (cosine 0): early layers get a second task.
-# - In the trained network, both pull in the same direction (cosine 0.4 to 0.7).
+# - With random weights, its gradient is a quarter to two fifths as long as that of the first loss,
+#   and at a right angle to it (cosine 0). In the trained network, both pull the same way.
 #
 # You may read that such a loss is needed because the first gradient vanishes on its long way. Here
 # it does not: the shortcuts of a ResNet let it pass. The paper says that the loss helps to learn:
@@ -287,9 +288,6 @@ assert noticed == [False, True, True, True]
 # %% tags=["answer"]
 numbers = 3 * 3 * 256 * 64 + 4 * 64 + (64 + 1) * 11
 assert numbers == model.auxiliary_head.count_params() == 148_427
-
-# %% [markdown] tags=["answer"]
-# The first convolution has no bias, as batch normalization adds its own; the last one has 11.
 
 # %% [markdown]
 # ## Where to go from here
