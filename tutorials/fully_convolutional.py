@@ -38,18 +38,18 @@ train = keras_psp.load_street_scenes("train", num_images=SCENES, augment="flip",
 names = keras_psp.data.info_of(val).classes.names
 patches, middles = cut_patches(train, PATCHES, size=64)
 
-figure, axes = plt.subplots(1, 11, figsize=(11, 1.3))
-for number, (axis, name) in enumerate(zip(axes, names, strict=True)):
-    axis.imshow(patches[middles == number][0])
-    axis.set_title(name, fontsize=7)
+figure, axes = plt.subplots(2, 6, figsize=(9, 3.3))
 plt.setp(axes, xticks=[], yticks=[])
+axes[1, 5].set_axis_off()
+for number, name in enumerate(names):
+    axes.flat[number].imshow(patches[middles == number][0])
+    axes.flat[number].set_title(name, fontsize=9)
 plt.show()
 
 # %% [markdown]
-# Some are hard even for you: only the middle counts, and a pole is thin.
-#
-# The classifier has five stages: a convolution, and a pooling of stride 2. So 64×64 pixels become a
-# map of 2×2 places. It is flattened, and two **dense** layers turn it into eleven scores:
+# Some are hard even for you: only the middle counts, and a pole is thin. The classifier has five
+# stages: a convolution, and a pooling of stride 2. So 64×64 pixels become a map of 2×2 places. It
+# is flattened, and two **dense** layers turn it into eleven scores:
 
 
 # %%
@@ -89,7 +89,7 @@ print(f"{accuracy:.0%} of {len(new_patches)} new patches are right (chance: 9%)"
 converted = keras_psp.to_fully_convolutional(classifier)
 for name in ("fc1", "predictions"):
     dense, convolution = (model.get_layer(name) for model in (classifier, converted))
-    print(f"{name:11} weights {dense.kernel.shape} → kernel {convolution.kernel.shape}")
+    print(f"{name}: {dense.kernel.shape} → {convolution.kernel.shape}")
 
 before = np.asarray(classifier(new_patches))
 after = np.asarray(converted(new_patches))
@@ -146,8 +146,8 @@ print(f"whole image {whole.multiply_adds / 1e9:.2f} billion")
 # a 1×1 convolution, and enlarges the *scores* to the size of the image. So it learns label maps.
 #
 # That is FCN-**32s**: its scores have one place for 32×32 pixels. But the poolings before have
-# finer maps. FCN-**16s** also scores that of the fourth pooling, at 16×16, and adds these scores to
-# the enlarged ones of the fifth. FCN-**8s** adds those of the third. Each addition is a **skip**.
+# finer maps. FCN-**16s** also scores that of the fourth pooling, and adds these scores to the
+# enlarged ones of the fifth. FCN-**8s** adds those of the third. Each addition is a **skip**.
 #
 # All three start here from our classifier, and get the same images and epochs. (The authors start
 # the 16s from a trained 32s, and the 8s from that: their 8s has trained for longest.)
@@ -172,11 +172,11 @@ print("mean IoU", ", ".join(reached))
 # The same, class by class ([how to read an IoU](../tutorials/iou.ipynb)):
 
 # %%
-print(f"{'IoU of':15} FCN-32s  FCN-16s  FCN-8s")
+print(f"{'IoU of':14} FCN-32s FCN-16s  FCN-8s")
 for name, *row in zip(names, *(one.per_class for one in results.values()), strict=True):
-    print(f"{name:15}", *(f"{iou:7.2f} " for iou in row))
+    print(f"{name:14}", *(f"{iou:7.2f}" for iou in row))
 for score in ("mean_iou", "pixel_accuracy"):
-    print(f"{score:15}", *(f"{getattr(one, score):7.2f} " for one in results.values()))
+    print(f"{score:14}", *(f"{getattr(one, score):7.2f}" for one in results.values()))
 
 # %% alt="One street: its classes and those of the three FCNs, and below their errors in red"
 logits = {f"FCN-{s}s": np.asarray(one(image[None])) for s, one in networks.items()}

@@ -5,8 +5,8 @@
 # a trained one apart, look at each part, and measure what happens without it.
 #
 # **You learn** which shapes the maps have on the way; what each cell of the pyramid sees; how to
-# ask a trained network what a part is worth, and why two ways of asking give two answers; what the
-# auxiliary loss does to the early layers; and why the answer is as large as the image.
+# ask a trained network what a part is worth, and why the way of asking matters; what the auxiliary
+# loss does to the early layers; and why the answer is as large as the image.
 #
 # **You need** [receptive fields](../tutorials/receptive_fields.ipynb) and
 # [IoU](../tutorials/iou.ipynb). Reading takes 25 minutes. Nothing is downloaded.
@@ -56,13 +56,13 @@ assert np.allclose(logits, model(image[None]), atol=1e-3)
 #
 # Nothing above asks for a certain size. Convolutions move over any map, the pyramid divides any map
 # into 6×6 cells, and the last layer, a bilinear interpolation, is told which size to make: that of
-# the image. So each size works, even a single pixel:
+# the image. So each size works, even a single pixel. From image to features to answer:
 
 # %%
 for size in [(360, 480), (301, 477), (100, 37), (1, 1)]:
     black = np.zeros((1, *size, 3))
     shapes = black.shape, model.features(black)["P5"].shape, model(black).shape
-    print("image {}, features {}, answer {}".format(*(shape[1:3] for shape in shapes)))
+    print("{} → {} → {}".format(*(shape[1:3] for shape in shapes)))
 
 # %% [markdown]
 # ## What each cell sees
@@ -111,8 +111,8 @@ side_by_side = np.concatenate([features, *enlarged], axis=-1)
 convolution = model.head.conv1
 as_in_the_figure = keras.ops.conv(side_by_side, convolution.kernel, padding="same")
 factored = convolution([features, *levels])
-print("figure ", side_by_side.shape, "→", as_in_the_figure.shape)
-print("package", features.shape, "and 50 cells →", factored.shape)
+print("figure ", side_by_side.shape[1:])
+print("package", features.shape[1:], "and 50 cells")
 print(f"largest difference {np.abs(as_in_the_figure - factored).max():.0e}")
 
 # %% [markdown]
@@ -120,11 +120,11 @@ print(f"largest difference {np.abs(as_in_the_figure - factored).max():.0e}")
 #
 # ## What the pyramid adds
 #
-# The paper trained networks with and without it, on ADE20K (150 classes, from kitchens to beaches).
-# With the pyramid, a ResNet-50 reached 41.68 % mean IoU in the place of 37.23 % (Zhao et al., 2017,
-# section 5.2). Here you ask another question, of a network that is *already* trained: how much does
-# it rely on each level? Compute features and levels of drawn streets once, or of real ones by
-# `keras_psp.load_camvid("val", (360, 480), batch_size=1)`. Then let the head see other levels:
+# The paper trained networks with and without it, on images from kitchens to beaches (ADE20K). With
+# it, a ResNet-50 reached 41.68 % mean IoU in the place of 37.23 % (Zhao et al., 2017, section 5.2).
+# Here you ask a network that is *already* trained: how much do you rely on it? Take drawn streets,
+# or real ones by `keras_psp.load_camvid("val", (360, 480), batch_size=1)`. Then give the head zeros
+# in the place of a level or of all, or the mean of all streets, or another street's. The mean IoUs:
 
 
 # %%
@@ -147,48 +147,49 @@ def answer(levels):
 
 
 replacements = {
-    "with zeros": np.zeros_like,
-    "with the mean of all": lambda level: level.mean(0, keepdims=True) + 0 * level,
-    "with another street's": lambda level: np.roll(level, 1, axis=0),
+    "zeros": np.zeros_like,
+    "the mean": lambda level: level.mean(0, keepdims=True) + 0 * level,
+    "another's": lambda level: np.roll(level, 1, axis=0),
 }
 answers = {"whole": answer(levels)}
-print(f"{'mean IoU':24}", *(f"level {bins}  " for bins in model.bins), "all levels")
+print(f"{'level':10}", *(f"{head:>5}" for head in (*model.bins, "all")))
 for name, replace in replacements.items():
-    print(f"{name:24}", end="")
+    print(f"{name:10}", end="")
     for which in ({0}, {1}, {2}, {3}, {0, 1, 2, 3}):
         new = [replace(one) if n in which else one for n, one in enumerate(levels)]
         answers[name] = answer(new)
-        print(f"{answers[name][1]:9.3f}", end="")
+        print(f" {answers[name][1]:.3f}", end="")
     print()
 
 # %% tags=["score"]
-reached = [f"{score:.2f} {name}" for name, (_, score) in answers.items()]
-print("mean IoU", ", ".join(reached))
+whole, *others = (score for _, score in answers.values())
+print(f"mean IoU {whole:.2f}, with other pyramids", *(f"{score:.2f}" for score in others))
 
-# %% alt="Labels of a street by the whole network, and by the head with three other pyramids"
-figure, axes = plt.subplots(1, 5, figsize=(11, 2))
-axes[0].imshow(streets[1].astype("uint8"))
-for axis, (name, (maps, _)) in zip(axes[1:], answers.items(), strict=True):
+# %% alt="A street, its classes, and the answers of the whole network and with three other pyramids"
+figure, axes = plt.subplots(2, 3, figsize=(9, 4.7))
+axes[0, 0].imshow(streets[1].astype("uint8"))
+answers = {"the truth": (labels, 1), **answers}
+for axis, (name, (maps, _)) in zip(axes.flat[1:], answers.items(), strict=True):
     axis.imshow(visualization.colorize(maps[1], model.classes))
-    axis.set_title(name, fontsize=8)
+    axis.set_title(name, fontsize=9)
 plt.setp(axes, xticks=[], yticks=[])
 plt.show()
 
 # %% [markdown]
 # With zeros, the network breaks down. Is so much in the pyramid? No: the head has never seen zeros.
-# Give it the *mean* of the levels of all streets, which knows nothing about this one, and it loses
-# 0.01. So most of what the zeros took away is the same in all streets. Another street's pyramid is
-# wrong, and costs 0.04. (On the 101 frames of CamVid's `val`, the whole network reaches 0.65, with
-# zeros 0.47, with the mean 0.64.)
+# The mean of all streets knows nothing about this one either, and costs only 0.01. So most of what
+# the zeros took away is the same in all streets. Another street's pyramid is wrong, and costs 0.04.
+# (On the 101 frames of CamVid's `val`, the whole network reaches 0.65, with zeros 0.47, with the
+# mean 0.64.)
 #
-# The mean IoU hides where it matters. Look at the blue van in the picture. The whole network calls
-# it a car (dark violet). With the mean of all, half of it becomes road. With another street's, it
-# is gone, and a house appears in the sky, where the other street has one. In the middle of a van
-# there is only blue: a large thing is hard to know without what is around it.
+# The mean IoU hides where it matters. Look at the blue van. The whole network calls it a car (dark
+# violet), as it is. With the mean, half of it becomes road. With another street's pyramid it is
+# gone, and a house appears in the sky, where the other street has one. In the middle of a van there
+# is only blue: a large thing is hard to know without what is around it. (But the whole network lost
+# the lamp.)
 #
-# This agrees with the paper in part: its images show many kinds of scenes, these only streets,
-# which are alike. And a network *trained* without a pyramid may find other ways. That can be
-# measured, too: `keras-psp ladder --ladder pyramid`.
+# This agrees with the paper in part: its images show many kinds of scenes, these only streets. And
+# a network *trained* without a pyramid may find other ways (`keras-psp ladder --ladder pyramid`).
 #
 # ## What the auxiliary loss does
 #
@@ -197,7 +198,7 @@ plt.show()
 #
 # What does it do to the layers? Take one step of plain gradient descent with a learning rate of 1:
 # each weight moves by exactly its gradient. Do this twice from the same weights, without the second
-# loss and with it. The difference is the gradient of the second loss alone:
+# loss and with it. The difference is the gradient of the second loss. The lengths of both are:
 
 
 # %%
@@ -221,14 +222,14 @@ for name, network in (("random", random), ("trained", trained)):
     start = network.get_weights()
     loss, main = gradient(network, 0, start)
     total, both = gradient(network, 0.4, start)
-    print(f"{name} weights: loss {loss:.2f}, with the second one {total:.2f}")
+    print(f"{name} weights: loss {loss:.2f}, with both {total:.2f}")
     for part in ("stem", "stage1", "stage2", "stage3", "stage4", "pyramid", "head"):
         paths = [path for path in main if path.startswith(part)]
         one = np.concatenate([main[path].ravel() for path in paths])
         two = np.concatenate([both[path].ravel() for path in paths]) - one
         lengths = np.linalg.norm(one), np.linalg.norm(two)
         cosine = f", cosine {one @ two / np.prod(lengths):.2f}" if two.any() else ""
-        print("  {:8} gradient {:.2f}, second {:.2f}".format(part, *lengths) + cosine)
+        print("  {:7} {:.2f}, second {:.2f}".format(part, *lengths) + cosine)
 
 # %% [markdown]
 # - Stage 4, the pyramid and the head get *nothing* from the second loss. It enters behind stage 3.
@@ -238,7 +239,6 @@ for name, network in (("random", random), ("trained", trained)):
 # You may read that such a loss is needed because the first gradient vanishes on its long way. Here
 # it does not: the shortcuts of a ResNet let it pass. The paper says that the loss helps to learn:
 # on ADE20K, it took a ResNet-50 without pyramid from 35.82 % mean IoU to 37.23 % (section 5.2).
-# Whether *your* network gains, two trainings tell.
 #
 # ## Exercises
 #
@@ -280,7 +280,7 @@ for new, old in zip(model.pyramid_pooling.pooled(shuffled), levels, strict=True)
 assert noticed == [False, True, True, True]
 
 # %% [markdown] tags=["answer"]
-# All but the first one, which is the mean over the whole image and knows no places.
+# All but the first one: the mean over the whole image knows no places.
 
 # %% [markdown]
 # **4.** The auxiliary head is a 3×3 convolution from 256 channels to 64, batch normalization (four
