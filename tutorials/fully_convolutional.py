@@ -16,7 +16,7 @@
 # ## A classifier of patches
 #
 # The task: look at a patch of 64×64 pixels, and say what is in its *middle*. The patches are cut
-# out of drawn streets, as many of each class. (For real ones, take `keras_psp.load_camvid`.)
+# out of drawn streets, equally many of each class. (Real ones: `keras_psp.load_camvid`.)
 
 # %% alt="Eleven patches of 64 by 64 pixels, one of each class, with the class as title"
 import os
@@ -143,7 +143,7 @@ print(f"whole image {whole.multiply_adds / 1e9:.2f} billion")
 #
 # The heat map is coarse, and the network never saw a label map. The **fully convolutional network**
 # (FCN) of the same paper mends both. It takes the trunk of a classifier, scores its deepest map by
-# a 1×1 convolution, and enlarges the *scores* to the size of the image. So it learns label maps.
+# a 1×1 convolution, and enlarges the *scores* to the size of the image. So it trains on label maps.
 #
 # That is FCN-**32s**: its scores have one place for 32×32 pixels. But the poolings before have
 # finer maps. FCN-**16s** also scores that of the fourth pooling, and adds these scores to the
