@@ -18,6 +18,8 @@ NETWORKS = [
     ("resnet34", {"output_stride": 16}, (8, 240, 320)),
     ("resnet50", {}, (4, 473, 473)),
     ("resnet50", {"gradient_checkpointing": True}, (4, 473, 473)),
+    ("resnet18", {}, (8, 240, 320)),
+    ("resnet50", {"output_stride": 16}, (8, 240, 320)),
 ]
 
 
