@@ -1,45 +1,39 @@
 """The tables of the model zoo, from the table of published weights itself."""
 
-import os
-
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
 import keras
 
 import keras_psp
-from keras_psp.weights.published import IN_THE_PACKAGE, PRESETS
+from keras_psp.weights.published import PRESETS
 
-HEADS = {
-    "SEGMENTATION_PRESETS": ["one line", "classes", "learned from", "score, as published"],
-    "CLASSIFIER_PRESETS": ["one line", "backbone alone", "score, as published"],
+TABLES = {  # words of the page → the titles of the table that takes their place
+    "SEGMENTATION_PRESETS": ["one line", "classes", "learned from", "score", "parameters"],
+    "CLASSIFIER_PRESETS": ["one line", "score", "parameters", "as a backbone", "file"],
 }
 
 
 def row(name, preset):
-    """A preset's row: its parameters are counted in a network without values."""
-    segments, build = preset.classes is not None, getattr(keras_psp, preset.network)
+    """A preset's row. Its parameters are counted in a network whose variables have no values."""
+    build, segments = getattr(keras_psp, preset.network), preset.classes is not None
     random = {"backbone_weights": None, "auxiliary_weight": 0} if segments else {"weights": None}
+    tops = [{}] if segments else [{}, {"include_top": False}]
     with keras.StatelessScope(initialize_variables=False):
-        parameters = build(**{**preset.arguments, **random}).count_params()
-        backbone = 0 if segments else build(**preset.arguments, **random, include_top=False)
+        models = [build(**{**preset.arguments, **random, **top}) for top in tops]
+    sizes = [f"{model.count_params() / 1e6:.1f} M" for model in models]
+    score = preset.score.partition(",")[0]
     if segments:
-        call = f'{preset.network}.from_preset("{name}")'
-        size = "{}×{}".format(*preset.crop)
-        about = [len(preset.classes), f"{preset.data}, {size}", preset.score]
+        learned = "{}, {}×{}".format(preset.data, *preset.crop)
+        cells = [f'.from_preset("{name}")', str(len(preset.classes)), learned, score, *sizes]
     else:
-        call = f'{preset.network}("{preset.arguments["variant"]}")'
-        about = [f"{backbone.count_params() / 1e6:.1f} M", preset.score]
-    place = "in the package" if name == IN_THE_PACKAGE else f"`.{preset.file.name.split('.')[-1]}`"
-    cells = [f"`{call}`", *about, f"{parameters / 1e6:.1f} M", place, preset.license]
-    return "| " + " | ".join(map(str, cells)) + " |"
+        ending = preset.file.name.rpartition(".")[2]
+        cells = [f'("{preset.arguments["variant"]}")', score, *sizes, f"`.{ending}`"]
+    return f"| `{preset.network}{cells[0]}` | {' | '.join(cells[1:])} | {preset.license} |"
 
 
 def on_page_markdown(markdown, page, config, files):
-    for kind, heads in HEADS.items():
-        if kind in markdown:
-            segments = kind.startswith("SEGMENTATION")
-            rows = [row(*item) for item in PRESETS.items() if bool(item[1].classes) == segments]
-            titles = [*heads, "parameters", "file", "license"]
-            lines = ["| " + " | ".join(titles) + " |", "| --- " * len(titles) + "|", *rows]
-            markdown = markdown.replace(kind, "\n".join(lines))
+    for word, titles in TABLES.items():
+        if word in markdown:
+            kind = word.startswith("SEGMENTATION")
+            rows = [row(*item) for item in PRESETS.items() if bool(item[1].classes) == kind]
+            head = [f"| {' | '.join(titles)} | license |", "| --- " * 6 + "|"]
+            markdown = markdown.replace(word, "\n".join(head + rows))
     return markdown
