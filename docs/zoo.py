@@ -19,13 +19,13 @@ def row(name, preset):
     with keras.StatelessScope(initialize_variables=False):
         models = [build(**{**preset.arguments, **random, **top}) for top in tops]
     sizes = [f"{model.count_params() / 1e6:.1f} M" for model in models]
-    score = preset.score.partition(",")[0]
+    score = " ".join(preset.score.split()[:3]).rstrip(",")  # the page says of what
     if segments:
-        learned = "{}, {}×{}".format(preset.data, *preset.crop)
+        learned = "{}, {}×{}".format(preset.data.partition(",")[0], *preset.crop)
         cells = [f'.from_preset("{name}")', str(len(preset.classes)), learned, score, *sizes]
     else:
         ending = preset.file.name.rpartition(".")[2]
-        cells = [f'("{preset.arguments["variant"]}")', score, *sizes, f"`.{ending}`"]
+        cells = [f'("{preset.arguments["variant"]}")', score, *sizes, f".{ending}"]
     return f"| `{preset.network}{cells[0]}` | {' | '.join(cells[1:])} | {preset.license} |"
 
 
