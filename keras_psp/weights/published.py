@@ -72,7 +72,8 @@ class Preset:
     features: File | None = None
 
 
-# The MD5 of the file with the classifier, and of the one without it.
+# The MD5 of the file with the classifier, that of the one without it, and the top-1 accuracy in
+# percent, as https://keras.io/api/applications tells it.
 _KERAS = [
     ("resnet50", "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626", 74.9),
     ("resnet101", "f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21", 76.4),
