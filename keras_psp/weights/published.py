@@ -183,9 +183,7 @@ for _variant, *_md5, _score in _KERAS:
         _file(f"{_url}_weights_tf_dim_ordering_tf_kernels{kind}.h5", digest)
         for kind, digest in zip(("", "_notop"), _md5, strict=True)
     )
-    _add_classifier(
-        _variant, _whole, f"{_score} % top-1", "Apache-2.0 (Keras)", features=_features
-    )
+    _add_classifier(_variant, _whole, f"{_score} % top-1", "Apache-2.0 (Keras)", features=_features)
 for _variant, _name, _score in _TIMM:
     _url = f"https://huggingface.co/timm/{_name}.tv_in1k/resolve/main/model.safetensors"
     _add_classifier(
