@@ -1,0 +1,228 @@
+"""Which changes of the recipe help: short trainings from random values, one change in each.
+
+    python tests/benchmarks/pilots.py --data-dir path/of/CamVid --out pilots --half --scale 0.75
+
+The recipe as it is: PSPNet on ResNet-18 at stride 16, SGD at .03 for all layers, class weights to
+the power of .5, `augment="scratch"`, batches of 8, as many steps as 8 epochs of CamVid's train
+split have. Views have 240×320 pixels and come from frames of 360×480; --scale makes both smaller.
+Every entry changes one thing and trains with two seeds, each in a process of its own. It is scored
+on the 101 frames of val by their own labels of 360×480.
+
+A change is kept if both seeds gain, and their mean gains a hundredth. Where the first seed is more
+than two hundredths behind, the second one is left out.
+
+Each training is one file, OUT/ENTRY-seedN.json. What is there is not done again; the table is made
+of all that is there. TensorFlow only.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import contest
+import keras_psp
+import keras
+import numpy as np
+import tensorflow as tf
+from keras_psp import losses, optimizers
+from keras_psp.data.augmentation import RandomColors, RandomView
+from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW
+from keras_psp.data.camvid.classes import CAMVID_CLASS_WEIGHTS, CAMVID_CLASSES
+from keras_psp.keras_internals import seed_generator
+
+BATCH = 8
+STEPS = 367 // BATCH  # Of an epoch, also where scenes join the frames.
+SCALES = (0.6, 1.5)  # Of augment="scratch".
+RARE = ("SignSymbol", "Pedestrian", "Column_Pole", "Bicyclist")
+SHOWN = (*RARE, "Car")  # In the table.
+BASE = "as it is"
+ENTRIES = {
+    BASE: {},
+    "views centered on rare classes": {"centered": 0.5},
+    "AdamW": {"adamw": True},
+    "street scenes mixed in": {"street_scenes": 1 / 8},
+    "stronger colors": {"colors": [0.3, 0.5, [0.25, 0.75]]},
+    "7x7 stem": {"backbone": "resnet18"},
+}
+
+
+def make(spec):
+    """The one job of a pilot: to train, and to be scored."""
+    return [lambda: pilot(spec)]
+
+
+def pilot(spec):
+    keras.utils.set_random_seed(spec["seed"])
+    if spec["half"]:
+        keras.config.set_dtype_policy("mixed_bfloat16")
+    small = [round(side * spec["scale"]) for side in (360, 480)]
+    view = [round(side * spec["scale"]) for side in (240, 320)]
+    options = {
+        "image_size": small,
+        "batch_size": BATCH,
+        "augment": augmentation(spec, *view),
+        "crop_size": view,
+        "seed": spec["seed"],
+    }
+    scenes = {"street_scenes": spec["street_scenes"]} if "street_scenes" in spec else {}
+    train = keras_psp.load_camvid("train", data_dir=spec["data_dir"], **options, **scenes).repeat()
+    model = keras_psp.PSPNet(
+        spec.get("backbone", "resnet18_v1c"),
+        num_classes=len(CAMVID_CLASSES),
+        backbone_weights=None,
+        output_stride=16,
+    )
+    optimizer = optimizers.recipe(0.03, head_multiplier=1.0)
+    if "adamw" in spec:
+        rate = optimizers.PolynomialDecay(1e-3)
+        optimizer = keras.optimizers.AdamW(rate, weight_decay=0.05)
+    weights = [weight**0.5 for weight in CAMVID_CLASS_WEIGHTS]
+    loss = losses.SparseCategoricalCrossentropy(class_weights=weights)
+    model.compile(optimizer, loss, metrics=None)
+    start = time.perf_counter()
+    model.fit(train, steps_per_epoch=STEPS, epochs=spec["epochs"], verbose=0)
+    trained = time.perf_counter() - start
+    val = keras_psp.load_camvid("val", (360, 480), BATCH, data_dir=spec["data_dir"])
+    found = keras_psp.evaluate(model, val, image_size=small, num_samples=0)
+    return {
+        "trained_s": trained,
+        "mean_iou": found.mean_iou,
+        "per_class": found.per_class.tolist(),
+        "boundary_iou": found.mean_boundary_iou,
+    }
+
+
+def augmentation(spec, height, width):
+    """`augment="scratch"`, or it with another view or colors."""
+    options = {"scale": SCALES, "dtype": "float32"}
+    view = RandomView(height, width, **options)
+    if "centered" in spec:
+        view = CenteredView(height, width, share=spec["centered"], **options)
+    brightness, contrast, saturation = spec.get("colors", (0.15, 0.3, (0.35, 0.65)))
+    return [view, RandomColors(brightness, contrast, saturation, dtype="float32")]
+
+
+class CenteredView(RandomView):
+    """Of the views, a share has a pixel of a rare class in its middle, where the frame has one.
+
+    The class is drawn uniformly from the rare ones of the frame, and the pixel from those of the
+    class. A view stays in the frame, so that near a border the pixel is not quite in the middle.
+    """
+
+    def __init__(self, *size, share, **options):
+        super().__init__(*size, **options)
+        self.share = share
+
+    def get_random_transformation(self, data, training=True, seed=None):
+        labels = tf.cast(data["segmentation_masks"][..., 0], "int32")
+        batch, size = tf.shape(labels)[0], tf.shape(labels)[1:]
+        seed = seed_generator(self)  # Which holds the numbers of this batch.
+        numbers = seed.next_view()
+        if numbers is None:  # The layer is tried out.
+            numbers = tf.random.uniform((batch, NUMBERS_PER_VIEW))
+        # Nothing is rotated, so the second and the third number are free, as is a corner's.
+        scale, centers, which, flip, *corners = tf.unstack(numbers, axis=1)
+        rare = tf.constant([CAMVID_CLASSES.index(name) for name in RARE])
+        shown = tf.reshape(labels, (batch, 1, -1)) == rare[:, None]
+        present = tf.reduce_any(shown, -1)
+        shown = tf.gather(shown, pick(present, which), batch_dims=1)
+        place = tf.cast(pick(shown, corners[0]), "int32")
+        place = [place // size[1], place % size[1]]
+        place[1] = tf.where(flip < self.flip_probability, size[1] - 1 - place[1], place[1])
+        scale = self.scale[0] + scale * (self.scale[1] - self.scale[0])
+        centers = (centers < self.share) & tf.reduce_any(present, -1)
+        for axis, view in enumerate((self.height, self.width)):
+            slack = tf.maximum(tf.round(scale * tf.cast(size[axis], "float32")) - view, 0.0)
+            corner = scale * (tf.cast(place[axis], "float32") + 0.5) - view / 2
+            corner = (tf.clip_by_value(tf.round(corner), 0.0, slack) + 0.5) / (slack + 1)
+            corners[axis] = tf.where(centers, corner, corners[axis])
+        seed.for_views.insert(0, tf.stack([*tf.unstack(numbers, axis=1)[:4], *corners], 1))
+        return super().get_random_transformation(data, training, seed)
+
+
+def pick(marks, numbers):
+    """In each row, the position of a mark: of the first for 0, of the last for almost 1."""
+    counted = tf.cumsum(tf.cast(marks, "int32"), axis=-1)
+    nth = tf.cast(numbers * tf.cast(counted[:, -1], "float32"), "int32")
+    return tf.argmax(counted == nth[:, None] + 1, axis=-1)
+
+
+def train_all(args):
+    """Trains whatever has no file yet, then prints all that is there."""
+    folder = Path(args.out)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in args.entries:
+        for seed in args.seeds:
+            file = file_of(folder, name, seed)
+            if file.exists() or (seed != args.seeds[0] and is_behind(folder, name, args.seeds[0])):
+                continue
+            print(f"{time.strftime('%H:%M')}  {name}, seed {seed}: ", end="", flush=True)
+            spec = {name: getattr(args, name) for name in ("data_dir", "scale", "epochs", "half")}
+            spec |= {"seed": seed, "imports": ["keras_psp", "tensorflow"], **ENTRIES[name]}
+            threads = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+            environment = dict.fromkeys(threads, str(args.threads))
+            with contest.Contender(__file__, spec, "tensorflow", environment) as one:
+                found = one.step()
+            print(f"mean IoU {found['mean_iou']:.3f} in {found['seconds']:.0f} s", flush=True)
+            contest.write_json(file, {"name": name, **spec, **found})
+    report(folder)
+
+
+def file_of(folder, name, seed):
+    return folder / f"{name.replace(' ', '-')}-seed{seed}.json"
+
+
+def is_behind(folder, name, seed):
+    """Whether an entry's first seed is more than two hundredths behind the recipe as it is."""
+    files = [file_of(folder, one, seed) for one in (BASE, name)]
+    if not all(file.exists() for file in files):
+        return False
+    base, found = (json.loads(file.read_text())["mean_iou"] for file in files)
+    return found < base - 0.02
+
+
+def report(folder):
+    """Prints all that is there: each entry's seeds, and its mean beside that of the base."""
+    rows = [["", "seeds", "mean IoU", "gain", *SHOWN, "s"]]
+    means = {}
+    for name in ENTRIES:
+        found = [json.loads(file.read_text()) for file in sorted(folder.glob(f"{file_of(folder, name, '?').name}"))]
+        if not found:
+            continue
+        scores = [one["mean_iou"] for one in found]
+        means[name] = np.mean(scores)
+        gain = means[name] - means[BASE] if BASE in means else np.nan
+        classes = [
+            ", ".join(f"{one['per_class'][CAMVID_CLASSES.index(name)]:.2f}" for one in found)
+            for name in SHOWN
+        ]
+        seeds = ", ".join(str(one["seed"]) for one in found)
+        seconds = ", ".join(f"{one['seconds']:.0f}" for one in found)
+        rows.append([name, seeds, ", ".join(f"{score:.3f}" for score in scores), f"{gain:+.3f}", *classes, seconds])
+    contest.table(rows)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--data-dir",
+        default=os.environ.get("KERAS_PSP_DATA"),
+        help="its folder (default: $KERAS_PSP_DATA, or a download)",
+    )
+    parser.add_argument("--entries", nargs="+", choices=ENTRIES, default=list(ENTRIES))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--scale", type=float, default=1.0, help="of frames and views")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--half", action="store_true", help="mixed precision, bfloat16")
+    parser.add_argument("--out", default="pilots", help="a folder for each size and precision")
+    args = parser.parse_args()
+    print(contest.machine())
+    train_all(args)
+
+
+if __name__ == "__main__" and not contest.serve(make):
+    sys.exit(main())
