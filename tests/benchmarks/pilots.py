@@ -16,6 +16,8 @@ of all that is there. TensorFlow only.
 """
 
 import argparse
+import dataclasses
+import functools
 import json
 import os
 import sys
@@ -32,6 +34,9 @@ from keras_psp.data.augmentation import RandomColors, RandomView
 from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW
 from keras_psp.data.camvid.classes import CAMVID_CLASS_WEIGHTS, CAMVID_CLASSES
 from keras_psp.keras_internals import seed_generator
+from keras_psp.labels import VOID
+from keras_psp.models.backbones import BACKBONES
+from keras_psp.models.resnet import RESNETS
 
 BATCH = 8
 STEPS = 367 // BATCH  # Of an epoch, also where scenes join the frames.
@@ -46,7 +51,15 @@ ENTRIES = {
     "street scenes mixed in": {"street_scenes": 1 / 8},
     "stronger colors": {"colors": [0.3, 0.5, [0.25, 0.75]]},
     "7x7 stem": {"backbone": "resnet18"},
+    "the hardest quarter of the pixels": {"loss": "Hardest"},
+    "Lovász-Softmax in the last quarter": {"loss": "WithLovasz"},
+    "copy-paste of rare classes": {"pasted": 0.5},
+    "street scenes first": {"scenes_first": 4},
+    "half width at stride 4": {"backbone": "half", "output_stride": 8},
 }
+# A ResNet-18 of half the width without pooling: what has stride 8 there has stride 4 here.
+RESNETS["half"] = dataclasses.replace(RESNETS["resnet18_v1c"], filters=32, pooled=False)
+BACKBONES["half"] = BACKBONES["resnet18_v1c"]
 
 
 def make(spec):
@@ -69,11 +82,13 @@ def pilot(spec):
     }
     scenes = {"street_scenes": spec["street_scenes"]} if "street_scenes" in spec else {}
     train = keras_psp.load_camvid("train", data_dir=spec["data_dir"], **options, **scenes).repeat()
+    if "pasted" in spec:
+        train = train.map(functools.partial(paste_rare, share=spec["pasted"]))
     model = keras_psp.PSPNet(
         spec.get("backbone", "resnet18_v1c"),
         num_classes=len(CAMVID_CLASSES),
         backbone_weights=None,
-        output_stride=16,
+        output_stride=spec.get("output_stride", 16),
     )
     optimizer = optimizers.recipe(0.03, head_multiplier=1.0)
     if "adamw" in spec:
@@ -81,9 +96,18 @@ def pilot(spec):
         optimizer = keras.optimizers.AdamW(rate, weight_decay=0.05)
     weights = [weight**0.5 for weight in CAMVID_CLASS_WEIGHTS]
     loss = losses.SparseCategoricalCrossentropy(class_weights=weights)
+    callbacks = []
+    if spec.get("loss") == "Hardest":
+        loss = Hardest(weights)
+    elif spec.get("loss") == "WithLovasz":
+        loss = WithLovasz(loss)
+        callbacks.append(loss.joining_after(spec["epochs"] * 3 // 4))
     model.compile(optimizer, loss, metrics=None)
     start = time.perf_counter()
-    model.fit(train, steps_per_epoch=STEPS, epochs=spec["epochs"], verbose=0)
+    if "scenes_first" in spec:
+        scenes = keras_psp.load_street_scenes("train", num_images=BATCH * STEPS, **options)
+        model.fit(scenes, epochs=spec["scenes_first"], verbose=0)
+    model.fit(train, steps_per_epoch=STEPS, epochs=spec["epochs"], callbacks=callbacks, verbose=0)
     trained = time.perf_counter() - start
     val = keras_psp.load_camvid("val", (360, 480), BATCH, data_dir=spec["data_dir"])
     found = keras_psp.evaluate(model, val, image_size=small, num_samples=0)
@@ -125,8 +149,7 @@ class CenteredView(RandomView):
             numbers = tf.random.uniform((batch, NUMBERS_PER_VIEW))
         # Nothing is rotated, so the second and the third number are free, as is a corner's.
         scale, centers, which, flip, *corners = tf.unstack(numbers, axis=1)
-        rare = tf.constant([CAMVID_CLASSES.index(name) for name in RARE])
-        shown = tf.reshape(labels, (batch, 1, -1)) == rare[:, None]
+        shown = tf.reshape(labels, (batch, 1, -1)) == rare_classes()[:, None]
         present = tf.reduce_any(shown, -1)
         shown = tf.gather(shown, pick(present, which), batch_dims=1)
         place = tf.cast(pick(shown, corners[0]), "int32")
@@ -143,11 +166,97 @@ class CenteredView(RandomView):
         return super().get_random_transformation(data, training, seed)
 
 
+def rare_classes():
+    return tf.constant([CAMVID_CLASSES.index(name) for name in RARE])
+
+
 def pick(marks, numbers):
     """In each row, the position of a mark: of the first for 0, of the last for almost 1."""
     counted = tf.cumsum(tf.cast(marks, "int32"), axis=-1)
     nth = tf.cast(numbers * tf.cast(counted[:, -1], "float32"), "int32")
     return tf.argmax(counted == nth[:, None] + 1, axis=-1)
+
+
+def paste_rare(images, labels, share):
+    """Pastes what an image shows of rare classes onto the next one, at the same place.
+
+    Reference:
+        [Ghiasi et al., 2021](https://arxiv.org/abs/2012.07177), without scaling.
+    """
+    given = tf.roll(labels, 1, axis=0)
+    pasted = tf.reduce_any(given[..., None] == rare_classes(), -1)
+    pasted &= tf.random.uniform((len(labels), 1, 1)) < share
+    images = tf.where(pasted[..., None], tf.roll(images, 1, axis=0), images)
+    return images, tf.where(pasted, given, labels)
+
+
+class Hardest(keras.losses.Loss):
+    """The mean weighted cross-entropy of the quarter of the pixels that has the largest one.
+
+    Reference:
+        [Shrivastava et al., 2016](https://arxiv.org/abs/1604.03540), of pixels in place of regions.
+    """
+
+    def __init__(self, weights):
+        super().__init__()
+        self.weights = weights
+        self.of_pixels = losses.SparseCategoricalCrossentropy(reduction="none")
+
+    def call(self, labels, logits):
+        found = tf.reshape(self.of_pixels(labels, logits), [-1])  # 0 where void.
+        largest, places = tf.math.top_k(found, tf.size(found) // 4, sorted=False)
+        classes = tf.gather(tf.reshape(tf.cast(labels, "int32"), [-1]), places)
+        weights = [*self.weights, *[0.0] * (256 - len(self.weights))]
+        return tf.reduce_mean(largest * tf.gather(weights, classes))
+
+
+class WithLovasz(keras.losses.Loss):
+    """Cross-entropy, and from some epoch on half of Lovász-Softmax too.
+
+    It is that of the batch, of the classes in it, and of every second row and column for speed.
+
+    Reference:
+        [Berman et al., 2018](https://arxiv.org/abs/1705.08790), equations 8 to 11.
+    """
+
+    def __init__(self, cross_entropy):
+        super().__init__()
+        self.cross_entropy = cross_entropy
+        self.share = keras.Variable(0.0, trainable=False)
+
+    def joining_after(self, epochs):
+        def begin(epoch, logs=None):
+            self.share.assign(0.5 if epoch >= epochs else 0.0)
+
+        return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
+
+    def call(self, labels, logits):
+        found = self.cross_entropy(labels, logits)
+        small = labels[:, ::2, ::2], logits[:, ::2, ::2]
+        return found + tf.cond(
+            self.share > 0, lambda: self.share * lovasz_softmax(*small), lambda: 0.0
+        )
+
+
+def lovasz_softmax(labels, logits):
+    """The Lovász extension of 1 − IoU, the mean over the classes that the labels have."""
+    labels = tf.reshape(labels, [-1])
+    shares = tf.nn.softmax(tf.reshape(tf.cast(logits, "float32"), (-1, logits.shape[-1])))
+    found = []
+    for i in range(logits.shape[-1]):
+        # A void pixel has no error and is of no class: as if it were not there.
+        is_class = tf.cast(labels == i, "float32")
+        errors = tf.where(labels == VOID, 0.0, tf.abs(is_class - shares[:, i]))
+        errors, order = tf.math.top_k(errors, tf.size(errors))
+        is_class = tf.gather(is_class, order)
+        total = tf.reduce_sum(is_class)
+        outside = total - tf.cumsum(is_class)
+        jaccard = 1 - outside / tf.maximum(total + tf.cumsum(1 - is_class), 1)
+        steps = tf.concat([jaccard[:1], jaccard[1:] - jaccard[:-1]], 0)
+        found.append((tf.reduce_sum(errors * steps), total > 0))
+    values, present = (tf.stack(part) for part in zip(*found, strict=True))
+    present = tf.cast(present, "float32")
+    return tf.reduce_sum(values * present) / tf.maximum(tf.reduce_sum(present), 1)
 
 
 def train_all(args):
@@ -189,7 +298,10 @@ def report(folder):
     rows = [["", "seeds", "mean IoU", "gain", *SHOWN, "s"]]
     means = {}
     for name in ENTRIES:
-        found = [json.loads(file.read_text()) for file in sorted(folder.glob(f"{file_of(folder, name, '?').name}"))]
+        found = [
+            json.loads(file.read_text())
+            for file in sorted(folder.glob(f"{file_of(folder, name, '?').name}"))
+        ]
         if not found:
             continue
         scores = [one["mean_iou"] for one in found]
@@ -201,7 +313,16 @@ def report(folder):
         ]
         seeds = ", ".join(str(one["seed"]) for one in found)
         seconds = ", ".join(f"{one['seconds']:.0f}" for one in found)
-        rows.append([name, seeds, ", ".join(f"{score:.3f}" for score in scores), f"{gain:+.3f}", *classes, seconds])
+        rows.append(
+            [
+                name,
+                seeds,
+                ", ".join(f"{score:.3f}" for score in scores),
+                f"{gain:+.3f}",
+                *classes,
+                seconds,
+            ]
+        )
     contest.table(rows)
 
 
