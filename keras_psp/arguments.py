@@ -134,6 +134,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", f"pixels of the images ({_default('image_size')})", **_SIZE)
     add("--crop-size", "pixels of the crops to train on (default: whole images)", **_SIZE)
     add("--augment", f"authors, course, flip, scratch, none ({_default('augment')})")
+    help = "classes that half of the crops show in the middle, such as rare ones (default: none)"
+    add("--centered-on", help, nargs="+", metavar="CLASS")
     add("--batch-size", f"images per step ({_default('batch_size')})", type=_count)
     add("--epochs", f"epochs to train ({_default('epochs')})", type=_count)
     add("--validation-freq", "epochs from one validation to the next", type=_count, default=1)

@@ -100,6 +100,8 @@ def train(args: argparse.Namespace) -> None:
     keras.utils.set_random_seed(args.seed)
     augment = None if settings["augment"] == "none" else settings["augment"]
     options = {"augment": augment, "crop_size": args.crop_size}
+    if args.centered_on:
+        options["centered_on"] = args.centered_on
     if args.street_scenes:
         options["street_scenes"] = args.street_scenes
     train = load_data(settings, "train", shuffle="auto", drop_remainder="auto", **options)

@@ -104,6 +104,19 @@ def prepared(tmp_path, monkeypatch):
     return prepare
 
 
+def test_train_centers_crops_on_classes(prepared, monkeypatch):
+    def load(settings, split, **options):
+        given[split] = options.get("centered_on")
+        return cli_load(settings, split, **options)
+
+    given, cli_load = {}, cli.load_data
+    monkeypatch.setattr(cli, "load_data", load)
+    names = ["SignSymbol", "Column_Pole"]
+    settings, _ = prepared("--augment", "flip", "--centered-on", *names)
+    assert settings["centered_on"] == given["train"] == names
+    assert given["val"] is None
+
+
 def test_the_rates_suit_what_the_backbone_starts_from(trained, prepared):
     random = json.loads((trained[0] / "config.json").read_text())["settings"]
     again, _ = prepared("--weights", trained[0] / "best.weights.h5")

@@ -31,22 +31,19 @@ import numpy as np
 import tensorflow as tf
 from keras_psp import losses, optimizers
 from keras_psp.data.augmentation import RandomColors, RandomView
-from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW
 from keras_psp.data.camvid.classes import CAMVID_CLASS_WEIGHTS, CAMVID_CLASSES
-from keras_psp.keras_internals import seed_generator
 from keras_psp.labels import VOID
 from keras_psp.models.backbones import BACKBONES
 from keras_psp.models.resnet import RESNETS
 
 BATCH = 8
 STEPS = 367 // BATCH  # Of an epoch, also where scenes join the frames.
-SCALES = (0.6, 1.5)  # Of augment="scratch".
 RARE = ("SignSymbol", "Pedestrian", "Column_Pole", "Bicyclist")
 SHOWN = (*RARE, "Car")  # In the table.
 BASE = "as it is"
 ENTRIES = {
     BASE: {},
-    "views centered on rare classes": {"centered": 0.5},
+    "views centered on rare classes": {"centered": True},
     "AdamW": {"adamw": True},
     "street scenes mixed in": {"street_scenes": 1 / 8},
     "stronger colors": {"colors": [0.3, 0.5, [0.25, 0.75]]},
@@ -76,10 +73,15 @@ def pilot(spec):
     options = {
         "image_size": small,
         "batch_size": BATCH,
-        "augment": augmentation(spec, *view),
+        "augment": "scratch",
         "crop_size": view,
         "seed": spec["seed"],
     }
+    if "colors" in spec:
+        own = RandomView(*view, scale=(0.6, 1.5), dtype="float32")  # As in "scratch".
+        options["augment"] = [own, RandomColors(*spec["colors"], dtype="float32")]
+    if "centered" in spec:
+        options["centered_on"] = RARE
     scenes = {"street_scenes": spec["street_scenes"]} if "street_scenes" in spec else {}
     train = keras_psp.load_camvid("train", data_dir=spec["data_dir"], **options, **scenes).repeat()
     if "pasted" in spec:
@@ -119,62 +121,8 @@ def pilot(spec):
     }
 
 
-def augmentation(spec, height, width):
-    """`augment="scratch"`, or it with another view or colors."""
-    options = {"scale": SCALES, "dtype": "float32"}
-    view = RandomView(height, width, **options)
-    if "centered" in spec:
-        view = CenteredView(height, width, share=spec["centered"], **options)
-    brightness, contrast, saturation = spec.get("colors", (0.15, 0.3, (0.35, 0.65)))
-    return [view, RandomColors(brightness, contrast, saturation, dtype="float32")]
-
-
-class CenteredView(RandomView):
-    """Of the views, a share has a pixel of a rare class in its middle, where the frame has one.
-
-    The class is drawn uniformly from the rare ones of the frame, and the pixel from those of the
-    class. A view stays in the frame, so that near a border the pixel is not quite in the middle.
-    """
-
-    def __init__(self, *size, share, **options):
-        super().__init__(*size, **options)
-        self.share = share
-
-    def get_random_transformation(self, data, training=True, seed=None):
-        labels = tf.cast(data["segmentation_masks"][..., 0], "int32")
-        batch, size = tf.shape(labels)[0], tf.shape(labels)[1:]
-        seed = seed_generator(self)  # Which holds the numbers of this batch.
-        numbers = seed.next_view()
-        if numbers is None:  # The layer is tried out.
-            numbers = tf.random.uniform((batch, NUMBERS_PER_VIEW))
-        # Nothing is rotated, so the second and the third number are free, as is a corner's.
-        scale, centers, which, flip, *corners = tf.unstack(numbers, axis=1)
-        shown = tf.reshape(labels, (batch, 1, -1)) == rare_classes()[:, None]
-        present = tf.reduce_any(shown, -1)
-        shown = tf.gather(shown, pick(present, which), batch_dims=1)
-        place = tf.cast(pick(shown, corners[0]), "int32")
-        place = [place // size[1], place % size[1]]
-        place[1] = tf.where(flip < self.flip_probability, size[1] - 1 - place[1], place[1])
-        scale = self.scale[0] + scale * (self.scale[1] - self.scale[0])
-        centers = (centers < self.share) & tf.reduce_any(present, -1)
-        for axis, view in enumerate((self.height, self.width)):
-            slack = tf.maximum(tf.round(scale * tf.cast(size[axis], "float32")) - view, 0.0)
-            corner = scale * (tf.cast(place[axis], "float32") + 0.5) - view / 2
-            corner = (tf.clip_by_value(tf.round(corner), 0.0, slack) + 0.5) / (slack + 1)
-            corners[axis] = tf.where(centers, corner, corners[axis])
-        seed.for_views.insert(0, tf.stack([*tf.unstack(numbers, axis=1)[:4], *corners], 1))
-        return super().get_random_transformation(data, training, seed)
-
-
 def rare_classes():
     return tf.constant([CAMVID_CLASSES.index(name) for name in RARE])
-
-
-def pick(marks, numbers):
-    """In each row, the position of a mark: of the first for 0, of the last for almost 1."""
-    counted = tf.cumsum(tf.cast(marks, "int32"), axis=-1)
-    nth = tf.cast(numbers * tf.cast(counted[:, -1], "float32"), "int32")
-    return tf.argmax(counted == nth[:, None] + 1, axis=-1)
 
 
 def paste_rare(images, labels, share):
