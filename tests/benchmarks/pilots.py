@@ -36,7 +36,7 @@ from keras_psp.labels import VOID
 from keras_psp.models.backbones import BACKBONES
 from keras_psp.models.resnet import RESNETS
 
-BATCH = 8
+FRAME, VIEW, BATCH = (360, 480), (240, 320), 8
 STEPS = 367 // BATCH  # Of an epoch, also where scenes join the frames.
 RARE = ("SignSymbol", "Pedestrian", "Column_Pole", "Bicyclist")
 SHOWN = (*RARE, "Car")  # In the table.
@@ -44,19 +44,16 @@ BASE = "as it is"
 ENTRIES = {
     BASE: {},
     "views centered on rare classes": {"centered": True},
-    "AdamW": {"adamw": True},
+    "AdamW": {"adamw": 1e-3},
     "street scenes mixed in": {"street_scenes": 1 / 8},
     "stronger colors": {"colors": [0.3, 0.5, [0.25, 0.75]]},
-    "7x7 stem": {"backbone": "resnet18"},
-    "the hardest quarter of the pixels": {"loss": "Hardest"},
-    "Lovász-Softmax in the last quarter": {"loss": "WithLovasz"},
+    "7x7 stem": {"network": {"backbone": "resnet18"}},
+    "the hardest quarter of the pixels": {"hardest": True},
+    "Lovász-Softmax in the last quarter": {"lovasz": True},
     "copy-paste of rare classes": {"pasted": 0.5},
     "street scenes first": {"scenes_first": 4},
-    "half width at stride 4": {"backbone": "half", "output_stride": 8},
+    "half width at stride 4": {"network": {"backbone": "half", "output_stride": 8}},
 }
-# A ResNet-18 of half the width without pooling: what has stride 8 there has stride 4 here.
-RESNETS["half"] = dataclasses.replace(RESNETS["resnet18_v1c"], filters=32, pooled=False)
-BACKBONES["half"] = BACKBONES["resnet18_v1c"]
 
 
 def make(spec):
@@ -68,40 +65,32 @@ def pilot(spec):
     keras.utils.set_random_seed(spec["seed"])
     if spec["half"]:
         keras.config.set_dtype_policy("mixed_bfloat16")
-    small = [round(side * spec["scale"]) for side in (360, 480)]
-    view = [round(side * spec["scale"]) for side in (240, 320)]
-    options = {
-        "image_size": small,
-        "batch_size": BATCH,
-        "augment": "scratch",
-        "crop_size": view,
-        "seed": spec["seed"],
-    }
+    size, view = ([round(n * spec["scale"]) for n in sides] for sides in (FRAME, VIEW))
+    options = {"image_size": size, "batch_size": BATCH, "seed": spec["seed"]}
+    options |= {"crop_size": view, "augment": "scratch"}
     if "colors" in spec:
         own = RandomView(*view, scale=(0.6, 1.5), dtype="float32")  # As in "scratch".
         options["augment"] = [own, RandomColors(*spec["colors"], dtype="float32")]
     if "centered" in spec:
         options["centered_on"] = RARE
-    scenes = {"street_scenes": spec["street_scenes"]} if "street_scenes" in spec else {}
-    train = keras_psp.load_camvid("train", data_dir=spec["data_dir"], **options, **scenes).repeat()
+    frames = {"data_dir": spec["data_dir"], "street_scenes": spec.get("street_scenes", 0)}
+    train = keras_psp.load_camvid("train", **frames, **options).repeat()
     if "pasted" in spec:
         train = train.map(functools.partial(paste_rare, share=spec["pasted"]))
-    model = keras_psp.PSPNet(
-        spec.get("backbone", "resnet18_v1c"),
-        num_classes=len(CAMVID_CLASSES),
-        backbone_weights=None,
-        output_stride=spec.get("output_stride", 16),
-    )
+    # A ResNet-18 of half the width without pooling: what has stride 8 there has stride 4 here.
+    RESNETS["half"] = dataclasses.replace(RESNETS["resnet18_v1c"], filters=32, pooled=False)
+    BACKBONES["half"] = BACKBONES["resnet18_v1c"]
+    network = {"backbone": "resnet18_v1c", "output_stride": 16, **spec.get("network", {})}
+    model = keras_psp.PSPNet(num_classes=11, backbone_weights=None, **network)
     optimizer = optimizers.recipe(0.03, head_multiplier=1.0)
     if "adamw" in spec:
-        rate = optimizers.PolynomialDecay(1e-3)
+        rate = optimizers.PolynomialDecay(spec["adamw"])
         optimizer = keras.optimizers.AdamW(rate, weight_decay=0.05)
     weights = [weight**0.5 for weight in CAMVID_CLASS_WEIGHTS]
-    loss = losses.SparseCategoricalCrossentropy(class_weights=weights)
-    callbacks = []
-    if spec.get("loss") == "Hardest":
+    loss, callbacks = losses.SparseCategoricalCrossentropy(class_weights=weights), []
+    if "hardest" in spec:
         loss = Hardest(weights)
-    elif spec.get("loss") == "WithLovasz":
+    if "lovasz" in spec:
         loss = WithLovasz(loss)
         callbacks.append(loss.joining_after(spec["epochs"] * 3 // 4))
     model.compile(optimizer, loss, metrics=None)
@@ -111,18 +100,9 @@ def pilot(spec):
         model.fit(scenes, epochs=spec["scenes_first"], verbose=0)
     model.fit(train, steps_per_epoch=STEPS, epochs=spec["epochs"], callbacks=callbacks, verbose=0)
     trained = time.perf_counter() - start
-    val = keras_psp.load_camvid("val", (360, 480), BATCH, data_dir=spec["data_dir"])
-    found = keras_psp.evaluate(model, val, image_size=small, num_samples=0)
-    return {
-        "trained_s": trained,
-        "mean_iou": found.mean_iou,
-        "per_class": found.per_class.tolist(),
-        "boundary_iou": found.mean_boundary_iou,
-    }
-
-
-def rare_classes():
-    return tf.constant([CAMVID_CLASSES.index(name) for name in RARE])
+    val = keras_psp.load_camvid("val", FRAME, data_dir=spec["data_dir"])
+    per_class = keras_psp.evaluate(model, val, image_size=size, num_samples=0).per_class
+    return {"trained_s": trained, "mean_iou": per_class.mean(), "per_class": per_class.tolist()}
 
 
 def paste_rare(images, labels, share):
@@ -132,14 +112,15 @@ def paste_rare(images, labels, share):
         [Ghiasi et al., 2021](https://arxiv.org/abs/2012.07177), without scaling.
     """
     given = tf.roll(labels, 1, axis=0)
-    pasted = tf.reduce_any(given[..., None] == rare_classes(), -1)
+    rare = tf.constant([CAMVID_CLASSES.index(name) for name in RARE])
+    pasted = tf.reduce_any(given[..., None] == rare, -1)
     pasted &= tf.random.uniform((len(labels), 1, 1)) < share
     images = tf.where(pasted[..., None], tf.roll(images, 1, axis=0), images)
     return images, tf.where(pasted, given, labels)
 
 
 class Hardest(keras.losses.Loss):
-    """The mean weighted cross-entropy of the quarter of the pixels that has the largest one.
+    """The mean of the largest quarter of the pixels' weighted cross-entropies (OHEM).
 
     Reference:
         [Shrivastava et al., 2016](https://arxiv.org/abs/1604.03540), of pixels in place of regions.
@@ -147,21 +128,16 @@ class Hardest(keras.losses.Loss):
 
     def __init__(self, weights):
         super().__init__()
-        self.weights = weights
-        self.of_pixels = losses.SparseCategoricalCrossentropy(reduction="none")
+        options = {"class_weights": weights, "reduction": "none"}
+        self.of_pixels = losses.SparseCategoricalCrossentropy(**options)
 
     def call(self, labels, logits):
         found = tf.reshape(self.of_pixels(labels, logits), [-1])  # 0 where void.
-        largest, places = tf.math.top_k(found, tf.size(found) // 4, sorted=False)
-        classes = tf.gather(tf.reshape(tf.cast(labels, "int32"), [-1]), places)
-        weights = [*self.weights, *[0.0] * (256 - len(self.weights))]
-        return tf.reduce_mean(largest * tf.gather(weights, classes))
+        return tf.reduce_mean(tf.math.top_k(found, tf.size(found) // 4, sorted=False).values)
 
 
 class WithLovasz(keras.losses.Loss):
-    """Cross-entropy, and from some epoch on half of Lovász-Softmax too.
-
-    It is that of the batch, of the classes in it, and of every second row and column for speed.
+    """Cross-entropy, and from some epoch on half of Lovász-Softmax, at half size.
 
     Reference:
         [Berman et al., 2018](https://arxiv.org/abs/1705.08790), equations 8 to 11.
@@ -173,17 +149,16 @@ class WithLovasz(keras.losses.Loss):
         self.share = keras.Variable(0.0, trainable=False)
 
     def joining_after(self, epochs):
-        def begin(epoch, logs=None):
-            self.share.assign(0.5 if epoch >= epochs else 0.0)
+        def begin(epoch, logs):
+            self.share.assign(0.5 * (epoch >= epochs))
 
         return keras.callbacks.LambdaCallback(on_epoch_begin=begin)
 
     def call(self, labels, logits):
         found = self.cross_entropy(labels, logits)
         small = labels[:, ::2, ::2], logits[:, ::2, ::2]
-        return found + tf.cond(
-            self.share > 0, lambda: self.share * lovasz_softmax(*small), lambda: 0.0
-        )
+        added = tf.cond(self.share > 0, lambda: lovasz_softmax(*small), lambda: 0.0)
+        return found + self.share * added
 
 
 def lovasz_softmax(labels, logits):
@@ -201,9 +176,8 @@ def lovasz_softmax(labels, logits):
         outside = total - tf.cumsum(is_class)
         jaccard = 1 - outside / tf.maximum(total + tf.cumsum(1 - is_class), 1)
         steps = tf.concat([jaccard[:1], jaccard[1:] - jaccard[:-1]], 0)
-        found.append((tf.reduce_sum(errors * steps), total > 0))
+        found.append((tf.reduce_sum(errors * steps), tf.minimum(total, 1)))
     values, present = (tf.stack(part) for part in zip(*found, strict=True))
-    present = tf.cast(present, "float32")
     return tf.reduce_sum(values * present) / tf.maximum(tf.reduce_sum(present), 1)
 
 
@@ -211,81 +185,63 @@ def train_all(args):
     """Trains whatever has no file yet, then prints all that is there."""
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
+    names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
+    one_thread = dict.fromkeys(names, "1")
     for name in args.entries:
         for seed in args.seeds:
-            file = file_of(folder, name, seed)
-            if file.exists() or (seed != args.seeds[0] and is_behind(folder, name, args.seeds[0])):
+            gains = [gain for other, gain in gains_of(name, read(folder)).items() if other != seed]
+            file = folder / f"{name.replace(' ', '-')}-seed{seed}.json"
+            if file.exists() or min(gains, default=0) < -0.02:
                 continue
             print(f"{time.strftime('%H:%M')}  {name}, seed {seed}: ", end="", flush=True)
-            spec = {name: getattr(args, name) for name in ("data_dir", "scale", "epochs", "half")}
+            spec = {key: getattr(args, key) for key in ("data_dir", "scale", "epochs", "half")}
             spec |= {"seed": seed, "imports": ["keras_psp", "tensorflow"], **ENTRIES[name]}
-            threads = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
-            environment = dict.fromkeys(threads, str(args.threads))
-            with contest.Contender(__file__, spec, "tensorflow", environment) as one:
+            with contest.Contender(__file__, spec, "tensorflow", one_thread) as one:
                 found = one.step()
             print(f"mean IoU {found['mean_iou']:.3f} in {found['seconds']:.0f} s", flush=True)
             contest.write_json(file, {"name": name, **spec, **found})
-    report(folder)
+    report(read(folder))
 
 
-def file_of(folder, name, seed):
-    return folder / f"{name.replace(' ', '-')}-seed{seed}.json"
+def read(folder):
+    """What was found, by entry and seed."""
+    found = [json.loads(file.read_text()) for file in folder.glob("*.json")]
+    return {(one["name"], one["seed"]): one for one in found}
 
 
-def is_behind(folder, name, seed):
-    """Whether an entry's first seed is more than two hundredths behind the recipe as it is."""
-    files = [file_of(folder, one, seed) for one in (BASE, name)]
-    if not all(file.exists() for file in files):
-        return False
-    base, found = (json.loads(file.read_text())["mean_iou"] for file in files)
-    return found < base - 0.02
+def gains_of(name, found):
+    """What an entry gains, by seed, where the recipe as it is has that seed, too."""
+    return {
+        seed: one["mean_iou"] - found[BASE, seed]["mean_iou"]
+        for (other, seed), one in sorted(found.items())
+        if other == name and (BASE, seed) in found
+    }
 
 
-def report(folder):
-    """Prints all that is there: each entry's seeds, and its mean beside that of the base."""
-    rows = [["", "seeds", "mean IoU", "gain", *SHOWN, "s"]]
-    means = {}
+def report(found):
+    """Prints a line for each entry, with a number for each seed, and what it gains on average."""
+    rows = [["", "mean IoU", "gain", *SHOWN, "minutes"]]
     for name in ENTRIES:
-        found = [
-            json.loads(file.read_text())
-            for file in sorted(folder.glob(f"{file_of(folder, name, '?').name}"))
-        ]
-        if not found:
-            continue
-        scores = [one["mean_iou"] for one in found]
-        means[name] = np.mean(scores)
-        gain = means[name] - means[BASE] if BASE in means else np.nan
-        classes = [
-            ", ".join(f"{one['per_class'][CAMVID_CLASSES.index(name)]:.2f}" for one in found)
-            for name in SHOWN
-        ]
-        seeds = ", ".join(str(one["seed"]) for one in found)
-        seconds = ", ".join(f"{one['seconds']:.0f}" for one in found)
-        rows.append(
-            [
-                name,
-                seeds,
-                ", ".join(f"{score:.3f}" for score in scores),
-                f"{gain:+.3f}",
-                *classes,
-                seconds,
-            ]
-        )
+        own = [one for (other, _), one in sorted(found.items()) if other == name]
+        if own:
+            classes = zip(*(one["per_class"] for one in own), strict=True)
+            by_class = dict(zip(CAMVID_CLASSES, classes, strict=True))
+            gain = np.mean([*gains_of(name, found).values()] or np.nan)
+            scores = ", ".join(f"{one['mean_iou']:.3f}" for one in own)
+            of_classes = [", ".join(f"{iou:.2f}" for iou in by_class[one]) for one in SHOWN]
+            minutes = ", ".join(f"{one['seconds'] / 60:.1f}" for one in own)
+            rows.append([name, scores, f"{gain:+.3f}", *of_classes, minutes])
     contest.table(rows)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--data-dir",
-        default=os.environ.get("KERAS_PSP_DATA"),
-        help="its folder (default: $KERAS_PSP_DATA, or a download)",
-    )
+    folder = os.environ.get("KERAS_PSP_DATA")
+    parser.add_argument("--data-dir", default=folder, help="default: $KERAS_PSP_DATA or a download")
     parser.add_argument("--entries", nargs="+", choices=ENTRIES, default=list(ENTRIES))
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--scale", type=float, default=1.0, help="of frames and views")
     parser.add_argument("--epochs", type=int, default=8)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--half", action="store_true", help="mixed precision, bfloat16")
     parser.add_argument("--out", default="pilots", help="a folder for each size and precision")
     args = parser.parse_args()
