@@ -74,4 +74,4 @@ def test_the_table_compares_each_seed_with_the_same_of_the_base(pilots, tmp_path
     assert pilots.gains_of("AdamW", found) == {2: pytest.approx(0.01)}
     pilots.report(found)
     *_, last = capsys.readouterr().out.strip().splitlines()
-    assert last.split() == ["AdamW", "0.450", "+0.010", *["0.45"] * 5, "5.0"]
+    assert last.split() == ["AdamW", "0.450", "+0.010", *["0.45"] * 5, "5"]

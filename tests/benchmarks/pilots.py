@@ -5,14 +5,12 @@
 The recipe as it is: PSPNet on ResNet-18 at stride 16, SGD at .03 for all layers, class weights to
 the power of .5, `augment="scratch"`, batches of 8, as many steps as 8 epochs of CamVid's train
 split have. Views have 240×320 pixels and come from frames of 360×480; --scale makes both smaller.
-Every entry changes one thing and trains with two seeds, each in a process of its own. It is scored
-on the 101 frames of val by their own labels of 360×480.
+Every entry changes one thing and trains with two seeds, each in a process of its own on one core.
+It is scored on the 101 frames of val by their own labels of 360×480. A change is kept if both seeds
+gain, and their mean gains a hundredth. Where the first seed is more than two hundredths behind, the
+second one is left out.
 
-A change is kept if both seeds gain, and their mean gains a hundredth. Where the first seed is more
-than two hundredths behind, the second one is left out.
-
-Each training is one file, OUT/ENTRY-seedN.json. What is there is not done again; the table is made
-of all that is there. TensorFlow only.
+Each training is one file, OUT/ENTRY-seedN.json. What is there is not done again.
 """
 
 import argparse
@@ -229,7 +227,7 @@ def report(found):
             gain = np.mean([*gains_of(name, found).values()] or np.nan)
             scores = ", ".join(f"{one['mean_iou']:.3f}" for one in own)
             of_classes = [", ".join(f"{iou:.2f}" for iou in by_class[one]) for one in SHOWN]
-            minutes = ", ".join(f"{one['seconds'] / 60:.1f}" for one in own)
+            minutes = ", ".join(f"{one['seconds'] / 60:.0f}" for one in own)
             rows.append([name, scores, f"{gain:+.3f}", *of_classes, minutes])
     contest.table(rows)
 
