@@ -182,8 +182,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", "images at once (default: any)", type=_count)
     add("--input-dtype", "type of the images", default="float32", choices=["float32", "uint8"])
     add("--classes", "give the class of each pixel, not its logits", action="store_true")
-    help = "8 bits, for LiteRT only; int8 is calibrated on 32 training images"
-    add("--quantize", help, choices=["dynamic", "int8"])
+    help = "8 bits: weights in ONNX, others in LiteRT; int8 is calibrated on 32 training images"
+    add("--quantize", help, choices=["weights", "dynamic", "int8"])
 
     _add_command(commands, "tables")
 

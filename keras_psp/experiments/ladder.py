@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_psp import losses, optimizers, visualization
+from keras_psp import visualization
 from keras_psp.atomic import write_table, write_whole
 from keras_psp.callbacks import RunFolder, load_run
 from keras_psp.callbacks.run_folder import keep_settings
@@ -66,8 +66,6 @@ def run_ladder(
     seeds: Sequence[int] = (1, 2),
     epochs: int = 50,
     crop_size: tuple[int, int] | None = (201, 201),
-    learning_rate: float = 0.02,
-    head_multiplier: float = 1.0,
 ) -> list[dict[str, Any]]:
     """Trains and scores every rung of a ladder, with every seed.
 
@@ -82,13 +80,11 @@ def run_ladder(
         ladder: A name from `LADDERS`: `"parts"` (the lecture's ablation), `"pyramid"` or `"depth"`.
         rungs: Numbers of the rungs, from 1; by default all.
         backbone: Backbone of the rungs that name none.
-        backbone_weights: As in `PSPNet`; the rates here are for random values.
+        backbone_weights: As in `PSPNet`. The rates are those that `fit` chooses for them.
         seeds: Seeds; each rung is trained once with each of them.
         epochs: Epochs of each training.
         crop_size: `(height, width)` of the crops where images are augmented, and of the windows
             that the last rung sees; `None` for whole images.
-        learning_rate: Learning rate at first; it decays to 0.
-        head_multiplier: Times the rate on pyramid and heads.
 
     Returns:
         For each split, rung and seed a row: `split`, `rung`, `seed`, `mean_iou`,
@@ -129,8 +125,6 @@ def run_ladder(
         "backbone_weights": backbone_weights,
         "epochs": epochs,
         "crop_size": crop_size and tuple(crop_size),
-        "learning_rate": learning_rate,
-        "head_multiplier": head_multiplier,
     }
     keep_settings(folder, recipe)
     rows: list[dict[str, Any]] = []
@@ -180,10 +174,6 @@ def _train(run: Path, load, val, network, augment, recipe, seed: int) -> None:
         num_classes=len(train.info.classes),
         backbone_weights=recipe["backbone_weights"],
         **network,
-    )
-    model.compile(
-        optimizers.recipe(recipe["learning_rate"], recipe["head_multiplier"]),
-        losses.SparseCategoricalCrossentropy(),
     )
     model.fit(
         train,

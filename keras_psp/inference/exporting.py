@@ -59,9 +59,11 @@ def export(
         input_dtype: `"float32"`, or `"uint8"`, the type of images from cameras and files.
         classes: Whether the file returns `classes`, the best class of each pixel, uint8
             `(batch, height, width)`, in place of the logits.
-        quantize: For LiteRT only. `"dynamic"` stores the weights in 8 bits, a quarter of the size,
-            and finds the range of everything else as it computes; `"int8"` takes these ranges from
-            `calibration_data`, and needs `image_size` and `batch_size`.
+        quantize: Stores kernels in 8 bits, a quarter of the size. For ONNX, `"weights"`: they are
+            float32 again before the file computes, and those that were in 8 bits, as those of the
+            network in the package, keep their numbers. For LiteRT, `"dynamic"` also computes in 8
+            bits, and finds the range of everything else as it does; `"int8"` takes these ranges
+            from `calibration_data`, and needs `image_size` and `batch_size`.
         calibration_data: Some dozens of typical images: arrays `(height, width, 3)`, RGB, 0–255,
             batches of them, or batches of (images, labels), as from the loaders of this package.
 
@@ -110,7 +112,7 @@ def export(
         if quantize is None:
             row.write(exported, path)
         else:
-            _write_litert(exported, path, quantize, images)
+            row.write(exported, path, quantize, images)
     return path
 
 
@@ -143,7 +145,7 @@ def _write_saved_model(model, path):
     write_folder_whole(path, lambda folder: _convert(model, folder), "saved_model.pb")
 
 
-def _write_onnx(model, path):
+def _write_onnx(model, path, quantize=None, images=None):
     import onnx
 
     def write(file):
@@ -156,6 +158,8 @@ def _write_onnx(model, path):
                     axis.dim_param = name
         for node in converted.graph.node:
             _pad_explicitly(node)
+        if quantize is not None:
+            _store_kernels_in_8_bits(converted.graph)
         # Else only the user would find an operation that could not be converted.
         onnx.checker.check_model(converted)
         onnx.save(converted, file)
@@ -178,6 +182,51 @@ def _pad_explicitly(node):
         kept = [one for one in node.attribute if one.name != "auto_pad"]
         node.ClearField("attribute")
         node.attribute.extend([*kept, onnx.helper.make_attribute("pads", pads)])
+
+
+def _store_kernels_in_8_bits(graph):
+    """Replaces every kernel by integers and the steps of its output channels."""
+    import onnx
+
+    constants = {constant.name: constant for constant in graph.initializer}
+    kernels = {  # name → the axis of the output channels
+        node.input[1]: 0 if node.op_type == "Conv" else len(constants[node.input[1]].dims) - 1
+        for node in graph.node
+        if node.op_type in ("Conv", "MatMul", "Gemm") and node.input[1] in constants
+    }
+    for name, axis in kernels.items():
+        kernel = onnx.numpy_helper.to_array(constants[name])
+        if kernel.ndim < 2 or kernel.size < 512:
+            continue
+        numbers, steps = _as_8_bits(np.moveaxis(kernel, axis, 0))
+        parts = {
+            f"{name}_8_bits": np.ascontiguousarray(np.moveaxis(numbers, 0, axis)),
+            f"{name}_steps": steps,
+        }
+        graph.initializer.remove(constants[name])
+        graph.initializer.extend(onnx.numpy_helper.from_array(*p[::-1]) for p in parts.items())
+        back = onnx.helper.make_node("DequantizeLinear", [*parts], [name], axis=axis)
+        graph.node.insert(0, back)
+
+
+def _as_8_bits(channels):
+    """Returns int8 numbers and, for each channel, the step by which they are multiplied.
+
+    The largest number of a channel becomes 127. But where all are multiples of a larger step, they
+    were in 8 bits before, and this is a part of them, without the largest: it stays as it is.
+    """
+    flat = channels.reshape(len(channels), -1)
+    largest = np.abs(flat).max(axis=1)
+    steps = np.where(largest, largest, 1) / 127
+    unknown = np.arange(len(flat))
+    for number in range(127, 63, -1):
+        step = steps[unknown] * 127 / number
+        in_steps = flat[unknown] / step[:, None]
+        exact = np.abs(in_steps - np.rint(in_steps)).max(axis=1) < 1e-2
+        steps[unknown[exact]] = step[exact]
+        unknown = unknown[~exact]
+    numbers = np.rint(flat / steps[:, None]).astype("int8")
+    return numbers.reshape(channels.shape), steps.astype("float32")
 
 
 def _write_litert(model, path, quantize=None, images=None):
@@ -216,22 +265,26 @@ class Format(NamedTuple):
 
     Attributes:
         suffix: Ending of the path; empty for a folder.
-        write: Function (model, path).
+        write: Function (model, path), and (model, path, quantize, images) where it quantizes.
         packages: Packages that it needs beside Keras.
+        quantizations: What `quantize` may be.
     """
 
     suffix: str
     write: Callable[..., None]
     packages: tuple[str, ...] = ("tensorflow",)
+    quantizations: tuple[str, ...] = ()
 
 
 FORMATS = {
     "keras": Format(".keras", _write_keras, packages=()),
     "saved_model": Format("", _write_saved_model),
-    "onnx": Format(".onnx", _write_onnx, ("tensorflow", "onnx", "tf2onnx")),
-    "litert": Format(".tflite", _write_litert),
+    "onnx": Format(".onnx", _write_onnx, ("tensorflow", "onnx", "tf2onnx"), ("weights",)),
+    "litert": Format(".tflite", _write_litert, quantizations=("dynamic", "int8")),
     "openvino": Format(".xml", _write_openvino, ("tensorflow", "openvino")),
 }
+
+QUANTIZATIONS = [name for row in FORMATS.values() for name in row.quantizations]
 
 
 def _format(path: Path, name: str | None) -> Format:
@@ -270,12 +323,13 @@ def _check_quantization(row: Format, quantize: str | None, data: Any) -> None:
         )
     if quantize is None:
         return
-    check_name("quantization", quantize, ["dynamic", "int8"])
-    if row.write is not _write_litert:
+    check_name("quantization", quantize, QUANTIZATIONS)
+    if quantize not in row.quantizations:
+        end = next(one.suffix for one in FORMATS.values() if quantize in one.quantizations)
         raise ValueError(
-            "Only LiteRT files can be in 8 bits. "
+            f"Only {end} files have quantization {quantize!r}. "
             f"Received: quantize={quantize!r} for a path that ends in {row.suffix or 'nothing'}. "
-            "Let it end in .tflite, or leave quantize out."
+            f"Let it end in {end}, or leave quantize out."
         )
 
 

@@ -9,6 +9,7 @@ import pytest
 import keras_psp
 from keras_psp import layers
 from keras_psp.inference import exporting
+from keras_psp.weights.keras_files import save_8_bit_weights
 
 pytestmark = pytest.mark.skipif(
     keras.backend.backend() != "tensorflow", reason="files for other programs need TensorFlow"
@@ -244,6 +245,35 @@ def test_eight_bits_are_nearly_as_good(quantize, model, tmp_path):
     assert 0 < np.abs(logits - expected).max() < 0.15 * np.ptp(expected)
 
 
+def test_onnx_keeps_kernels_of_8_bits(model, tmp_path):
+    before, images = model.get_weights(), frames(1, 60, 84)
+    save_8_bit_weights(model, tmp_path / "model.8bit.h5")
+    keras_psp.load_weights(model, tmp_path / "model.8bit.h5")
+    expected = model.predict_on_batch(images)
+    run = exported(model, tmp_path / "model.onnx", quantize="weights")
+    np.testing.assert_allclose(run(images.astype("float32")), expected, atol=1e-4)
+
+    model.set_weights(before)
+    expected = model.predict_on_batch(images)
+    run = exported(model, tmp_path / "model.onnx", quantize="weights")
+    difference = np.abs(run(images.astype("float32")) - expected).max()
+    assert 1e-3 < difference < 0.05 * np.ptp(expected)
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(tmp_path / "model.onnx").graph
+    large = [one.data_type for one in graph.initializer if np.prod(one.dims) > 1000]
+    assert {*large} == {onnx.TensorProto.INT8}
+
+
+def test_parts_of_8_bits_stay_as_they_are():
+    numbers = np.random.default_rng(0).integers(-90, 91, (3, 40)).astype("float32")
+    numbers[:, 0] = [127, 90, 0]  # the largest of the second is elsewhere
+    numbers[2] = 0
+    steps = np.array([[0.1], [0.03], [1]], "float32")
+    found, of_each = exporting._as_8_bits(numbers * steps)
+    np.testing.assert_array_equal(found, numbers)
+    np.testing.assert_allclose(of_each[:2], steps[:2, 0], rtol=1e-6)
+
+
 @pytest.mark.parametrize("file", ["model", "model.onnx", "model.xml"])
 def test_a_failed_export_leaves_what_was_there(file, pixelwise, tmp_path, monkeypatch):
     path = tmp_path / file
@@ -288,7 +318,12 @@ def test_a_saved_model_replaces_only_another(pixelwise, tmp_path):
             r"tells the format: .* Received: path='a\.onnx', format='litert'",
         ),
         ("a.onnx", {"format": "onx"}, r"format='onx'. Did you mean 'onnx'"),
-        ("a.onnx", {"quantize": "dynamic"}, r"Only LiteRT .* ends in \.onnx\. Let it end in \.tfl"),
+        (
+            "a.onnx",
+            {"quantize": "dynamic"},
+            r"Only \.tflite .* ends in \.onnx\. Let it end in \.tfl",
+        ),
+        ("a.tflite", {"quantize": "weights"}, r"Only \.onnx files have quantization 'weights'"),
         ("a.tflite", {"quantize": "int4"}, r"quantization='int4'"),
         ("a.tflite", {"quantize": "int8"}, r"Only int8 needs .*calibration_data=None. Pass both"),
         ("a.tflite", {"calibration_data": []}, r"quantize=None, calibration_data=given"),
