@@ -43,6 +43,7 @@ ENTRIES = {
     BASE: {},
     "views centered on rare classes": {"centered": True},
     "AdamW": {"adamw": 1e-3},
+    "centered views and AdamW": {"centered": True, "adamw": 1e-3},
     "street scenes mixed in": {"street_scenes": 1 / 8},
     "stronger colors": {"colors": [0.3, 0.5, [0.25, 0.75]]},
     "7x7 stem": {"network": {"backbone": "resnet18"}},
