@@ -20,6 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # What takes hours is run with the same words and smaller numbers.
 SMALLER = {
     "epochs=50": "epochs=1",
+    "epochs=60": "epochs=1",
     "image_size=(240, 320)": "image_size=(24, 32)",
 }
 # A backbone is as small, but where its blocks are what is shown.
@@ -31,7 +32,7 @@ WHOLE = "docs/index.md"
 
 def examples():
     """Every ```python block, as code with empty lines before it, so that errors name its line; and
-    what is in a ```text block right below it."""
+    what is in a block of text right below it."""
     for file in PAGES:
         yield from blocks(file.read_text(), str(file.relative_to(ROOT)), 1)
     for file in sorted((ROOT / "keras_psp").rglob("*.py")):
@@ -45,7 +46,8 @@ def examples():
 
 
 def blocks(text, name, first_line):
-    pattern = r"^( *)```python\n(.*?)^\1```(?:\n\n\1```text\n(.*?)^\1```)?"
+    printed = r"```(?:text| \{ \.text \.output \})\n(.*?)^\1```"
+    pattern = rf"^( *)```python\n(.*?)^\1```(?:\n\n\1{printed})?"
     for match in re.finditer(pattern, text, re.MULTILINE | re.DOTALL):
         line = first_line + text.count("\n", 0, match.start(2))
         code = "\n" * (line - 1) + textwrap.dedent(match[2])
@@ -131,7 +133,7 @@ def test_examples_import_us_first():
 
 @pytest.mark.parametrize("file", PAGES, ids=lambda file: str(file.relative_to(ROOT)))
 def test_links_within_the_project_lead_somewhere(file):
-    targets = re.findall(r"\]\((?!https?:|#)([^)#]+)", file.read_text())
+    targets = re.findall(r"\]\((?!https?:|REPOSITORY|#)([^)#]+)", file.read_text())
     for target in targets:
         path = (file.parent / target).resolve()
         if not path.exists() and path.parent.name == "tutorials":  # made by docs/tutorials.py

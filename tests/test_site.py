@@ -22,7 +22,17 @@ ADDRESS = re.search('\nRepository = "(.*)"', (ROOT / "pyproject.toml").read_text
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 # What readers search for, and the page that comes first.
-SEARCHES = {"first segmentation": "tutorials/first_segmentation/", "onnx": "api/exporting/"}
+SEARCHES = {
+    "first segmentation": "tutorials/first_segmentation/",
+    "onnx": "api/exporting/",
+    "own data": "faq/",
+    "binary": "faq/",
+    "resume": "faq/",
+    "colab": "install/",
+    "kaggle": "install/",
+    "out of memory": "not_learning/",
+    "mIoU": "tutorials/iou/",
+}
 
 
 def test_address_of_the_repository_is_known():

@@ -112,8 +112,8 @@ assert np.allclose(hits / union, metrics.iou_per_class(matrix))
 
 # %% [markdown]
 # Check one by hand: pole has 1 hit, 1 miss (its row) and 1 false alarm (its column), so its IoU is
-# 1 / 3. The **mean IoU** is the plain mean of the classes: the pole weighs as much as the road. Our
-# blind network cannot hide from it: four of its eleven classes are 0.
+# 1 / 3. The **mean IoU**, in papers mIoU, is the plain mean of the classes: the pole weighs as much
+# as the road. Our blind network cannot hide from it: four of its eleven classes are 0.
 
 # %%
 blind_iou = metrics.iou_per_class(metrics.confusion_matrix(labels, blind, num_classes=11))

@@ -274,8 +274,7 @@ assert sizes.tolist() == [3, 5, 9, 17, 33, 65, 67]
 # At rate r a kernel of 3 adds 2r. Where rates double, so does the field, nearly.
 
 # %% [markdown]
-# **4.** Which of these rates leave holes: 1, 3, 9? 1, 2, 5? 2, 4, 8? Which see each pixel exactly
-# once?
+# **4.** Which of these rates leave holes: 1, 3, 9? 1, 2, 5? 2, 4, 8? Which see each pixel once?
 
 # %% tags=["answer"]
 extremes = []
@@ -294,7 +293,8 @@ assert extremes == [(1, 1), (1, 2), (0, 3)]
 # %% [markdown]
 # ## Where to go from here
 #
-# [Upsampling five ways](../tutorials/upsampling.ipynb) goes the way back, from the small map to the
-# pixels. [Analysis](../docs/api/analysis.md) in the reference lists all that computes fields. Read
-# [Araujo et al., 2019](https://distill.pub/2019/computing-receptive-fields) on the theory, and [Luo
-# et al., 2016](https://arxiv.org/abs/1701.04128) on the effective field.
+# [PSPNet taken apart](../tutorials/pspnet_taken_apart.ipynb) looks into the pyramid, and
+# [upsampling five ways](../tutorials/upsampling.ipynb) goes back to the pixels. The
+# [reference](../docs/api/analysis.md) has all that computes fields. Read [Araujo et
+# al.](https://distill.pub/2019/computing-receptive-fields) on the theory, [Luo et
+# al.](https://arxiv.org/abs/1701.04128) on the effective field.

@@ -291,7 +291,9 @@ assert gradient.tolist() == [1, 1, 2, 1, 2, 1, 2, 1, 1]
 # %% [markdown]
 # ## Where to go from here
 #
-# [Receptive fields and dilation](../tutorials/receptive_fields.ipynb) shows how a network avoids
-# small maps, and [IoU](../tutorials/iou.ipynb) what a blurred outline costs. The reference has [all
+# [From classifier to segmentation](../tutorials/fully_convolutional.ipynb) trains networks that
+# enlarge their scores 8, 16 and 32 times. [Receptive fields and
+# dilation](../tutorials/receptive_fields.ipynb) shows how a network avoids small maps, and
+# [IoU](../tutorials/iou.ipynb) what a blurred outline costs. The reference has [all
 # layers](../docs/api/layers.md). Checkerboards were explained by [Odena et al.,
 # 2016](https://distill.pub/2016/deconv-checkerboard).

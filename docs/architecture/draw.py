@@ -77,6 +77,7 @@ STYLE = """
     text { font: 12px system-ui, sans-serif; fill: #4a4a55 }
     .name { font: 600 14px ui-monospace, monospace; fill: #311b92 }
 """
+DARK = {"#fafafa": "#22242f", "#ede7f6": "#37304f", "#4a4a55": "#d4d4de", "#311b92": "#d1c4e9"}
 
 
 def files() -> dict[str, Path]:
@@ -208,10 +209,18 @@ def svg(width, height, parts) -> str:
     )
 
 
+def darkened(picture: str) -> str:
+    """The picture for a dark page."""
+    for light, dark in DARK.items():
+        picture = picture.replace(light, dark)
+    return picture
+
+
 def pictures() -> dict[str, str]:
     """Name of each picture → what is in its file."""
-    ways = {f"{name}.svg": draw_way(stations) for name, stations in WAYS.items()}
-    return {"folders.svg": draw_map(), **ways}
+    drawn = {name: draw_way(stations) for name, stations in WAYS.items()} | {"folders": draw_map()}
+    dark = {f"{name}_dark.svg": darkened(picture) for name, picture in drawn.items()}
+    return {f"{name}.svg": picture for name, picture in drawn.items()} | dark
 
 
 if __name__ == "__main__":
