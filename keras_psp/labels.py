@@ -41,7 +41,11 @@ class ClassList:
     from keras_psp.labels import ClassList
 
     classes = ClassList(["road", "other"], [(128, 64, 128), (0, 0, 192)])
-    assert len(classes) == 2 and classes.names[0] == "road"
+    print(len(classes), classes.names, classes.colors)
+    ```
+
+    ```text
+    2 ('road', 'other') ((128, 64, 128), (0, 0, 192))
     ```
     """
 
@@ -155,7 +159,11 @@ def median_frequency_weights(pixels: ArrayLike, present: ArrayLike) -> list[floa
     ```python
     from keras_psp.labels import median_frequency_weights
 
-    assert median_frequency_weights([50, 25, 100], [100, 100, 100]) == [1.0, 2.0, 0.5]
+    print(median_frequency_weights([50, 25, 100], [100, 100, 100]))
+    ```
+
+    ```text
+    [1.0, 2.0, 0.5]
     ```
 
     Reference:
@@ -188,11 +196,19 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
     Example:
 
     ```python
-    import numpy as np
+    import keras_psp
     from keras_psp.labels import class_weights
 
-    labels = np.array([[[0, 0, 0, 0, 1, 255]]])
-    assert class_weights([(None, labels)], num_classes=2, power=0.5) == [0.625**0.5, 2.5**0.5]
+    scenes = keras_psp.load_street_scenes("train", image_size=(60, 80), num_images=8)
+    weights = class_weights(scenes, num_classes=11, power=0.5)
+    for name, weight in zip(scenes.class_names[4:7], weights[4:7], strict=True):
+        print(f"{name:10} {weight:.1f}")
+    ```
+
+    ```text
+    SignSymbol 1.8
+    Road       0.3
+    Pedestrian 2.4
     ```
     """
     pixels, present = np.zeros((2, num_classes), np.int64)
@@ -225,8 +241,11 @@ class LabelColors:
     from keras_psp.labels import LabelColors
 
     read = LabelColors({(128, 64, 128): 0, (0, 0, 192): 1})
-    mask = np.array([[[128, 64, 128], [0, 0, 192], [0, 0, 0]]], "uint8")
-    assert read(mask).tolist() == [[0, 1, 255]]
+    print(read(np.array([[[128, 64, 128], [0, 0, 192], [0, 0, 0]]], "uint8")))
+    ```
+
+    ```text
+    [[  0   1 255]]
     ```
     """
 
@@ -281,7 +300,11 @@ class LabelValues:
     from keras_psp.labels import LabelValues
 
     one_based = LabelValues([255, 0, 1])
-    assert one_based(np.array([[0, 1, 2]], "uint8")).tolist() == [[255, 0, 1]]
+    print(one_based(np.array([[0, 1, 2]], "uint8")))
+    ```
+
+    ```text
+    [[255   0   1]]
     ```
     """
 

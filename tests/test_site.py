@@ -25,7 +25,7 @@ BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 SEARCHES = {
     "first segmentation": "tutorials/first_segmentation/",
     "onnx": "api/exporting/",
-    "own data": "faq/",
+    "own data": "tutorials/own_data/",
     "binary": "faq/",
     "resume": "faq/",
     "colab": "install/",

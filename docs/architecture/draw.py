@@ -153,8 +153,8 @@ def draw_map() -> str:
 
 
 def draw_way(stations: list[tuple[str, str]]) -> str:
-    """The way from the first station to the last, four in a row."""
-    parts, columns, wide, step = [], 4, 262, 112
+    """The way from the first station to the last, two in a row, which a phone can show."""
+    parts, columns, wide, step = [], 2, 262, 112
     for n, (station, what) in enumerate(stations):
         check(station)
         row, column = divmod(n, columns)
@@ -180,7 +180,7 @@ def check(station: str) -> None:
 
 
 def box(x, y, name, text, width, where="", height=80) -> str:
-    lines = [where, *textwrap.wrap(text, int(width / 6.6))] if where else []
+    lines = [where, *textwrap.wrap(text, int(width / 7))] if where else []
     beside = "" if where else f'<text x="{x + 150}" y="{y + 24}">{escape(text)}</text>'
     below = "".join(
         f'<text x="{x + 10}" y="{y + 36 + 15 * i}">{escape(line)}</text>'

@@ -3,6 +3,7 @@
 from keras_psp.analysis.arithmetic import convolution_matrix, output_size
 from keras_psp.analysis.costs import Costs, count
 from keras_psp.analysis.effective_fields import EffectiveReceptiveField, effective_receptive_field
+from keras_psp.analysis.memory import TrainingMemory, training_memory
 from keras_psp.analysis.receptive_fields import LayerField, ReceptiveField, receptive_field
 from keras_psp.analysis.stride_ceilings import best_at_stride
 from keras_psp.surgery.cost import LayerCost
@@ -13,10 +14,12 @@ __all__ = [
     "LayerCost",
     "LayerField",
     "ReceptiveField",
+    "TrainingMemory",
     "best_at_stride",
     "convolution_matrix",
     "count",
     "effective_receptive_field",
     "output_size",
     "receptive_field",
+    "training_memory",
 ]

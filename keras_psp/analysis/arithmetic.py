@@ -44,8 +44,13 @@ def output_size(
     ```python
     from keras_psp.analysis import output_size
 
-    assert output_size(224, 7, strides=2, padding=3) == 112
-    assert output_size(7, 64, strides=32, padding=16, transposed=True) == 224  # FCN-32s
+    print(output_size(224, 7, strides=2, padding=3))  # the first convolution of a ResNet
+    print(output_size(7, 64, strides=32, padding=16, transposed=True))  # the last one of FCN-32s
+    ```
+
+    ```text
+    112
+    224
     ```
     """
     numbers = {
@@ -135,12 +140,22 @@ def convolution_matrix(
     import numpy as np
     from keras_psp.analysis import convolution_matrix
 
-    matrix = convolution_matrix([1, 2, 3], 5, strides=2)
-    assert np.array_equal(matrix, [[1, 2, 3, 0, 0], [0, 0, 1, 2, 3]])
-    transposed = convolution_matrix([1, 2, 3], 2, strides=2, transposed=True)
-    assert np.array_equal(transposed, matrix.T)
-    overlap = convolution_matrix(np.ones(3), 4, strides=2, transposed=True).sum(1)
-    assert np.array_equal(overlap, [1, 1, 2, 1, 2, 1, 2, 1, 1])
+    print(convolution_matrix([1, 2, 3], 5, strides=2))
+    print(convolution_matrix([1, 2, 3], 2, strides=2, transposed=True))  # the same, transposed
+
+    # How often each place is reached: the checkerboard
+    print(convolution_matrix(np.ones(3), 4, strides=2, transposed=True).sum(1))
+    ```
+
+    ```text
+    [[1 2 3 0 0]
+     [0 0 1 2 3]]
+    [[1 0]
+     [2 0]
+     [3 1]
+     [0 2]
+     [0 3]]
+    [1. 1. 2. 1. 2. 1. 2. 1. 1.]
     ```
     """
     kernel = np.asarray(kernel)

@@ -90,8 +90,13 @@ def count(model: keras.Model, image_size: tuple[int, int] | None = None) -> Cost
     from keras_psp import analysis
 
     costs = analysis.count(keras_psp.VGG("vgg16", weights=None))
-    assert costs.parameters == 138_357_544
-    assert round(costs.multiply_adds / 1e9, 1) == 15.5
+    print(f"{costs.parameters:,} parameters")
+    print(f"{costs.multiply_adds / 1e9:.1f} billion multiply-adds")
+    ```
+
+    ```text
+    138,357,544 parameters
+    15.5 billion multiply-adds
     ```
     """
     layers = layer_costs(model, image_size)

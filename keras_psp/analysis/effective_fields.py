@@ -73,8 +73,13 @@ def effective_receptive_field(
     blur = keras.layers.Conv2D(1, 3, padding="same", kernel_initializer="ones")
     model = keras.Sequential([keras.Input((9, 9, 1)), blur, keras.layers.AveragePooling2D(3)])
     effective = analysis.effective_receptive_field(model, images=np.ones((1, 9, 9, 1)))
-    assert effective.field.size == (5, 5) and effective.side == 5
-    assert np.allclose(effective.gradient[4] * 9, [0, 0, 3, 6, 9, 6, 3, 0, 0])
+    print(effective.field.size, f"side {effective.side:.1f}")
+    print((effective.gradient[4] * 9).round())
+    ```
+
+    ```text
+    (5, 5) side 5.0
+    [0. 0. 3. 6. 9. 6. 3. 0. 0.]
     ```
     """
     if images is not None:

@@ -56,13 +56,12 @@ class SegmentationPictures(keras.callbacks.Callback):
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
 
-    images, labels = np.zeros((2, 33, 33, 3)), np.zeros((2, 33, 33), "int32")
+    train, val = keras_psp.load_street_scenes(["train", "val"], (48, 64), 4, num_images=4)
     model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
-    pictures = keras_psp.SegmentationPictures((images, labels), "pictures", log_dir="logs")
-    model.fit(images, labels, epochs=1, callbacks=[pictures], verbose=0)
+    pictures = keras_psp.SegmentationPictures(val, "pictures", log_dir="logs")
+    model.fit(train, epochs=1, callbacks=[pictures], verbose=0)
     # and then, on the command line: tensorboard --logdir logs
     ```
     """

@@ -70,16 +70,17 @@ class RunFolder(keras.callbacks.Callback):
     Example:
 
     ```python
-    import tempfile
-    import numpy as np
     import keras_psp
 
-    images, labels = np.zeros((2, 33, 33, 3)), np.zeros((2, 33, 33), "int32")
+    train, val = keras_psp.load_street_scenes(["train", "val"], (48, 64), 4, num_images=4)
     model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
-    with tempfile.TemporaryDirectory() as folder:
-        run = keras_psp.RunFolder(folder)
-        model.fit(images, labels, epochs=1, callbacks=[run], verbose=0)
-        assert (run.folder / "checkpoint.weights.h5").exists()
+    run = keras_psp.RunFolder("runs/streets")
+    model.fit(train, validation_data=val, epochs=2, callbacks=[run], verbose=0)
+    print(sorted(file.name for file in run.folder.glob("*.weights.h5")))
+    ```
+
+    ```text
+    ['best.weights.h5', 'checkpoint.weights.h5']
     ```
     """
 
@@ -354,17 +355,19 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
     Example:
 
     ```python
-    import tempfile
-    import numpy as np
     import keras_psp
 
-    images, labels = np.zeros((2, 33, 33, 3)), np.zeros((2, 33, 33), "int32")
+    train, val = keras_psp.load_street_scenes(["train", "val"], (48, 64), 4, num_images=4)
     model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
-    with tempfile.TemporaryDirectory() as folder:
-        run = keras_psp.RunFolder(folder)
-        model.fit(images, labels, callbacks=[run], verbose=0)
-        again = keras_psp.load_run(folder).model
-    assert np.allclose(again.predict(images, verbose=0), model.predict(images, verbose=0))
+    run = keras_psp.RunFolder("runs/streets")
+    model.fit(train, validation_data=val, epochs=2, callbacks=[run], verbose=0)
+
+    again = keras_psp.load_run("runs/streets")
+    print(again.model.classes.names[:3])
+    ```
+
+    ```text
+    ('Building', 'Tree', 'Sky')
     ```
     """
     files = {"best": best_weights(Path(folder)).name, "last": CHECKPOINT}

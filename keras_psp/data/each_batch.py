@@ -28,8 +28,13 @@ def each_batch(data: Data) -> Iterator[tuple[Any, Any, Any]]:
     import numpy as np
     from keras_psp.data.each_batch import each_batch
 
-    images, labels = np.zeros((2, 4, 4, 3)), np.zeros((2, 4, 4), "int32")
-    assert [len(x) for x, y, weights in each_batch((images, labels))] == [2]
+    images, labels = np.ones((2, 4, 4, 3)), np.ones((2, 4, 4), "int32")
+    for x, y, weights in each_batch((images, labels)):
+        print(x.shape, y.shape, weights)
+    ```
+
+    ```text
+    (2, 4, 4, 3) (2, 4, 4) None
     ```
     """
     batches = data

@@ -141,20 +141,23 @@ def load_folder(
     Example: (a folder made on the spot)
 
     ```python
-    import pathlib, tempfile
     import keras_psp
-    from PIL import Image
+    from keras_psp.visualization import write_image
 
-    folder = pathlib.Path(tempfile.mkdtemp())
-    for name, mode in [("images", "RGB"), ("masks", "L")]:
-        (folder / name).mkdir()
-        for number in range(10):
-            Image.new(mode, (64, 48)).save(folder / name / f"{number}.png")
+    for number in range(10):
+        image, label = keras_psp.street_scene(seed=number, image_size=(48, 64))
+        write_image(f"streets/images/{number}.png", image)
+        write_image(f"streets/masks/{number}.png", (label == 5).astype("uint8"))
 
+    classes = ["other", "road"]
     train, val = keras_psp.load_folder(
-        folder, ["train", "val"], batch_size=1, classes=["road"], validation_split=0.2
+        "streets", ["train", "val"], batch_size=2, classes=classes, validation_split=0.2
     )
-    assert len(train) == 8 and len(val) == 2
+    print(len(train), "and", len(val), "batches of", train.class_names)
+    ```
+
+    ```text
+    4 and 1 batches of ['other', 'road']
     ```
     """
     return _load(
@@ -205,17 +208,21 @@ def load_pairs(
     Example: (files made on the spot)
 
     ```python
-    import pathlib, tempfile
     import keras_psp
-    from PIL import Image
+    from keras_psp.visualization import write_image
 
-    folder = pathlib.Path(tempfile.mkdtemp())
-    Image.new("RGB", (64, 48)).save(folder / "photo.png")
-    Image.new("L", (64, 48)).save(folder / "drawing.png")
+    image, label = keras_psp.street_scene(seed=1, image_size=(48, 64))
+    write_image("photo.png", image)
+    write_image("drawing.png", (label == 5).astype("uint8"))
 
-    pairs = [(folder / "photo.png", folder / "drawing.png")]
-    data = keras_psp.load_pairs(pairs, batch_size=1, classes=["road"])
-    assert data.sample_names == ["photo"]
+    pairs, classes = [("photo.png", "drawing.png")], ["other", "road"]
+    data = keras_psp.load_pairs(pairs, batch_size=1, classes=classes)
+    print(data.sample_names, data.class_names)
+    ```
+
+    ```text
+    1 images of train: photo.png with drawing.png, …
+    ['photo'] ['other', 'road']
     ```
     """
     return _load(find_own(pairs), split, **options)

@@ -74,7 +74,11 @@ def info_of(data: Data) -> DatasetInfo | None:
 
     val = keras_psp.load_street_scenes("val", image_size=(60, 80), num_images=4)
     info = info_of(val)
-    assert info.classes.names[5] == "Road" and info.split == "val"
+    print(info.split, info.classes.names[:3])
+    ```
+
+    ```text
+    val ('Building', 'Tree', 'Sky')
     ```
     """
     info = getattr(data, "info", None)
@@ -144,7 +148,11 @@ def attach(
 
     scenes = keras_psp.load_street_scenes("val", image_size=(60, 80), num_images=4)
     blind = attach(scenes.map(lambda x, y: (x, 0 * y)), DatasetInfo(ClassList(["something"])))
-    assert blind.class_names == ["something"]
+    print(blind.class_names)
+    ```
+
+    ```text
+    ['something']
     ```
     """
     data.info = info

@@ -54,9 +54,13 @@ def shard_batches(
 
     data = keras_psp.load_street_scenes("val", image_size=(24, 32), batch_size=4, num_images=6)
     second = keras_psp.data.shard_batches(data, 4, num_shards=2, index=1)
-    assert [images.shape[0] for images, _ in data] == [4, 2]
-    assert [images.shape[0] for images, _ in second] == [2, 2]
-    assert all((labels == 255).numpy().all() for _, labels in second.skip(1))  # filled up
+    print("of all images: batches of", [len(images) for images, labels in data])
+    print("in the second process:", [len(images) for images, labels in second])
+    ```
+
+    ```text
+    of all images: batches of [4, 2]
+    in the second process: [2, 2]
     ```
     """
     if isinstance(data, list | tuple):

@@ -139,13 +139,20 @@ def compare(
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
 
-    good, bad = (keras_psp.PSPNet("resnet18", 11, backbone_weights=None) for _ in range(2))
-    data = [(np.zeros((2, 33, 33, 3)), np.zeros((2, 33, 33), "int32"))]
-    comparison = keras_psp.compare(keras_psp.evaluate(good, data), keras_psp.evaluate(bad, data))
-    assert comparison.interval[0] <= comparison.difference <= comparison.interval[1]
+    val = keras_psp.load_street_scenes("val", image_size=(96, 128), batch_size=4, num_images=4)
+    trained = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
+    untrained = keras_psp.PSPNet("resnet18", 11, backbone_weights=None)
+    comparison = keras_psp.compare(
+        keras_psp.evaluate(trained, val), keras_psp.evaluate(untrained, val)
+    )
+    low, high = comparison.interval
+    print("better on such images" if low > 0 else "not known")
+    ```
+
+    ```text
+    better on such images
     ```
     """
     both = result, baseline

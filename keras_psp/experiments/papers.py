@@ -45,7 +45,16 @@ def googlenet_table() -> str:
 
     ```python
     from keras_psp.experiments import papers
-    assert "inception (3a)" in papers.googlenet_table()
+
+    for line in papers.googlenet_table().splitlines()[1:5]:
+        print(line[:54].rstrip())
+    ```
+
+    ```text
+    row                output      weights: paper  counted
+    -----------------  ----------  --------------  -------
+    convolution 7×7/2  112×112×64  2.7K            9.2K
+    convolution 3×3    56×56×192   112K            112.0K
     ```
     """
     with _without_values():

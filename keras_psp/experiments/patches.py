@@ -38,7 +38,11 @@ def cut_patches(
 
     scenes = keras_psp.load_street_scenes("val", (90, 120), 4, num_images=16)
     images, classes = cut_patches(scenes, num_patches=2, size=16)
-    assert images.shape == (22, 16, 16, 3) and sorted(set(classes)) == list(range(11))
+    print(images.shape, "of the classes", sorted(set(classes.tolist())))
+    ```
+
+    ```text
+    (22, 16, 16, 3) of the classes [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]
     ```
     """
     rng = np.random.default_rng(seed)

@@ -65,13 +65,16 @@ def classify(
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
 
     models = [keras_psp.ResNet("resnet20", weights=None) for _ in range(2)]
-    photos = [np.zeros((60, 80, 3), "uint8"), np.zeros((50, 40, 3), "uint8")]
+    photos = [keras_psp.street_scene(seed, image_size=(60, 80))[0] for seed in (1, 2, 3)]
     probabilities = keras_psp.classify(models, photos, 36, "10_crops", crop_size=32)
-    assert np.allclose(probabilities.sum(axis=1), 1)
+    print(probabilities.shape)  # images, classes
+    ```
+
+    ```text
+    (3, 10)
     ```
     """
     members = ensemble(models, image_size, views, crop_size, batch_size)
@@ -116,12 +119,17 @@ def cut_views(
     Example:
 
     ```python
-    import numpy as np
+    import keras_psp
     from keras_psp.inference import cut_views
 
-    photo = np.zeros((300, 400, 3), "uint8")
-    assert len(cut_views(photo, views="144_crops")) == 144
-    assert [view.shape for view in cut_views(photo, 384, "dense_256")] == 2 * [(384, 512, 3)]
+    photo, label = keras_psp.street_scene(seed=1, image_size=(300, 400))
+    print(len(cut_views(photo, views="144_crops")), "crops")
+    print([view.shape for view in cut_views(photo, 384, "dense_256")])  # and mirrored
+    ```
+
+    ```text
+    144 crops
+    [(384, 512, 3), (384, 512, 3)]
     ```
     """
     views, pixels = find_views(views), as_bytes(image)

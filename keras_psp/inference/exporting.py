@@ -77,15 +77,17 @@ def export(
     Example:
 
     ```python
-    import os, tempfile
     import keras_psp
-    import keras, numpy as np
+    import keras
 
     model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
-    with tempfile.TemporaryDirectory() as folder:
-        file = keras_psp.export(model, os.path.join(folder, "street.keras"))
-        street = keras.saving.load_model(file)
-    assert street(np.zeros((1, 60, 81, 3))).shape == (1, 60, 81, 11)
+    file = keras_psp.export(model, "street.keras")
+    image, label = keras_psp.street_scene(seed=1, image_size=(60, 80))
+    print(keras.saving.load_model(file).predict(image[None], verbose=0).shape)
+    ```
+
+    ```text
+    (1, 60, 80, 11)
     ```
     """
     path = Path(path)

@@ -78,17 +78,22 @@ def segment(
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
     from keras_psp.inference import Views
 
-    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
-    photo = np.zeros((90, 122, 3), "uint8")
-    assert keras_psp.segment(model, photo, image_size=(48, 64)).shape == (90, 122)
+    model = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
+    photo, truth = keras_psp.street_scene(seed=1, image_size=(180, 240))
+    labels = keras_psp.segment(model, photo)
+    print(labels.shape, f"{(labels == truth).mean():.0%} of the pixels are right")
 
-    windows = Views(window_size=33, scales=(0.5, 1), mirror=True)
-    mean = keras_psp.segment(model, photo, 48, windows, probabilities=True)
-    assert mean.shape == (90, 122, 11) and np.allclose(mean.sum(-1), 1)
+    windows = Views(window_size=121, scales=(0.75, 1), mirror=True)
+    probabilities = keras_psp.segment(model, photo, 120, windows, probabilities=True)
+    print(probabilities.shape)
+    ```
+
+    ```text
+    (180, 240) 85% of the pixels are right
+    (180, 240, 11)
     ```
     """
     segmenter = Segmenter(model, image_size, views, batch_size)

@@ -75,9 +75,15 @@ class Views:
     from keras_psp.inference.views import Views
 
     windows = Views(window_size=201)
-    assert [box[:2] for box in windows.boxes(240, 320)] == [(0, 0), (0, 119), (39, 0), (39, 119)]
+    print([box[:2] for box in windows.boxes(240, 320)])  # top and left of each
+
     crops = Views(crops=("corners", "center"))
-    assert crops.boxes(256, 320, crop_size=224)[3] == (32, 64, 224, 224, False)
+    print(crops.boxes(256, 320, crop_size=224)[3])
+    ```
+
+    ```text
+    [(0, 0), (0, 119), (39, 0), (39, 119)]
+    Box(top=32, left=64, height=224, width=224, mirrored=False)
     ```
     """
 

@@ -71,7 +71,11 @@ class DilatedMaxPooling2D(_DilatedPooling2D):
 
     row = np.array([3.0, 1.0, 0.0, 2.0]).reshape(1, 1, 4, 1)
     pooled = keras_psp.layers.DilatedMaxPooling2D(3, dilation_rate=2)(row)
-    assert np.array_equal(np.ravel(pooled), [3, 2, 3, 2])
+    print(np.ravel(pooled))
+    ```
+
+    ```text
+    [3. 2. 3. 2.]
     ```
     """
 
@@ -116,7 +120,11 @@ class DilatedAveragePooling2D(_DilatedPooling2D):
 
     row = np.array([3.0, 1.0, 0.0, 2.0]).reshape(1, 1, 4, 1)
     pooled = keras_psp.layers.DilatedAveragePooling2D(3, dilation_rate=2)(row)
-    assert np.array_equal(np.ravel(pooled), [1.5, 1.5, 1.5, 1.5])
+    print(np.ravel(pooled))
+    ```
+
+    ```text
+    [1.5 1.5 1.5 1.5]
     ```
     """
 

@@ -41,7 +41,12 @@ class SegmentationHead(FromArguments, keras.layers.Layer):
     import keras_psp
 
     head = keras_psp.layers.SegmentationHead(filters=16, num_classes=11)
-    assert head(np.ones((2, 30, 40, 64), "float32")).shape == (2, 30, 40, 11)
+    features = np.ones((2, 30, 40, 64), "float32")
+    print(tuple(head(features).shape))
+    ```
+
+    ```text
+    (2, 30, 40, 11)
     ```
     """
 

@@ -45,8 +45,14 @@ class ImageNormalization(FromArguments, keras.layers.Layer):
     import numpy as np
     import keras_psp
 
-    white = np.full((1, 4, 4, 3), 255, "uint8")
-    assert np.allclose(keras_psp.layers.ImageNormalization("tf")(white), 1.0)
+    white = np.full((1, 1, 1, 3), 255, "uint8")
+    for weights in ("tf", "torch"):
+        print(weights, np.ravel(keras_psp.layers.ImageNormalization(weights)(white)).round(2))
+    ```
+
+    ```text
+    tf [1. 1. 1.]
+    torch [2.25 2.43 2.64]
     ```
     """
 

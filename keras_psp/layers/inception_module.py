@@ -53,7 +53,12 @@ class InceptionModule(FromArguments, keras.layers.Layer):
     import keras_psp
 
     module = keras_psp.layers.InceptionModule(64, 96, 128, 16, 32, 32)  # 3a
-    assert module(np.ones((1, 28, 28, 192), "float32")).shape == (1, 28, 28, 256)
+    features = np.ones((1, 28, 28, 192), "float32")
+    print(tuple(module(features).shape))
+    ```
+
+    ```text
+    (1, 28, 28, 256)
     ```
     """
 

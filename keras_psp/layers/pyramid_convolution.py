@@ -50,8 +50,13 @@ class PyramidConv2D(FromArguments, keras.layers.Conv2D):
 
     features, level = np.ones((2, 30, 40, 64), "float32"), np.ones((2, 3, 3, 16), "float32")
     layer = keras_psp.layers.PyramidConv2D(8, 3)
-    assert layer([features, level]).shape == (2, 30, 40, 8)
-    assert layer.kernel.shape == (3, 3, 64 + 16, 8)
+    print(tuple(layer([features, level]).shape))
+    print(tuple(layer.kernel.shape))  # as if the level were enlarged and laid beside the features
+    ```
+
+    ```text
+    (2, 30, 40, 8)
+    (3, 3, 80, 8)
     ```
     """
 

@@ -34,7 +34,11 @@ class ReflectPadding2D(FromArguments, keras.layers.Layer):
 
     row = np.array([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
     padded = keras_psp.layers.ReflectPadding2D(2, multiple=2)(row)
-    assert np.array_equal(padded[0, 0, :, 0], [3, 2, 1, 2, 3, 2, 1, 2])
+    print(np.array(padded)[0, 0, :, 0])
+    ```
+
+    ```text
+    [3. 2. 1. 2. 3. 2. 1. 2.]
     ```
     """
 

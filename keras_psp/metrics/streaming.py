@@ -203,7 +203,11 @@ class MeanIoU(ConfusionMatrixMetric):
 
     metric = keras_psp.metrics.MeanIoU(num_classes=3)
     metric.update_state(np.array([[[2, 0], [1, 255]]]), np.array([[[2, 0], [0, 1]]]))
-    assert np.isclose(metric.result(), (1 / 2 + 0 / 1 + 1 / 1) / 3)
+    print(f"{float(metric.result()):.2f}")  # (1/2 + 0 + 1) / 3
+    ```
+
+    ```text
+    0.50
     ```
     """
 
@@ -237,7 +241,11 @@ class MeanAccuracy(ConfusionMatrixMetric):
 
     metric = keras_psp.metrics.MeanAccuracy(num_classes=2)
     metric.update_state(np.array([[[0, 0], [0, 1]]]), np.array([[[0, 0], [1, 1]]]))
-    assert np.isclose(metric.result(), (2 / 3 + 1) / 2)
+    print(f"{float(metric.result()):.2f}")  # (2/3 + 1) / 2
+    ```
+
+    ```text
+    0.83
     ```
     """
 
@@ -267,7 +275,11 @@ class PixelAccuracy(ConfusionMatrixMetric):
 
     metric = keras_psp.metrics.PixelAccuracy(num_classes=2)
     metric.update_state(np.array([[[0, 0], [0, 1]]]), np.array([[[0, 0], [1, 1]]]))
-    assert np.isclose(metric.result(), 3 / 4)
+    print(f"{float(metric.result()):.2f}")
+    ```
+
+    ```text
+    0.75
     ```
     """
 
@@ -299,8 +311,13 @@ def segmentation_scores(num_classes: int, **kwargs: Any) -> list[keras.metrics.M
     scores = keras_psp.metrics.segmentation_scores(num_classes=2)
     for score in scores:
         score.update_state(np.array([[[0, 0], [0, 1]]]), np.array([[[0, 0], [1, 1]]]))
-    results = {score.name: float(score.result()) for score in scores}
-    assert results["pixel_accuracy"] == 3 / 4
+        print(f"{score.name} {float(score.result()):.2f}")
+    ```
+
+    ```text
+    mean_iou 0.58
+    mean_accuracy 0.83
+    pixel_accuracy 0.75
     ```
     """
     counts = MeanIoU(num_classes, **kwargs)

@@ -138,9 +138,16 @@ def build_backbone(
     import keras
 
     network = keras.applications.MobileNet(include_top=False, weights=None, input_shape=(64, 64, 3))
-    features = build_backbone(network, output_stride=8)
-    channels = {stage: map.shape[-1] for stage, map in features.output.items()}
-    assert channels == {"P1": 64, "P2": 128, "P3": 256, "P4": 512, "P5": 1024}
+    for stage, features in build_backbone(network, output_stride=8).output.items():
+        print(stage, features.shape[1:])
+    ```
+
+    ```text
+    P1 (None, None, 64)
+    P2 (None, None, 128)
+    P3 (None, None, 256)
+    P4 (None, None, 512)
+    P5 (None, None, 1024)
     ```
     """
     shape = checked_shape(input_shape)

@@ -137,11 +137,17 @@ def build_classifier(
     from keras_psp.models import build_classifier
     import keras
 
+
     def features(x):
         return keras.layers.Conv2D(8, 3, 2, activation="relu", name="conv")(x)
 
+
     model = build_classifier("small", features, any_size=True, num_classes=10, weights=None)
-    assert model.output.shape == (None, 10)
+    print(model.input.shape, model.output.shape)
+    ```
+
+    ```text
+    (None, None, None, 3) (None, 10)
     ```
     """
     if pooling is not None:

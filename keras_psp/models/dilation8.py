@@ -67,12 +67,15 @@ class Dilation8(SegmentationModel):
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
 
     model = keras_psp.Dilation8("resnet18", fc_channels=64, backbone_weights=None)
-    image = np.zeros((1, 60, 81, 3), "uint8")
-    assert model.predict(image, verbose=0).shape == (1, 60, 81, 11)
+    image, label = keras_psp.street_scene(seed=1, image_size=(48, 64))
+    print(model.predict(image[None], verbose=0).shape)
+    ```
+
+    ```text
+    (1, 48, 64, 11)
     ```
     """
 

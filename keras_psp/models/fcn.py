@@ -85,11 +85,15 @@ class FCN(SegmentationModel):
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
 
     model = keras_psp.FCN("resnet18", stride=8, fc_channels=64, backbone_weights=None)
-    assert model(np.zeros((1, 60, 81, 3), "uint8")).shape == (1, 60, 81, 11)
+    image, label = keras_psp.street_scene(seed=1, image_size=(48, 64))
+    print(model.predict(image[None], verbose=0).shape)
+    ```
+
+    ```text
+    (1, 48, 64, 11)
     ```
     """
 

@@ -98,7 +98,12 @@ class AuxiliaryClassifier(FromArguments, keras.layers.Layer):
     import numpy as np
     from keras_psp.models.googlenet import AuxiliaryClassifier
 
-    assert AuxiliaryClassifier(10)(np.ones((2, 14, 14, 512), "float32")).shape == (2, 10)
+    features = np.ones((2, 14, 14, 512), "float32")
+    print(tuple(AuxiliaryClassifier(10)(features).shape))
+    ```
+
+    ```text
+    (2, 10)
     ```
     """
 

@@ -71,7 +71,11 @@ def Inception(
     import keras_psp
 
     model = keras_psp.Inception("googlenet", include_top=False, weights=None)
-    assert model.output.shape == (None, None, None, 1024)
+    print(model.output.shape)
+    ```
+
+    ```text
+    (None, None, None, 1024)
     ```
     """
     check_name("variant", variant, INCEPTIONS)

@@ -57,12 +57,18 @@ class PSPNet(SegmentationModel):
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
 
+    train, val = keras_psp.load_street_scenes(["train", "val"], (48, 64), 4, num_images=8)
     model = keras_psp.PSPNet(backbone="resnet18", num_classes=11, backbone_weights=None)
-    image = np.zeros((1, 60, 81, 3), "uint8")
-    assert model.predict(image, verbose=0).shape == (1, 60, 81, 11)
+    model.fit(train, validation_data=val, epochs=1, verbose=0)  # by the paper's recipe
+
+    image, label = keras_psp.street_scene(seed=1, image_size=(60, 81))
+    print(model.predict(image[None], verbose=0).shape)
+    ```
+
+    ```text
+    (1, 60, 81, 11)
     ```
     """
 

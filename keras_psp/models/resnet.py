@@ -173,7 +173,11 @@ def ResNet(
     import keras_psp
 
     model = keras_psp.ResNet("resnet18", weights=None)
-    assert model.count_params() == 11_689_512 + 9_600  # and the batch norms' moving statistics
+    print(f"{model.count_params():,} numbers, 9,600 of them statistics of batch normalization")
+    ```
+
+    ```text
+    11,699,112 numbers, 9,600 of them statistics of batch normalization
     ```
     """
     variants = RESNETS | CIFAR_RESNETS
@@ -262,7 +266,11 @@ def stage_dilations(output_stride: int) -> tuple[int, int, int, int]:
 
     ```python
     from keras_psp.models.resnet import stage_dilations
-    assert stage_dilations(8) == (1, 1, 2, 4)
+    print(stage_dilations(8))
+    ```
+
+    ```text
+    (1, 1, 2, 4)
     ```
     """
     dilations = {32: (1, 1, 1, 1), 16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}

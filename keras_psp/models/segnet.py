@@ -53,12 +53,15 @@ class SegNet(MirroredVGG):
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
 
     model = keras_psp.SegNet("vgg11_bn", num_classes=11, backbone_weights=None)
-    image = np.zeros((1, 30, 41, 3), "uint8")
-    assert model(image).shape == (1, 30, 41, 11)
+    image, label = keras_psp.street_scene(seed=1, image_size=(48, 64))
+    print(model.predict(image[None], verbose=0).shape)
+    ```
+
+    ```text
+    (1, 48, 64, 11)
     ```
     """
 

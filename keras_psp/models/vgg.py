@@ -81,7 +81,11 @@ def VGG(
     import keras_psp
 
     model = keras_psp.VGG("vgg16", include_top=False, weights=None)
-    assert model.count_params() == 14_714_688
+    print(f"{model.count_params():,} parameters")
+    ```
+
+    ```text
+    14,714,688 parameters
     ```
     """
     variant = CONFIGURATIONS.get(variant, variant)

@@ -44,11 +44,10 @@ def pyramid_activations(
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
 
     model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
-    image = np.zeros((60, 81, 3), "uint8")
+    image, label = keras_psp.street_scene(seed=1, image_size=(60, 81))
     keras_psp.visualization.pyramid_activations("pyramid.png", model, image)
     ```
     """

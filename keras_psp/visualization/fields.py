@@ -46,13 +46,12 @@ def receptive_field(
     Example:
 
     ```python
-    import numpy as np
     import keras_psp
     from keras_psp import analysis, visualization
 
     model = keras_psp.ResNet("resnet20", include_top=False, weights=None)
     field = analysis.receptive_field(model, image_size=(96, 128))
-    image = np.zeros((96, 128, 3), "uint8")
+    image, label = keras_psp.street_scene(seed=1, image_size=(96, 128))
     visualization.receptive_field("field.png", image, field)
     ```
     """

@@ -86,12 +86,13 @@ def segmentation_gallery(
     Example:
 
     ```python
-    import numpy as np
+    import keras_psp
     from keras_psp import visualization
 
-    images = np.zeros((2, 24, 32, 3), "uint8")
-    truths = np.zeros((2, 24, 32), "int32")
-    visualization.segmentation_gallery("gallery.png", images, truths, predictions=truths)
+    model = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
+    image, truth = keras_psp.street_scene(seed=1, image_size=(120, 160))
+    labels = keras_psp.segment(model, image)
+    visualization.segmentation_gallery("street.png", [image], [truth], [labels], model.classes)
     ```
     """
     if classes is None:
@@ -164,13 +165,13 @@ def class_errors(
     Example:
 
     ```python
-    import numpy as np
+    import keras_psp
     from keras_psp import visualization
-    from keras_psp.labels import ClassList
 
-    image, truth = np.zeros((24, 32, 3), "uint8"), np.zeros((24, 32), "int32")
-    classes = ClassList(["Road", "Car"])
-    visualization.class_errors("errors.png", image, truth, truth, "Car", classes)
+    model = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
+    image, truth = keras_psp.street_scene(seed=1, image_size=(120, 160))
+    labels = keras_psp.segment(model, image)
+    visualization.class_errors("cars.png", image, truth, labels, "Car", model.classes)
     ```
     """
     classes = numbered_classes(MAX_CLASSES) if classes is None else classes

@@ -37,8 +37,8 @@ def load_keras_file(model: keras.Model, path: Path, *, fresh_head: bool = False)
         fresh_head: Whether the layers that predict classes stay as they are.
 
     Raises:
-        ValueError: If the file cannot be read, or its tensors are not exactly the model's; the
-            message names them.
+        ValueError: If the file cannot be read, or its tensors are not exactly the model's, where
+            an auxiliary head may be absent from either; the message names them.
     """
     import h5py
 
@@ -57,6 +57,12 @@ def load_keras_file(model: keras.Model, path: Path, *, fresh_head: bool = False)
             }
             for file in (source, own)
         )
+        if not all(any(is_auxiliary(t.layer) for t in ts.values()) for ts in (theirs, ours)):
+            # What exists in training only may be absent from either.
+            theirs, ours = (
+                {key: one for key, one in tensors.items() if not is_auxiliary(one.layer)}
+                for tensors in (theirs, ours)
+            )
         theirs, ours = of_coarser(theirs, ours)
         check_same_tensors(f"weights='{path}' for {model.name}", theirs, ours)
         with h5py.File(source) as read, h5py.File(own, "r+") as written:

@@ -86,8 +86,8 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
     """Loads the weights of a file, ours or somebody else's, into a model.
 
     What kind of file it is, and whose, is detected. Every tensor is used, or the file is refused.
-    In a checkpoint from elsewhere, what exists in training only (an auxiliary head) may be absent
-    on either side, and a backbone takes its part of a classifier or segmentation model.
+    What exists in training only (an auxiliary head) may be absent on either side. From a checkpoint
+    from elsewhere, a backbone takes its part of a classifier or segmentation model.
 
     Args:
         model: The model, built.

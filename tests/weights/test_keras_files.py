@@ -1,9 +1,22 @@
-"""Weights in 8 bits."""
+"""Weights in Keras' files, and in 8 bits."""
 
 import numpy as np
+import pytest
 
-from keras_psp import ResNet
+from keras_psp import PSPNet, ResNet
 from keras_psp.weights.keras_files import save_8_bit_weights
+
+
+@pytest.mark.parametrize("saved, loaded", [(0.4, 0), (0, 0.4)])
+def test_the_auxiliary_head_may_be_absent(saved, loaded, randomize, tmp_path):
+    options = {"num_classes": 5, "bins": (1,), "backbone_weights": None}
+    model = PSPNet("resnet18", auxiliary_weight=saved, **options)
+    randomize(model)
+    model.save_weights(tmp_path / "a.weights.h5")
+    options["weights"] = tmp_path / "a.weights.h5"
+    other = PSPNet("resnet18", auxiliary_weight=loaded, **options)
+    image = np.random.default_rng(0).uniform(0, 255, (1, 33, 41, 3))
+    np.testing.assert_array_equal(other(image), model(image))
 
 
 def test_8_bits_keep_every_number_to_half_a_step(randomize, tmp_path):

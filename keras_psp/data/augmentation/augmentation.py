@@ -233,15 +233,17 @@ def get(
     Example:
 
     ```python
-    import numpy as np
+    import keras_psp
     from keras_psp.data import augmentation
 
+    image, label = keras_psp.street_scene(seed=1, image_size=(80, 120))
     augment = augmentation.get("authors", output_size=(64, 96), seed=1)
-    images = np.random.uniform(0, 255, (2, 80, 120, 3)).astype("float32")
-    masks = np.random.randint(0, 11, (2, 80, 120, 1))
-    batch = augment({"images": images, "segmentation_masks": masks})
-    assert batch["images"].shape == (2, 64, 96, 3)
-    assert batch["segmentation_masks"].shape == (2, 64, 96, 1)
+    views = augment({"images": image[None], "segmentation_masks": label[None, ..., None]})
+    print(tuple(views["images"].shape), tuple(views["segmentation_masks"].shape))
+    ```
+
+    ```text
+    (1, 64, 96, 3) (1, 64, 96, 1)
     ```
     """
     cropped_to = output_size if crop else None

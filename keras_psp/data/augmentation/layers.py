@@ -43,11 +43,16 @@ class RandomView(keras.layers.RandomRotation):
     Example:
 
     ```python
-    import numpy as np
+    import keras_psp
     from keras_psp.data.augmentation import RandomView
 
-    view = RandomView(64, 96, scale=(0.5, 2.0))
-    assert view(np.zeros((2, 80, 120, 3)), training=True).shape == (2, 64, 96, 3)
+    image, label = keras_psp.street_scene(seed=1, image_size=(80, 120))
+    view = RandomView(64, 96, scale=(0.5, 2.0))(image[None].astype("float32"), training=True)
+    print(tuple(view.shape))
+    ```
+
+    ```text
+    (1, 64, 96, 3)
     ```
 
     Reference:
@@ -345,11 +350,16 @@ class RandomColors(keras.layers.RandomColorJitter):
     Example:
 
     ```python
-    import numpy as np
+    import keras_psp
     from keras_psp.data.augmentation import RandomColors
 
+    image, label = keras_psp.street_scene(seed=1, image_size=(64, 96))
     colors = RandomColors(brightness_factor=0.15, contrast_factor=0.3)
-    assert colors(np.zeros((2, 64, 96, 3)), training=True).shape == (2, 64, 96, 3)
+    print(tuple(colors(image[None].astype("float32"), training=True).shape))
+    ```
+
+    ```text
+    (1, 64, 96, 3)
     ```
     """
 

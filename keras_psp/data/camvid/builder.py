@@ -38,11 +38,15 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
     Example: (no network is needed up to here, but `download_and_prepare()` downloads)
 
     ```python
-    import tensorflow_datasets as tfds
     import keras_psp.data.camvid.builder  # registers it
+    import tensorflow_datasets as tfds
 
     builder = tfds.builder("camvid")
-    assert builder.info.features["label"].names[5] == "Road"
+    print(builder.info.features["label"].names[:6])
+    ```
+
+    ```text
+    ['Building', 'Tree', 'Sky', 'Car', 'SignSymbol', 'Road']
     ```
     """
 

@@ -34,10 +34,16 @@ def street_scene(
     Example:
 
     ```python
-    from keras_psp.data.street_scenes import street_scene
+    import keras_psp
 
-    image, label = street_scene(3, image_size=(90, 120))
-    assert image.shape == (90, 120, 3) and label.shape == (90, 120)
+    image, label = keras_psp.street_scene(seed=3, image_size=(90, 120))
+    print(image.shape, label.shape)
+    print(f"road: {(label == 5).mean():.0%} of the pixels")
+    ```
+
+    ```text
+    (90, 120, 3) (90, 120)
+    road: 36% of the pixels
     ```
     """
     from PIL import Image, ImageDraw
