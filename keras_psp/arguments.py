@@ -134,10 +134,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--image-size", f"pixels of the images ({_default('image_size')})", **_SIZE)
     add("--crop-size", "pixels of the crops to train on (default: whole images)", **_SIZE)
     add("--augment", f"authors, course, flip, scratch, none ({_default('augment')})")
+    help = "classes that half of the crops show in the middle, such as rare ones (default: none)"
+    add("--centered-on", help, nargs="+", metavar="CLASS")
     add("--batch-size", f"images per step ({_default('batch_size')})", type=_count)
     add("--epochs", f"epochs to train ({_default('epochs')})", type=_count)
     add("--validation-freq", "epochs from one validation to the next", type=_count, default=1)
-    default = _default("learning_rate", RATES)
+    help = "sgd (the paper's), or adamw, which is ahead in short trainings from random values"
+    add("--optimizer", f"{help} (default: sgd)", default="sgd")
+    default = f"{_default('learning_rate', RATES)}; of adamw 0.001"
     add("--learning-rate", f"at first; it decays to 0 over the run ({default})", type=float)
     default = _default("head_multiplier", RATES)
     add("--head-multiplier", f"multiplies that rate on pyramid and heads ({default})", type=float)

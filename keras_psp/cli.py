@@ -100,6 +100,8 @@ def train(args: argparse.Namespace) -> None:
     keras.utils.set_random_seed(args.seed)
     augment = None if settings["augment"] == "none" else settings["augment"]
     options = {"augment": augment, "crop_size": args.crop_size}
+    if args.centered_on:
+        options["centered_on"] = args.centered_on
     if args.street_scenes:
         options["street_scenes"] = args.street_scenes
     train = load_data(settings, "train", shuffle="auto", drop_remainder="auto", **options)
@@ -115,17 +117,20 @@ def train(args: argparse.Namespace) -> None:
     )
     if given == "none" and not (args.backbone_weights or args.weights):
         model.initial_weights = f"{RANDOM}, as meant for drawn scenes"
-    rates = rates_for(model.initial_weights)
+    adamw = args.optimizer == "adamw"
+    rates = {"learning_rate": 0.001} if adamw else rates_for(model.initial_weights)
     settings |= {name: rate for name, rate in rates.items() if settings[name] is None}
     run = RunFolder(folder, validation_data=val, settings=settings)
     weights = None
     if settings["class_weights"]:
         label_maps = ((None, label[None]) for label in train.label_maps())
         weights = class_weights(label_maps, num_classes, settings["class_weights"])
-    model.compile(
-        optimizers.recipe(settings["learning_rate"], settings["head_multiplier"]),
-        losses.SparseCategoricalCrossentropy(class_weights=weights),
-    )
+    if adamw:
+        decay = optimizers.PolynomialDecay(settings["learning_rate"])
+        optimizer = keras.optimizers.AdamW(decay, weight_decay=0.05)
+    else:
+        optimizer = optimizers.recipe(settings["learning_rate"], settings["head_multiplier"])
+    model.compile(optimizer, losses.SparseCategoricalCrossentropy(class_weights=weights))
     model.fit(
         train,
         validation_data=val,

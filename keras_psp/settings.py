@@ -55,6 +55,13 @@ def run_settings(args: argparse.Namespace) -> dict[str, Any]:
     # Before the data are read, which may take minutes.
     check_name("backbone", settings["backbone"], BACKBONES)
     check_name("augmentation preset", settings["augment"], [*PRESETS, "none"])
+    check_name("optimizer", args.optimizer, ["sgd", "adamw"])
+    if args.optimizer == "adamw" and args.head_multiplier is not None:
+        raise ValueError(
+            "AdamW has one rate for all layers. "
+            f"Received: --head-multiplier {args.head_multiplier} with --optimizer adamw. "
+            "Leave it out."
+        )
     given = [f"--{n.replace('_', '-')}" for n in OWN_DATA if settings[n] is not None]
     if defaults is not DEFAULTS[FOLDER] and given:
         raise ValueError(

@@ -23,7 +23,7 @@ from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.street_scenes import street_scene
 from keras_psp.experiments import degradation, papers
 from keras_psp.inference.views import Views
-from keras_psp.models import BACKBONES
+from keras_psp.models import BACKBONES, SegmentationModel
 from keras_psp.settings import network_arguments
 from keras_psp.weights import PRESETS
 from tests.conftest import draw_nothing
@@ -102,6 +102,52 @@ def prepared(tmp_path, monkeypatch):
         return made, said
 
     return prepare
+
+
+def test_train_takes_adamw(tmp_path, monkeypatch):
+    def compile(model, optimizer, *args, **options):
+        used.append(optimizer)
+        return own(model, optimizer, *args, **options)
+
+    used, own = [], SegmentationModel.compile
+    monkeypatch.setattr(SegmentationModel, "compile", compile)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        code, _, err = run_command("train", *SMALL, "--optimizer", "adamw", "--run", tmp_path)
+    assert code == 0, err
+    adamw = used[0]
+    assert (type(adamw), adamw.weight_decay) == (keras.optimizers.AdamW, 0.05)
+    assert int(adamw.iterations) == 2
+    # Outside of the run the rate is what it began with.
+    assert float(adamw.learning_rate) == pytest.approx(1e-3)
+    settings = json.loads((tmp_path / "config.json").read_text())["settings"]
+    assert (settings["optimizer"], settings["learning_rate"]) == ("adamw", 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--optimizer", "adamv"], "Received: optimizer='adamv'. Did you mean 'adamw'"),
+        (["--optimizer", "adamw", "--head-multiplier", "1"], "--head-multiplier 1.0 with"),
+    ],
+)
+def test_optimizers_that_do_not_exist(options, message, tmp_path):
+    code, _, err = run_command("train", *options, "--run", tmp_path)
+    assert code == 2
+    assert message in err
+
+
+def test_train_centers_crops_on_classes(prepared, monkeypatch):
+    def load(settings, split, **options):
+        given[split] = options.get("centered_on")
+        return cli_load(settings, split, **options)
+
+    given, cli_load = {}, cli.load_data
+    monkeypatch.setattr(cli, "load_data", load)
+    names = ["SignSymbol", "Column_Pole"]
+    settings, _ = prepared("--augment", "flip", "--centered-on", *names)
+    assert settings["centered_on"] == given["train"] == names
+    assert given["val"] is None
 
 
 def test_the_rates_suit_what_the_backbone_starts_from(trained, prepared):

@@ -122,8 +122,8 @@ def load_folder(
         validation_split: Share of the split `"train"`, between 0 and 1, that becomes `"val"`, for
             folders without. An image's name decides where it goes: at every call the same.
         split_seed: Another seed divides differently.
-        **options: `augment`, `crop_size`, `shuffle`, `seed`, `cache`, `drop_remainder` and
-            `antialias`: see `keras_psp.data.LoadingOptions`.
+        **options: `augment`, `crop_size`, `centered_on`, `shuffle`, `seed`, `cache`,
+            `drop_remainder` and `antialias`: see `keras_psp.data.LoadingOptions`.
 
     Returns:
         Batches of (image, label), or a list of such data for a list of splits: the same as from

@@ -31,11 +31,14 @@ class LoadingOptions:
             while they are read). `"auto"`: if they take at most a quarter of the memory of the
             machine or container.
         drop_remainder: Whether a last, smaller batch is left out.
+        centered_on: Names of classes, such as rare ones, that half of a preset's views show in the
+            middle, where the image has one of them: see `augmentation.RandomView`. It matters where
+            views are smaller than the images, as scaled.
         antialias: Whether shrinking smooths the image first. `"auto"`: beyond a factor of two,
             where bilinear resizing starts to skip pixels.
 
     Raises:
-        ValueError: If a size is not positive.
+        ValueError: If a size is not positive, or `centered_on` no list.
     """
 
     image_size: tuple[int, int] | None = None
@@ -47,6 +50,7 @@ class LoadingOptions:
     cache: bool | str = "auto"
     drop_remainder: bool | str = "auto"
     antialias: bool | str = "auto"
+    centered_on: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         _check_positive("batch_size", self.batch_size)
@@ -60,6 +64,11 @@ class LoadingOptions:
                 for length in size:
                     _check_positive(name, length)
                 object.__setattr__(self, name, tuple(map(int, size)))
+        if isinstance(self.centered_on, str):
+            raise ValueError(
+                "Views are centered on a list of classes. "
+                f'Received: centered_on="{self.centered_on}". Pass ["{self.centered_on}"].'
+            )
 
     def for_split(self, split: str | None) -> "LoadingOptions":
         """Returns the options with what `"auto"` means for a split, but for `cache`."""

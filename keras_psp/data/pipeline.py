@@ -60,7 +60,7 @@ def load_splits(
     if isinstance(split, str):
         info = DatasetInfo(classes, split=split, merging=merging)
         return make_dataset(find(split), info, own_options)
-    unchanged = {**options, "augment": None}
+    unchanged = {**options, "augment": None, "centered_on": ()}
     return [
         load_splits(
             name, find, classes, options if is_trained_on(name) else unchanged, merging=merging
@@ -105,8 +105,10 @@ def make_dataset(samples: Sequence[Sample], info: DatasetInfo, options: LoadingO
             f"batch_size={options.batch_size}, {len(samples)} samples. Use smaller batches or "
             f"drop_remainder=False."
         )
+    names = info.classes.names
+    centered_on = [names.index(check_name("class", name, names)) for name in options.centered_on]
     augment = None
-    if options.augment is not None:
+    if options.augment is not None or centered_on:
         augment = augmentation.get(
             options.augment,
             output_size,
@@ -114,6 +116,7 @@ def make_dataset(samples: Sequence[Sample], info: DatasetInfo, options: LoadingO
             crop=options.crop_size is not None,
             num_classes=len(info.classes),
             input_size=size,
+            centered_on=centered_on,
         )
     split = Split(samples, size, output_size, augment, options)
     info = dataclasses.replace(

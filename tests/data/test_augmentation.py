@@ -229,6 +229,69 @@ def test_scale_is_uniform():
     np.testing.assert_allclose(quantiles, [0.53, 0.875, 1.25, 1.625, 1.97], atol=0.15)
 
 
+@pytest.mark.parametrize("on", ["tensors", "arrays"])
+def test_views_show_a_rare_class_in_the_middle(on):
+    rng = np.random.default_rng(0)
+    images, labels = np.zeros((64, 60, 80, 3), "float32"), np.zeros((64, 60, 80), "int32")
+    places = rng.integers((25, 30), (33, 48), (64, 2))
+    for label, (row, column) in zip(labels, places, strict=True):
+        label[row : row + 3, column : column + 3] = 7
+    view = augmentation.RandomView(
+        20, 24, (1.0, 2.0), degrees=45.0, centered_on=[4, 7], center_probability=1.0
+    )
+    augment = augmentation.get(view, input_size=(60, 80))
+    if on == "tensors":
+        _, masks = run(augment, images, labels)
+    else:
+        _, masks = augment.on_arrays(images, labels, (0,))
+    # Its pixel is a pixel of the view or less from the middle, and has neighbors like itself.
+    assert (masks[:, 9:11, 11:13] == 7).any((1, 2)).all()
+    assert len(np.unique(masks == 7, axis=0)) > 30
+
+
+@pytest.mark.parametrize("on", ["tensors", "arrays"])
+def test_classes_to_center_on_are_equally_likely_and_other_views_uniform(on):
+    # One pixel of class 4, many of class 7, none of class 9. A view of one pixel says what it took.
+    labels = np.zeros((1200, 10, 12), "int32")
+    labels[:, 2, 3], labels[:, 5:7] = 4, 7
+    rows = np.broadcast_to(np.arange(10.0)[:, None, None], (1200, 10, 12, 3)).astype("float32")
+    view = augmentation.RandomView(1, 1, centered_on=[9, 4, 7], center_probability=0.6)
+    augment = augmentation.get(view, (1, 1), input_size=(10, 12))
+    if on == "tensors":
+        images, masks = run(augment, rows, labels)
+    else:
+        images, masks = augment.on_arrays(rows, labels, (0,))
+    shares = [(masks == number).mean() for number in (4, 7, 0)]
+    by_chance = 0.4 / 120 * np.array([1, 24, 95])
+    np.testing.assert_allclose(shares, by_chance + np.array([0.3, 0.3, 0]), atol=0.04)
+    # Of the others, as many see each row.
+    counts = np.bincount(images[masks == 0].astype(int).ravel()[::3], minlength=10) / 1200
+    expected = np.full(10, 0.04)
+    expected[[2, 5, 6]] = 0.04 * 11 / 12, 0, 0
+    np.testing.assert_allclose(counts, expected, atol=0.02)
+
+
+def test_images_without_a_rare_class_and_borders_are_seen_as_ever():
+    labels = np.zeros((40, 30, 40), "int32")
+    labels[20:, 0, 0] = 5
+    view = augmentation.RandomView(10, 12, centered_on=[5], center_probability=1.0)
+    augment = augmentation.get(view, input_size=(30, 40))
+    rows = np.broadcast_to(np.arange(30.0)[:, None, None], (40, 30, 40, 3))
+    images, masks = run(augment, rows, labels)
+    assert len(np.unique(images[:20, 0, 0, 0])) > 5
+    # A view stays in the image, so what lies in its corner is in the view's, mirrored or not.
+    assert (masks[20:, 0][:, [0, -1]] == 5).any(1).all()
+    assert not (masks == VOID).any()
+
+
+def test_only_presets_are_told_what_to_center_on():
+    augment = augmentation.get("scratch", (40, 50), centered_on=[3])
+    assert augment._layers[0].centered_on == (3,)
+    for given in (None, augmentation.RandomView(40, 50)):
+        with pytest.raises(ValueError, match=r"Received: centered_on with augment=.*Name a preset"):
+            augmentation.get(given, centered_on=[3])
+
+
 def test_blur_is_the_gaussian_and_keeps_the_rim():
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (2, 10, 12, 3)).astype("float32")
@@ -392,7 +455,8 @@ LAYERS = [augmentation.RandomView, augmentation.RandomBlur, augmentation.RandomC
 
 @pytest.mark.parametrize("layer", LAYERS)
 def test_config_round_trip(layer):
-    original = layer(8, 9, scale=(0.5, 1.5), degrees=3.0) if "View" in layer.__name__ else layer()
+    options = {"scale": (0.5, 1.5), "degrees": 3.0, "centered_on": (4,), "center_probability": 0.3}
+    original = layer(8, 9, **options) if "View" in layer.__name__ else layer()
     config = keras.saving.serialize_keras_object(original)
     copy = keras.saving.deserialize_keras_object(config)
     assert type(copy) is layer

@@ -111,6 +111,7 @@ def arrays(data):
 OPTIONS = {
     "view": {"augment": "view", "crop_size": (40, 50)},
     "flip": {"augment": "flip"},
+    "centered": {"augment": "flip", "crop_size": (20, 30), "centered_on": ["SignSymbol", "Car"]},
     "middle": {"augment": None, "crop_size": (30, 40)},
     "uncached": {"augment": "view", "cache": False},
 }

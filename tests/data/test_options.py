@@ -16,6 +16,7 @@ SHARED = {
     "cache": "auto",
     "drop_remainder": "auto",
     "antialias": "auto",
+    "centered_on": (),
 }
 
 
@@ -51,8 +52,9 @@ def test_auto_is_chosen_for_the_split():
         ({"batch_size": 0}, "batch_size must be a positive integer. Received: batch_size=0"),
         ({"image_size": 240}, r"image_size must be \(height, width\).*Received: image_size=240"),
         ({"crop_size": (3, -1)}, "Received: crop_size=-1"),
+        ({"centered_on": "Car"}, r'Received: centered_on="Car". Pass \["Car"\]'),
     ],
 )
-def test_sizes_must_be_positive(options, message):
+def test_values_must_make_sense(options, message):
     with pytest.raises(ValueError, match=message):
         LoadingOptions(**options)

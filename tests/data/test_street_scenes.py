@@ -163,3 +163,25 @@ def test_bad_input():
     for number in (0, -1, loading.SCENES_PER_SPLIT + 1):
         with pytest.raises(ValueError, match=f"1 to 1000000 scenes. Received: num_images={number}"):
             load_street_scenes("val", num_images=number)
+
+
+def test_views_of_train_are_centered_on_classes_by_name():
+    options = {"image_size": (60, 80), "batch_size": 4, "num_images": 20, "augment": "flip"}
+    options["crop_size"] = (20, 26)
+    number = CAMVID.names.index("Pedestrian")
+
+    def share(data):
+        """How often people are in the middle."""
+        middles = [np.asarray(labels)[:, 9:11, 12:14] for _, labels in data]
+        return (np.concatenate(middles) == number).any((1, 2)).mean()
+
+    (plain, _), (centered, val) = (
+        load_street_scenes(["train", "val"], **options, centered_on=names)
+        for names in ([], ["Pedestrian"])
+    )
+    assert share(centered) > share(plain) + 0.2
+    assert next(iter(val))[1].shape == (4, 20, 26)
+    with pytest.raises(ValueError, match=r"class='Pedestrain'\. Did you mean 'Pedestrian'"):
+        load_street_scenes("train", **options, centered_on=["Pedestrain"])
+    with pytest.raises(ValueError, match=r"centered_on with augment=None\."):
+        load_street_scenes("val", (60, 80), centered_on=["Pedestrian"])

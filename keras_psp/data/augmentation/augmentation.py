@@ -196,6 +196,7 @@ def get(
     crop: bool = False,
     num_classes: int = 11,
     input_size: tuple[int, int] = (360, 480),
+    centered_on: Sequence[int] = (),
 ) -> Augmentation:
     """Makes an `Augmentation` of a preset's name or of layers.
 
@@ -219,13 +220,15 @@ def get(
         num_classes: Number of classes, which the layers must not mix.
         input_size: `(height, width)` in pixels of the images that come in. The layers are tried out
             at this size. (`keras.layers.RandomCrop` mixes labels of images too small for it.)
+        centered_on: Numbers of classes that half of a preset's views show in the middle, where an
+            image has one of them: see `RandomView`.
 
     Returns:
         An `Augmentation`: call it with a batch, or with its `map` change a dataset.
 
     Raises:
-        ValueError: If there is no such preset, or if a layer does not change masks along with
-            the images.
+        ValueError: If there is no such preset, if a layer does not change masks along with the
+            images, or if `centered_on` is not for a preset.
 
     Example:
 
@@ -245,7 +248,17 @@ def get(
     """
     cropped_to = output_size if crop else None
     if isinstance(augment, str):
-        return Augmentation(preset_layers(augment, *output_size), seed, cropped_to)
+        preset = preset_layers(augment, *output_size)
+        for layer in preset:
+            if isinstance(layer, RandomView):
+                layer.centered_on = tuple(centered_on)
+        return Augmentation(preset, seed, cropped_to)
+    if len(centered_on):
+        raise ValueError(
+            "The views of a preset can be centered on classes. Received: centered_on with "
+            f"augment={augment!r}. Name a preset ({', '.join(PRESETS)}), or give your layers a "
+            "RandomView(…, centered_on=…)."
+        )
     if augment is None:
         augment = []
     layers = augment if isinstance(augment, Sequence) else [augment]

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_psp import imagenet
+from keras_psp.data.augmentation.drawing import draw_pixels, split_numbers
 from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW, BatchNumbers
 from keras_psp.keras_internals import seed_generator
 from keras_psp.labels import VOID
@@ -29,6 +30,10 @@ class RandomView(keras.layers.RandomRotation):
         degrees: Largest angle to either side, drawn uniformly for each image that is rotated.
         rotation_probability: How often an image is rotated, 0–1.
         flip_probability: How often left and right are swapped, 0–1.
+        centered_on: Numbers of classes, such as rare ones, that some views show in the middle. A
+            view draws one of those that its image has, each as likely, and a pixel of it. It stays
+            in the image, so near a border the pixel is not quite in the middle.
+        center_probability: How often a view of an image with such a class is centered so, 0–1.
         **kwargs: `seed`, `name` and `dtype`, as in every Keras layer.
 
     Input shape: `(batch, any height, any width, channels)`.
@@ -52,7 +57,9 @@ class RandomView(keras.layers.RandomRotation):
 
     Reference:
         [The PSPNet authors' semseg](https://github.com/hszhao/semseg): `RandScale`, `RandRotate`,
-        `RandomHorizontalFlip` and `Crop`.
+        `RandomHorizontalFlip` and `Crop`;
+        [Zhu et al., 2019](https://arxiv.org/abs/1812.01593), class uniform sampling, for
+        `centered_on`: there classes are drawn over all images.
     """
 
     def __init__(
@@ -63,6 +70,8 @@ class RandomView(keras.layers.RandomRotation):
         degrees: float = 0.0,
         rotation_probability: float = 0.5,
         flip_probability: float = 0.5,
+        centered_on: Sequence[int] = (),
+        center_probability: float = 0.5,
         **kwargs: Any,
     ):
         super().__init__(
@@ -78,6 +87,8 @@ class RandomView(keras.layers.RandomRotation):
         self.degrees = degrees
         self.rotation_probability = rotation_probability
         self.flip_probability = flip_probability
+        self.centered_on = tuple(centered_on)
+        self.center_probability = center_probability
 
     def get_random_transformation(self, data: Any, training: bool = True, seed: Any = None) -> Any:
         if not training:
@@ -90,11 +101,16 @@ class RandomView(keras.layers.RandomRotation):
         numbers = seed.next_view() if isinstance(seed, BatchNumbers) else None
         if numbers is None:
             numbers = self.backend.random.uniform((batch, NUMBERS_PER_VIEW), seed=seed)
-        return self._affine(
-            self.backend.numpy, numbers, [self.backend.cast(n, "float32") for n in size]
-        )
+        size = [self.backend.cast(n, "float32") for n in size]
+        labels = None
+        if self.centered_on and isinstance(data, dict):
+            labels = self.backend.numpy.reshape(data["segmentation_masks"], (batch, -1))
+            labels = self.backend.cast(labels, "float32")
+        return self._affine(self.backend.numpy, numbers, size, labels)
 
-    def _affine(self, np_: Any, numbers: Any, size: Sequence[Any]) -> tuple[Any, Any]:
+    def _affine(
+        self, np_: Any, numbers: Any, size: Sequence[Any], labels: Any = None
+    ) -> tuple[Any, Any]:
         """Returns (a, b, c) of the rows and of the columns.
 
         Pixel (x, y) of the view is the one in row a·x + b·y + c of the image; likewise its column.
@@ -103,6 +119,7 @@ class RandomView(keras.layers.RandomRotation):
             np_: NumPy, or a backend's functions of these names.
             numbers: Random numbers 0–1, float32 `(batch, NUMBERS_PER_VIEW)`.
             size: Height and width of the images, float32.
+            labels: Labels `(batch, height · width)`; `None` centers no view.
         """
         scale, rotate, angle, flip, *corners = (numbers[:, i] for i in range(NUMBERS_PER_VIEW))
         scale = self.scale[0] + scale * (self.scale[1] - self.scale[0])
@@ -111,14 +128,27 @@ class RandomView(keras.layers.RandomRotation):
         cos, sin = np_.cos(angle * (np.pi / 180)), np_.sin(angle * (np.pi / 180))
         side = np_.where(flip < self.flip_probability, -1.0, 1.0)
 
+        middles = [(length - 1) / 2 for length in size]
+        centers = None
+        if self.centered_on and labels is not None:
+            centered, corners[0] = split_numbers(np_, corners[0], self.center_probability)
+            found, places = draw_pixels(np_, labels, self.centered_on, *corners)
+            centered = np_.logical_and(centered, found)
+            row = np_.floor((places + 0.5) / size[1])
+            row, column = row - middles[0], places - row * size[1] - middles[1]
+            centers = cos * row - sin * column, side * (cos * column + sin * row)
+
         # Pixel p of the view is the point p·side/scale + start of the image, relative to its middle
         # and with pixels at half-integers; this point is then rotated and moved back.
-        starts, middles = [], []
-        for corner, length, view in zip(corners, size, (self.height, self.width), strict=True):
+        starts = []
+        for axis, (length, view) in enumerate(zip(size, (self.height, self.width), strict=True)):
             slack = np_.round(scale * length) - view
-            corner = np_.where(slack > 0, np_.floor(corner * (slack + 1)), np_.floor(slack / 2))
+            corner = np_.floor(corners[axis] * (slack + 1))
+            if centers:
+                around = np_.round(scale * (centers[axis] + length / 2) - view / 2)
+                corner = np_.where(centered, np_.clip(around, 0.0, np_.maximum(slack, 0.0)), corner)
+            corner = np_.where(slack > 0, corner, np_.floor(slack / 2))
             starts.append((corner + 0.5) / scale - length / 2)
-            middles.append((length - 1) / 2)
         y, x = starts[0], side * starts[1]
         rows = side * sin / scale, cos / scale, sin * x + cos * y + middles[0]
         columns = side * cos / scale, -sin / scale, cos * x - sin * y + middles[1]
@@ -141,7 +171,8 @@ class RandomView(keras.layers.RandomRotation):
 
         batch, height, width, _ = images.shape
         size = np.float32(height), np.float32(width)
-        affine = self._affine(np, numbers.next_view(), size)
+        labels = masks.reshape(batch, -1)
+        affine = self._affine(np, numbers.next_view(), size, labels)
         x, y = np.arange(self.width, dtype="float32"), np.arange(self.height, dtype="float32")
         views = np.empty((batch, self.height, self.width, 3), np.float32)
         new_masks = np.empty(views.shape[:3], np.uint8)
@@ -230,7 +261,10 @@ class RandomView(keras.layers.RandomRotation):
     def get_config(self) -> dict[str, Any]:
         config = {name: getattr(self, name) for name in ("name", "seed")}
         config["dtype"] = super().get_config()["dtype"]
-        names = ("height", "width", "scale", "degrees", "rotation_probability", "flip_probability")
+        names = (
+            *("height", "width", "scale", "degrees", "rotation_probability", "flip_probability"),
+            *("centered_on", "center_probability"),
+        )
         return config | {name: getattr(self, name) for name in names}
 
 

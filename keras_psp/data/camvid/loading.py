@@ -79,8 +79,8 @@ def load_camvid(
         street_scenes: Share of drawn scenes among the images of the train split, 0 – 1, see
             `load_street_scenes`: with 1/8, each epoch shows the 367 frames and 52 scenes, in one
             order. Other splits remain as they are.
-        **options: `crop_size`, `shuffle`, `seed`, `cache`, `drop_remainder` and `antialias`: see
-            `keras_psp.data.LoadingOptions`.
+        **options: `crop_size`, `centered_on`, `shuffle`, `seed`, `cache`, `drop_remainder` and
+            `antialias`: see `keras_psp.data.LoadingOptions`.
 
     Returns:
         Batches of (image, label), or a list of such data for a list of splits: a `tf.data.Dataset`

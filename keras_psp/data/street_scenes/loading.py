@@ -57,7 +57,8 @@ def load_street_scenes(
         batch_size: Scenes per batch.
         num_images: Number of scenes instead of the above, at most a million; the first ones are
             always the same.
-        **options: `augment`, `crop_size`, `shuffle`, `seed`, `cache` and `drop_remainder`: see
+        **options: `augment`, `crop_size`, `centered_on`, `shuffle`, `seed`, `cache` and
+            `drop_remainder`: see
             `keras_psp.data.LoadingOptions`.
 
     Returns:
