@@ -50,9 +50,10 @@ visualization.segmentation_gallery(None, [image], [truth], [prediction], model.c
 #
 # ## How good is that?
 #
-# *Pixel accuracy*, the share of pixels that are right, is easy to understand and easy to deceive.
-# Who calls everything road, building or sky is right for most of this picture, and has not found a
-# single person. The usual score is the **mean intersection over union**. Take one class, say *car*:
+# *Pixel accuracy*, the share of pixels that are right, is easy to understand and easy to deceive. A
+# network that calls everything road, building or sky is right for most of this picture, and has not
+# found a single person. The usual score is the **mean intersection over union**. Take one class,
+# say *car*:
 #
 # - the *intersection* is every pixel that is a car **and** was called one: cars that were found;
 # - the *union* is every pixel that is a car **or** was called one: cars that were found, cars that

@@ -182,7 +182,7 @@ moved_iou = metrics.iou_per_class(moved_matrix)
 
 is_class = labels == np.arange(11)[:, None, None, None]
 widths = is_class.sum((1, 2, 3)) / (is_class & (labels != left)).sum((1, 2, 3))
-axis = points(widths, moved_iou, xlabel="mean width w in pixels", ylabel="IoU after a shift by 1")
+axis = points(widths, moved_iou, xlabel="width w in pixels", ylabel="IoU after the shift")
 w = np.linspace(3, 140, 1000)
 axis.plot(w, (w - 1) / (w + 1), color="gray")
 plt.show()
@@ -225,7 +225,7 @@ matrix = result.confusion_matrix
 hits, true, predicted = np.diag(matrix), matrix.sum(1), matrix.sum(0)
 union = true + predicted - hits
 
-print(f"mean IoU   {np.mean(hits / union):.3f}  IoU of each class over all images, then the mean")
+print(f"mean IoU   {np.mean(hits / union):.3f}  IoU of each class, then the mean")
 print(f"micro IoU  {hits.sum() / union.sum():.3f}  all hits / all unions")
 print(f"per image  {result.per_image.mean():.3f}  mean IoU of each image, then the mean")
 
@@ -265,10 +265,10 @@ assert np.allclose(2 * hits / (true + predicted), 2 * iou / (1 + iou))
 
 # %% tags=["answer"]
 train = keras_psp.load_street_scenes("train", (240, 320), num_images=60)
-votes = sum((np.asarray(truths)[..., None] == np.arange(11)).sum(0) for _, truths in train)
+votes = sum((np.asarray(maps)[..., None] == np.arange(11)).sum(0) for _, maps in train)
 constant = np.broadcast_to(votes.argmax(-1), labels.shape)
 matrix = metrics.confusion_matrix(labels, constant, 11)
-accuracy, mean_iou = matrix.trace() / matrix.sum(), np.nanmean(metrics.iou_per_class(matrix))
+accuracy, mean_iou = matrix.trace() / matrix.sum(), metrics.iou_per_class(matrix).mean()
 print(f"pixel accuracy {accuracy:.3f}, mean IoU {mean_iou:.3f}")
 assert accuracy > 2 * mean_iou
 

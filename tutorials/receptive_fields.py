@@ -87,17 +87,18 @@ def draw(axis, layers, title):
         size += rate * (kernel - 1) * step
         step *= stride
     places, matrices = [np.arange(size) - (size - 1) / 2], []
-    for kernel, stride, rate in layers:
-        matrices.append(analysis.convolution_matrix(np.ones(kernel), size, stride, "valid", rate))
+    for side, stride, rate in layers:
+        kernel = np.ones(side)
+        matrices.append(analysis.convolution_matrix(kernel, size, stride, "valid", rate))
         size = len(matrices[-1])
-        places.append(matrices[-1] @ places[-1] / kernel)  # a cell lies in the middle of its inputs
+        places.append(matrices[-1] @ places[-1] / side)  # in the middle of its inputs
     paths = np.ones(1)
-    for level in reversed(range(len(layers))):
-        for top, bottom in np.argwhere(matrices[level] * (paths > 0)[:, None]):
-            ends = places[level + 1][top], places[level][bottom]
-            axis.plot(ends, (level + 1, level), color="lightgray", zorder=1)
-        axis.scatter(places[level + 1], 0 * paths + level + 1, c=paths, cmap="Purples", vmin=0)
-        paths = paths @ matrices[level]
+    for level in range(len(layers), 0, -1):
+        for top, bottom in np.argwhere(matrices[level - 1] * (paths > 0)[:, None]):
+            ends = places[level][top], places[level - 1][bottom]
+            axis.plot(ends, (level, level - 1), color="lightgray", zorder=1)
+        axis.scatter(places[level], 0 * paths + level, c=paths, cmap="Purples", vmin=0)
+        paths = paths @ matrices[level - 1]
     axis.scatter(places[0], 0 * paths, c=paths, cmap="Purples", vmin=0, edgecolors="gray")
     axis.set_title(title, fontsize=9)
     axis.set_axis_off()
@@ -174,27 +175,26 @@ plt.show()
 # ## Theory against gradients
 #
 # That a pixel *can* change a cell does not mean that it *does*. Count the paths of a stack of 3×3
-# convolutions: in the middle there are many, at the border there is one. The paths form a bell. We
-# call a pixel important if it has more than 4.55 % of the paths of the middle (in a Gaussian bell,
-# these are the places within two standard deviations). The side of a square with as many pixels is
-# the **effective receptive field**.
+# convolutions: in the middle there are many, at the border one. They form a bell. A pixel is
+# important if it has more than 4.55 % of the paths of the middle (in a Gaussian bell, two standard
+# deviations). The side of a square with as many pixels is the **effective receptive field**.
 
 # %% alt="The theoretical field grows like a line, the effective one like a square root"
-depths, effective_sides = np.arange(1, 81), []
+depths, sides = np.arange(1, 81), []
 paths = np.ones(1)
 for _ in depths:
     paths = np.convolve(paths, np.ones(3) / 3)
     bell = np.outer(paths, paths)
-    effective_sides.append(np.sqrt((bell > 0.0455 * bell.max()).sum()))
+    sides.append(np.sqrt((bell > 0.0455 * bell.max()).sum()))
 
 plt.figure(figsize=(7, 3.2))
 plt.plot(depths, 1 + 2 * depths, label="theory: 1 + 2L")
-plt.plot(depths, effective_sides, label="effective")
+plt.plot(depths, sides, label="effective")
 plt.gca().set(xlabel="number L of 3×3 convolutions", ylabel="side in pixels")
 plt.legend()
 plt.show()
 for depth in (5, 10, 20, 40, 80):
-    print(f"{depth:2} layers: theory {1 + 2 * depth:3}, effective {effective_sides[depth - 1]:.1f}")
+    print(f"{depth:2} layers: theory {1 + 2 * depth:3}, effective {sides[depth - 1]:.1f}")
 
 # %% [markdown]
 # 80 convolutions could see 161 pixels, and really use about 32. The theoretical side grows with
@@ -230,7 +230,7 @@ visualization.receptive_field(None, image, fields[4].field, fields[4])
 # %% tags=["score"]
 behind = analysis.effective_receptive_field(model, "head", images=image[None])
 top, left, bottom, right = fields[4].field.box()
-inside = behind.gradient[top - 8 : bottom + 8, left - 8 : right + 8]  # the head has a 3×3 kernel
+inside = behind.gradient[top - 8 : bottom + 8, left - 8 : right + 8]  # a 3×3 head
 outside = 1 - inside.sum() / behind.gradient.sum()
 print(f"{outside:.0%} of the gradient lies where only the pyramid leads")
 

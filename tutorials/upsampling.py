@@ -168,9 +168,9 @@ pixels = image[None, 96:192, :128].astype("float32")
 coarse = keras.layers.AveragePooling2D(4)(pixels)
 maxima, places = layers.MaxPoolWithArgmax(4)(pixels)
 
-uneven = keras.layers.Conv2DTranspose(3, 6, 4, padding="same", use_bias=False)  # 4 by 6: no
+uneven = keras.layers.Conv2DTranspose(3, 6, 4, padding="same", use_bias=False)
 uneven.build(coarse.shape)
-uneven.set_weights([np.tile(np.eye(3) * (4 / 6) ** 2, (6, 6, 1, 1))])  # each color by itself
+uneven.set_weights([np.tile(np.eye(3) * (4 / 6) ** 2, (6, 6, 1, 1))])  # each color alone
 
 enlarged = {
     "the image": pixels,
@@ -182,7 +182,7 @@ enlarged = {
 }
 figure, axes = plt.subplots(2, 3, figsize=(9, 4.8))
 for axis, (title, picture) in zip(axes.flat, enlarged.items(), strict=True):
-    axis.imshow(np.asarray(picture)[0].clip(0, 255).astype("uint8"), interpolation="nearest")
+    axis.imshow(np.uint8(np.asarray(picture)[0].clip(0, 255)), interpolation="nearest")
     axis.set_title(title, fontsize=9)
     axis.set_axis_off()
 plt.show()
@@ -198,7 +198,7 @@ plt.show()
 # In front of a building (class 0) rides a cyclist (class 10). We interpolate these numbers:
 
 # %%
-names = keras_psp.data.info_of(keras_psp.load_street_scenes("val", num_images=1)).classes.names
+names = keras_psp.data.CAMVID.names
 border = np.array([0, 0, 10, 10], "float32").reshape(1, 1, 4, 1)
 blurred = layers.BilinearUpsample(size=(1, 7))(border)
 print([names[int(number)] for number in np.asarray(blurred).ravel()])
@@ -214,7 +214,8 @@ print([names[int(number)] for number in np.asarray(blurred).ravel()])
 # %% tags=["score"]
 scenes = [keras_psp.street_scene(3_000_000 + number, (240, 320)) for number in range(20)]
 truth = np.stack([labels for _, labels in scenes])
-shares = keras.layers.AveragePooling2D(8)((truth[..., None] == np.arange(11)).astype("float32"))
+one_hot = np.float32(truth[..., None] == np.arange(11))
+shares = keras.layers.AveragePooling2D(8)(one_hot)
 ways = {
     "nearest": keras.layers.UpSampling2D(8),
     "aligned corners": layers.BilinearUpsample(factor=8),
@@ -222,8 +223,8 @@ ways = {
 }
 scores = {}
 for name, layer in ways.items():
-    guess = np.asarray(layer(shares)).argmax(-1)
-    scores[name] = metrics.iou_per_class(metrics.confusion_matrix(truth, guess, 11)).mean()
+    best = np.asarray(layer(shares)).argmax(-1)
+    scores[name] = metrics.iou_per_class(metrics.confusion_matrix(truth, best, 11)).mean()
 print("mean IoU", ", ".join(f"{score:.2f} {name}" for name, score in scores.items()))
 
 # %% [markdown]
@@ -240,9 +241,9 @@ print("mean IoU", ", ".join(f"{score:.2f} {name}" for name, score in scores.item
 
 # %% tags=["answer"]
 even = []
-for side in (3, 4, 5, 6):
-    copies = analysis.convolution_matrix(np.ones(side), 8, strides=3, transposed=True).sum(1)
-    inside = copies[side:-side]
+for n in (3, 4, 5, 6):
+    copies = analysis.convolution_matrix(np.ones(n), 8, strides=3, transposed=True).sum(1)
+    inside = copies[n:-n]
     even.append(inside.min() == inside.max())
 assert even == [True, False, False, True]
 

@@ -72,14 +72,15 @@ class Preset:
     features: File | None = None
 
 
-# The MD5 of the file with the classifier, and of the one without it.
+# The MD5 of the file with the classifier, that of the one without it, and the top-1 accuracy in
+# percent, as https://keras.io/api/applications tells it.
 _KERAS = [
-    ("resnet50", "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626"),
-    ("resnet101", "f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21"),
-    ("resnet152", "100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c"),
-    ("vgg16", "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc"),
-    ("vgg19", "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6"),
-    ("inception_v3", "9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63"),
+    ("resnet50", "2cb95161c43110f7111970584f804107", "4d473c1dd8becc155b73f8504c6f6626", 74.9),
+    ("resnet101", "f1aeb4b969a6efcfb50fad2f0c20cfc5", "88cf7a10940856eca736dc7b7e228a21", 76.4),
+    ("resnet152", "100835be76be38e30d865e96f2aaae62", "ee4c566cf9a93f14d82f913c2dc6dd0c", 76.6),
+    ("vgg16", "64373286793e3c8b2b4e3219cbf3544b", "6d6bbae143d832006294945121d1f1fc", 71.3),
+    ("vgg19", "cbe5617147190e668d6c5d5026f83318", "253f8cb515780f3b799900260a226db6", 71.3),
+    ("inception_v3", "9a0d58056eeedaa3f26cb7ebd46da564", "bcbd6486424b2319ff4ef7d526e38f63", 77.9),
 ]
 # torchvision's weights as timm publishes them, in .safetensors files: our network, timm's, and the
 # top-1 accuracy in percent.
@@ -175,16 +176,14 @@ def _add_classifier(
     )
 
 
-for _variant, *_md5 in _KERAS:
+for _variant, *_md5, _score in _KERAS:
     _folder = "resnet" if _variant.startswith("resnet") else _variant
     _url = f"https://storage.googleapis.com/tensorflow/keras-applications/{_folder}/{_variant}"
     _whole, _features = (
         _file(f"{_url}_weights_tf_dim_ordering_tf_kernels{kind}.h5", digest)
         for kind, digest in zip(("", "_notop"), _md5, strict=True)
     )
-    _add_classifier(
-        _variant, _whole, "see keras.applications", "Apache-2.0 (Keras)", features=_features
-    )
+    _add_classifier(_variant, _whole, f"{_score} % top-1", "Apache-2.0 (Keras)", features=_features)
 for _variant, _name, _score in _TIMM:
     _url = f"https://huggingface.co/timm/{_name}.tv_in1k/resolve/main/model.safetensors"
     _add_classifier(
