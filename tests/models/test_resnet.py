@@ -128,9 +128,11 @@ def test_equals_keras_applications(depth, parameters, randomize, image):
         keras.Model(model.input, [model.get_layer(layer).output, model.output])(x)
         for model, layer, x in [(application, "conv5_block3_out", preprocessed), (ours, last, x)]
     )
-    for outputs, expected in zip(map(numpy, mine), map(numpy, theirs), strict=True):
+    # The softmax makes more of a rounding of large logits.
+    pairs = zip(map(numpy, mine), map(numpy, theirs), (1e-5, 1e-4), strict=True)
+    for outputs, expected, off in pairs:
         assert expected.std() > 1e-4
-        np.testing.assert_allclose(outputs, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+        np.testing.assert_allclose(outputs, expected, rtol=0, atol=off * np.abs(expected).max())
 
 
 def test_dilation_computes_the_same_features_at_more_places(randomize, image):
