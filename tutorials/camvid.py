@@ -182,7 +182,7 @@ Image.fromarray(np.hstack(columns)).reduce(1 if SMALL else 2)
 # | stride 16, 24 epochs in batches of 4, which are 2,184 steps | 27 min on two CPU cores | 0.54 |
 # | then stride 8, 22 epochs, frames enlarged by a third | 55 min more | 0.61 |
 # | stride 8, 200 epochs, frames enlarged by a half | 5.6 min on one H200 GPU | 0.68 |
-# | the same network, scored at four scales, mirrored | | 0.70 |
+# | the same network, scored at four scales, mirrored | | 0.705 |
 #
 # ## Where to train
 #

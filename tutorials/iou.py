@@ -138,9 +138,9 @@ def points(x, y, **texts):
     """Draws a point for each class, in its color."""
     axis = plt.figure(figsize=(7, 3.5)).gca()
     axis.scatter(x, y, s=60, c=colors, edgecolors="black", zorder=2)
-    for name, *place in zip(names, x, y, strict=True):
-        axis.annotate(f"   {name}", place, rotation=-35, va="top", fontsize=8)
-    axis.set(xscale="log", xmargin=0.12, ymargin=0.2, **texts)
+    for name, *place, up in zip(names, x, y, np.argsort(np.argsort(x)) % 2, strict=True):
+        axis.annotate(f"   {name}", place, rotation=[-35, 75][up], va=["top", "bottom"][up], size=8)
+    axis.set(xscale="log", xmargin=0.12, ymargin=0.25, **texts)
     return axis
 
 
