@@ -218,11 +218,11 @@ print(f"share={own_time / keras_time} seconds={own_time}")
 model = keras.saving.load_model({str(saved / "model.keras")!r})
 assert type(model) is type(keras_psp.load_run({str(saved)!r}).model) is keras_psp.PSPNet
 """
-    # Of the processor's time: 3 % on an idle machine, up to 15 % on one that does much else, and
-    # more for the very first time, when Python compiles the files.
-    for _ in range(3):
+    # Of the processor's time: 3 % on an idle machine, more on one that does much else, and for the
+    # very first time, when Python compiles the files.
+    for _ in range(6):
         share, seconds = map(float, re.findall(r"(?:share|seconds)=(\S+)", run(backend, code)))
-        if share <= 0.25 and seconds <= 0.5:
+        if share <= 0.1 and seconds <= 0.5:
             return
     pytest.fail(f"keras_psp takes {seconds:.2f} s, {share:.0%} of what Keras takes")
 
