@@ -19,6 +19,19 @@ TORCH = "Beside PyTorch"
 RATIO = "of PyTorch's best"
 H200 = "On a GPU"
 
+
+def beside_pytorch(job):
+    """The bars of a job on two CPU cores."""
+    return [
+        ("keras-psp, AVX-512, AMX", True, TORCH, "", f"AVX-512 and AMX: {job}", RATIO),
+        ("keras-psp, AVX2", True, TORCH, "", f"AVX2, emulated: {job}", RATIO),
+        ("PyTorch, torch.compile", False, TORCH, job, "PyTorch, torch", RATIO),
+        ("PyTorch", False, TORCH, job, "PyTorch, contiguous", RATIO),
+        ("keras-psp on PyTorch", True, TORCH, job, "keras-psp on PyTorch", RATIO),
+        ("keras-psp on JAX", True, TORCH, job, "keras-psp on JAX", RATIO),
+    ]
+
+
 # A chart: its page and its panels. A panel: title, what the bars are, and the bars. A bar: what
 # it is, whether it is ours, and where its figure stands: section, table, row and column.
 CHARTS = {
@@ -58,40 +71,12 @@ CHARTS = {
             (
                 "Inference on two CPU cores",
                 "time of an image, PyTorch takes 1; shorter is faster",
-                [
-                    ("keras-psp, AVX-512, AMX", True, TORCH, "", "AVX-512 and AMX: inf", RATIO),
-                    ("keras-psp, AVX2", True, TORCH, "", "AVX2, emulated: inf", RATIO),
-                    ("PyTorch, torch.compile", False, TORCH, "inference", "PyTorch, torch", RATIO),
-                    ("PyTorch", False, TORCH, "inference", "PyTorch, contiguous", RATIO),
-                    (
-                        "keras-psp on PyTorch",
-                        True,
-                        TORCH,
-                        "inference",
-                        "keras-psp on PyTorch",
-                        RATIO,
-                    ),
-                    ("keras-psp on JAX", True, TORCH, "inference", "keras-psp on JAX", RATIO),
-                ],
+                beside_pytorch("inference"),
             ),
             (
                 "A training step on two CPU cores",
                 "time of an image, PyTorch takes 1; shorter is faster",
-                [
-                    ("keras-psp, AVX-512, AMX", True, TORCH, "", "AVX-512 and AMX: tr", RATIO),
-                    ("keras-psp, AVX2", True, TORCH, "", "AVX2, emulated: tr", RATIO),
-                    ("PyTorch, torch.compile", False, TORCH, "training", "PyTorch, torch", RATIO),
-                    ("PyTorch", False, TORCH, "training", "PyTorch, contiguous", RATIO),
-                    (
-                        "keras-psp on PyTorch",
-                        True,
-                        TORCH,
-                        "training",
-                        "keras-psp on PyTorch",
-                        RATIO,
-                    ),
-                    ("keras-psp on JAX", True, TORCH, "training", "keras-psp on JAX", RATIO),
-                ],
+                beside_pytorch("training"),
             ),
             (
                 "Inference on an H200",

@@ -111,10 +111,7 @@ def export(
     with warnings.catch_warnings():
         # The libraries below warn about one another.
         warnings.simplefilter("ignore")
-        if quantize is None:
-            row.write(exported, path)
-        else:
-            row.write(exported, path, quantize, images)
+        row.write(exported, path, *([quantize, images] if quantize else []))
     return path
 
 
