@@ -23,8 +23,7 @@ from keras_psp.weights.published import IN_THE_PACKAGE, PRESETS, find_file
 
 RUNTIME = "onnxruntime-web@1.30.0"  # of npm
 DIGESTS = {  # its files that are needed → SHA-256
-    "ort.wasm.min.js": "faece07e84faa9001f5104bbe4e5c708"
-    "61d06cb2376a0dea1fa0ad33a67adc81",
+    "ort.wasm.min.js": "faece07e84faa9001f5104bbe4e5c70861d06cb2376a0dea1fa0ad33a67adc81",
     "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4"
     "ace6dfbc8939bc718aabdc0a27c4299b",
     "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e"
@@ -32,9 +31,9 @@ DIGESTS = {  # its files that are needed → SHA-256
 }
 SHORTER_SIDE = 240  # at which the network sees a photo
 SCENES = {  # their seeds, from which the network learned nothing
-    7_000_001: "a cyclist ahead",
-    7_000_003: "a crossing",
     7_000_005: "a car close by",
+    7_000_017: "a cyclist crosses",
+    7_000_003: "a crossing in the evening",
     7_000_011: "dusk",
 }
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "keras_psp"

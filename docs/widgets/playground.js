@@ -96,13 +96,15 @@
       element("td", {}, element("span", {style: `background-color: rgb(${color})`})),
       element("th", {scope: "row"}, name), shares[label]));
     div.append(
-      element("div", {class: "playground-scenes"}, ...thumbnails, labeled("or your own photo", own)),
+      element("div", {class: "playground-scenes"}, ...thumbnails),
+      labeled("or a photo of your own: choose it, paste it, or drop it here", own),
+      element("div", {class: "playground-state"}, start, bar, state, fault),
       element("div", {class: "playground-parts"},
         element("div", {}, picture, under,
           element("div", {class: "widget-row"}, labeled("opacity of the classes", opacity), save)),
-        element("div", {}, start, bar, state, fault,
-          element("table", {"aria-label": "classes and their shares"}, ...rows))));
+        element("table", {class: "playground-classes", "aria-label": "shares of the classes"}, ...rows)));
 
+    const reason = obstacle(missing) || "";
     let worker, answer, busy = false;
     let [x, y] = [0.5, 0.7]; // the mark, from 0 to 1
 
@@ -167,8 +169,9 @@
 
     const show = async (src) => {
       photo.src = src;
-      [answer, map.width, mark.hidden, save.disabled, fault.textContent] = [null, 1, true, true, ""];
+      [answer, map.width, mark.hidden, save.disabled, fault.textContent] = [null, 1, true, true, reason];
       shares.forEach((share) => { share.textContent = "–"; });
+      if (worker) state.textContent = "";
       thumbnails.forEach((one) => one.setAttribute("aria-pressed", one.firstChild.src === src));
       try {
         await photo.decode();
@@ -176,7 +179,7 @@
         fault.textContent = "The browser cannot read this file. Use a JPEG, PNG or WebP.";
         return;
       }
-      picture.style.maxWidth = `${30 * photo.naturalWidth / photo.naturalHeight}rem`;
+      picture.style.maxWidth = `${26 * photo.naturalWidth / photo.naturalHeight}rem`;
       run();
     };
 
@@ -202,8 +205,7 @@
       element("a", {href: URL.createObjectURL(blob), download: "classes.png"}).click();
     }));
 
-    const reason = obstacle(missing);
-    if (reason) [start.hidden, fault.textContent] = [true, reason];
+    start.hidden = reason !== "";
     map.style.opacity = opacity.value;
     show(thumbnails[0].firstChild.src);
   });
