@@ -97,6 +97,12 @@ def loaded(browser, address):
     assert not wrong
 
 
+def choose(tab, words):
+    tab.get_by_role("button", name=words).click()
+    tab.get_by_role("button", name=words, pressed=True).wait_for()
+    answered(tab)
+
+
 def answered(tab):
     tab.get_by_role("status").filter(has_text="Answered").wait_for(timeout=120_000)
 
@@ -140,8 +146,7 @@ def test_the_button_says_how_many_megabytes(tab, address, folder, hook):
 def test_scenes_have_the_labels_of_segment(loaded, hook, model):
     tab, *_ = loaded
     for seed, words in hook.SCENES.items():
-        tab.get_by_role("button", name=words).click()
-        answered(tab)
+        choose(tab, words)
         image, _ = keras_psp.street_scene(seed, image_size=(240, 320))
         found, expected = labels_of(tab), keras_psp.segment(model, image)
         assert found.shape == (240, 320)
@@ -170,8 +175,7 @@ def test_a_photo_is_turned_upright_and_resized(loaded, model, tmp_path):
 @needs_a_browser
 def test_the_class_at_the_mark_is_named(loaded, hook):
     tab, *_ = loaded
-    tab.get_by_role("button", name=hook.SCENES[7_000_005]).click()
-    answered(tab)
+    choose(tab, hook.SCENES[7_000_005])
     labels, canvas, said = labels_of(tab), tab.locator("canvas"), tab.locator("output")
     chosen = tab.locator(".playground-classes .chosen th")
     box = canvas.bounding_box()

@@ -22,7 +22,7 @@
         missing.join(" ");
     }
     if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
-      return "This browser cannot run the network: it has no WebAssembly with SIMD. Use a newer one.";
+      return "The network needs a browser that has WebAssembly with SIMD. Use a newer one.";
     }
   };
 
@@ -36,7 +36,7 @@
     // Where a canvas is too large for a browser, some leave it empty.
     if (width * height > MOST_PIXELS || data[3] === 0) {
       const millions = Math.round(width * height / 1e6);
-      throw new Error(`This photo is too large here: ${millions} million pixels. Use a smaller one.`);
+      throw new Error(`The photo is too large: ${millions} million pixels. Use a smaller one.`);
     }
     const pixels = new Uint8Array(width * height * 3);
     for (let from = 0, to = 0; to < pixels.length; from += 4) {
@@ -82,19 +82,20 @@
     const bar = element("progress", {max: total, value: 0, hidden: true, "aria-label": "download"});
     const state = element("p", {role: "status"});
     const fault = element("p", {role: "alert"});
-    const photo = element("img", {alt: "What the network looks at"});
+    let photo = element("img", {alt: ""});
     const map = element("canvas", {
       tabindex: 0, role: "img", "aria-label": "Classes. The arrow keys move the mark.",
     });
     const mark = element("span", {class: "playground-mark", hidden: true});
     const picture = element("div", {class: "playground-picture"}, photo, map, mark);
-    const under = element("output", {}, "Here stands the class under the pointer.");
+    const under = element("output", {}, "Point at the picture to read its classes.");
     const opacity = element("input", {type: "range", min: 0, max: 1, step: 0.05, value: 0.6});
     const save = element("button", {type: "button", disabled: true}, "Save the classes as PNG");
     const shares = classes.map(() => element("td", {}, "–"));
     const rows = classes.map(([name, color], label) => element("tr", {},
       element("td", {}, element("span", {style: `background-color: rgb(${color})`})),
       element("th", {scope: "row"}, name), shares[label]));
+    const legend = element("table", {class: "playground-classes"}, ...rows);
     div.append(
       element("div", {class: "playground-scenes"}, ...thumbnails),
       labeled("or a photo of your own: choose it, paste it, or drop it here", own),
@@ -102,14 +103,15 @@
       element("div", {class: "playground-parts"},
         element("div", {}, picture, under,
           element("div", {class: "widget-row"}, labeled("opacity of the classes", opacity), save)),
-        element("table", {class: "playground-classes", "aria-label": "shares of the classes"}, ...rows)));
+        legend));
 
     const reason = obstacle(missing) || "";
-    let worker, answer, busy = false;
+    let worker, answer, wanted, busy = false;
     let [x, y] = [0.5, 0.7]; // the mark, from 0 to 1
 
     const load = async () => {
       [start.hidden, bar.hidden, bar.value, fault.textContent] = [true, false, 0, ""];
+      map.focus({preventScroll: true});
       const begun = new Worker(new URL("worker.js", folder));
       try {
         await ask(begun, "load", (came) => {
@@ -131,8 +133,8 @@
       busy = true;
       try {
         let seen;
-        while (seen !== photo.src) {
-          seen = photo.src;
+        while (seen !== photo) {
+          seen = photo;
           state.textContent = "The network looks …";
           answer = await ask(worker, read(photo));
         }
@@ -151,7 +153,8 @@
       counts.forEach((count, label) => {
         shares[label].textContent = `${(100 * count / labels.length).toFixed(1)} %`;
       });
-      state.textContent = `Answered in ${seconds.toFixed(1)} s. The network saw ${height}×${width} pixels.`;
+      state.textContent =
+        `Answered in ${seconds.toFixed(1)} s. The network saw ${height}×${width} pixels.`;
       [mark.hidden, save.disabled] = [false, false];
       point(x, y);
     };
@@ -168,18 +171,23 @@
     };
 
     const show = async (src) => {
-      photo.src = src;
-      [answer, map.width, mark.hidden, save.disabled, fault.textContent] = [null, 1, true, true, reason];
-      shares.forEach((share) => { share.textContent = "–"; });
-      if (worker) state.textContent = "";
-      thumbnails.forEach((one) => one.setAttribute("aria-pressed", one.firstChild.src === src));
+      wanted = src;
+      const next = element("img", {src, alt: "The picture that the network sees"});
+      fault.textContent = reason;
       try {
-        await photo.decode();
+        await next.decode();
       } catch {
         fault.textContent = "The browser cannot read this file. Use a JPEG, PNG or WebP.";
         return;
       }
+      if (wanted !== src) return;
+      photo.replaceWith(next);
+      photo = next;
       picture.style.maxWidth = `${26 * photo.naturalWidth / photo.naturalHeight}rem`;
+      [answer, map.width, mark.hidden, save.disabled] = [null, 1, true, true];
+      if (worker) state.textContent = "";
+      shares.forEach((share) => { share.textContent = "–"; });
+      thumbnails.forEach((one) => one.setAttribute("aria-pressed", one.firstChild.src === src));
       run();
     };
 
