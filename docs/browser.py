@@ -30,6 +30,13 @@ DIGESTS = {  # its files that are needed → SHA-256
     "51a8e5704b88c7c083ebbeb78842dee2",
 }
 SHORTER_SIDE = 240  # at which the network sees a photo
+EXPORT = {
+    "resize": SHORTER_SIDE,
+    "batch_size": 1,
+    "input_dtype": "uint8",
+    "classes": True,
+    "quantize": "weights",
+}
 SCENES = {  # their seeds, from which the network learned nothing
     7_000_005: "a car close by",
     7_000_017: "a cyclist crosses",
@@ -44,55 +51,44 @@ class Missing(Exception):
     """Says what the page lacks, and how to get it."""
 
 
+def is_known(name, content):
+    return hashlib.sha256(content).hexdigest() == DIGESTS[name]
+
+
 def runtime():
     """Returns the files of ONNX Runtime Web, from the cache or from npm."""
     files = [CACHE / RUNTIME / name for name in DIGESTS]
-    if all(file.exists() for file in files) and not wrong(files):
+    if all(file.exists() and is_known(file.name, file.read_bytes()) for file in files):
         return files
     if (npm := shutil.which("npm")) is None:
         raise Missing("ONNX Runtime Web comes by npm, which is not installed: install Node.js.")
     with tempfile.TemporaryDirectory() as folder:
         pack = [npm, "pack", RUNTIME, "--silent", "--fetch-retries=0"]
-        done = subprocess.run(pack, cwd=folder, capture_output=True, text=True)
+        subprocess.run(pack, cwd=folder, capture_output=True)
         packed = next(Path(folder).glob("*.tgz"), None)
         if packed is None:
-            LOG.info(done.stderr)
-            raise Missing(f"npm could not fetch {RUNTIME}: see what npm pack {RUNTIME} says.")
+            raise Missing(f"npm could not fetch {RUNTIME}: see what “npm pack {RUNTIME}” says.")
         with tarfile.open(packed) as archive:
-            for file in files:
-                content = archive.extractfile(f"package/dist/{file.name}").read()
-                write_whole(file, lambda path, content=content: path.write_bytes(content))
-    if names := wrong(files):
-        LOG.warning("%s of %s are not those whose digests docs/browser.py has.", names, RUNTIME)
-        raise Missing(f"{RUNTIME} holds other files than those that docs/browser.py knows.")
+            found = [archive.extractfile(f"package/dist/{name}").read() for name in DIGESTS]
+    if not all(map(is_known, DIGESTS, found)):
+        # Not the files that were tried: a strict build stops here.
+        LOG.warning("%s does not have the digests that stand in docs/browser.py.", RUNTIME)
+        raise Missing(f"{RUNTIME} came with other files than it should.")
+    for file, content in zip(files, found, strict=True):
+        write_whole(file, lambda path, content=content: path.write_bytes(content))
     return files
-
-
-def wrong(files):
-    """Names the files that do not have their digest."""
-    found = {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
-    return [name for name, digest in found.items() if digest != DIGESTS[name]]
 
 
 def network():
     """Returns the ONNX file, exported anew where weights or code are not those of the cache."""
-    package = Path(keras_psp.__file__).parent
-    code = [
-        file for part in ("layers", "models", "surgery") for file in (package / part).rglob("*.py")
-    ]
-    made_of = [
-        find_file(PRESETS[IN_THE_PACKAGE].file),
-        package / "inference/exporting.py",
-        *code,
-        Path(__file__),
-    ]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(made_of))).hexdigest()
-    file = CACHE / digest[:16] / "pspnet.onnx"
+    weights, package = find_file(PRESETS[IN_THE_PACKAGE].file), Path(keras_psp.__file__).parent
+    parts = ("inference/exporting.py", "layers/*.py", "models/*.py", "surgery/*.py")
+    code = [file for part in parts for file in sorted(package.glob(part))]
+    made_of = [file.read_bytes() for file in [weights, *code]] + [repr(EXPORT).encode()]
+    file = CACHE / hashlib.sha256(b"".join(made_of)).hexdigest()[:16] / "pspnet.onnx"
     if not file.exists():
-        model = keras_psp.PSPNet.from_preset(IN_THE_PACKAGE)
-        options = {"input_dtype": "uint8", "classes": True, "batch_size": 1}
         try:
-            keras_psp.export(model, file, resize=SHORTER_SIDE, quantize="weights", **options)
+            keras_psp.export(keras_psp.PSPNet.from_preset(IN_THE_PACKAGE), file, **EXPORT)
         except (ImportError, ValueError) as error:
             raise Missing(f"The network was not exported: {error}") from error
     return [file]

@@ -9,6 +9,7 @@ import importlib.util
 import io
 import re
 import shutil
+import tarfile
 import threading
 from base64 import b64encode
 from pathlib import Path
@@ -224,7 +225,7 @@ def test_it_says_that_it_needs_a_server(tab, folder):
 def test_it_says_that_the_browser_is_too_old(tab, address):
     tab.add_init_script("WebAssembly.validate = () => false")
     tab.goto(address)
-    assert "no WebAssembly with SIMD" in tab.get_by_role("alert").inner_text()
+    assert "has WebAssembly with SIMD" in tab.get_by_role("alert").inner_text()
 
 
 @needs_a_browser
@@ -265,12 +266,26 @@ def test_what_is_missing_stands_on_the_page(hook, empty_cache, monkeypatch):
     assert "install Node.js" in hook.widget()
 
 
-def test_the_runtime_is_the_one_that_is_known(hook, empty_cache, monkeypatch):
+def test_files_that_were_changed_are_not_used(hook, empty_cache, monkeypatch):
+    (empty_cache / hook.RUNTIME).mkdir(parents=True)
+    for name in hook.DIGESTS:
+        (empty_cache / hook.RUNTIME / name).write_text("changed")
     monkeypatch.setattr(hook.shutil, "which", lambda name: None)
-    monkeypatch.setattr(hook, "DIGESTS", {"ort.wasm.min.js": "0" * 64})
-    folder = empty_cache / hook.RUNTIME
-    folder.mkdir(parents=True)
-    (folder / "ort.wasm.min.js").write_text("changed")
-    assert hook.wrong([folder / "ort.wasm.min.js"]) == ["ort.wasm.min.js"]
-    with pytest.raises(hook.Missing):
+    with pytest.raises(hook.Missing, match=r"install Node\.js"):
         hook.runtime()
+
+    def pack(command, cwd, **options):
+        for name in hook.DIGESTS:
+            file = Path(cwd, "package", "dist", name)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text("changed")
+        with tarfile.open(Path(cwd, "packed.tgz"), "w:gz") as archive:
+            archive.add(Path(cwd, "package"), "package")
+
+    warnings = []
+    monkeypatch.setattr(hook.shutil, "which", lambda name: name)
+    monkeypatch.setattr(hook.subprocess, "run", pack)
+    monkeypatch.setattr(hook.LOG, "warning", lambda *words: warnings.append(words))
+    with pytest.raises(hook.Missing, match="other files than it should"):
+        hook.runtime()
+    assert len(warnings) == 1

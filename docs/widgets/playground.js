@@ -18,8 +18,8 @@
         "http.server” in the folder of the site, and open http://localhost:8000.";
     }
     if (missing.length) {
-      return "Whoever built this copy of the site has left out the network or its runtime. " +
-        missing.join(" ");
+      return "This copy of the site was built without the network, or without what runs it. " +
+        `${missing.join(" ")} Then build the site again.`;
     }
     if (typeof WebAssembly !== "object" || !WebAssembly.validate(SIMD)) {
       return "The network needs a browser that has WebAssembly with SIMD. Use a newer one.";
