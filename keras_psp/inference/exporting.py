@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.atomic import write_folder_whole, write_whole
+from keras_psp.atomic import scratch_beside, write_folder_whole, write_whole
 from keras_psp.choices import check_name
 from keras_psp.keras_internals import layers_in
 from keras_psp.layers import MaxUnpool
@@ -248,10 +248,9 @@ def _write_litert(model, path, quantize=None, images=None):
 def _write_openvino(model, path):
     import openvino
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+    with scratch_beside(path) as folder:
         _convert(model, folder)
-        file = Path(folder, path.name)
+        file = folder / path.name
         openvino.save_model(openvino.convert_model(folder), file, compress_to_fp16=False)
         # An old .xml must never lie beside new weights.
         path.unlink(missing_ok=True)

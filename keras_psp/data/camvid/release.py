@@ -3,13 +3,13 @@
 import hashlib
 import os
 import shutil
-import tempfile
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
+from keras_psp.atomic import scratch_beside
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, check_merging
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -44,10 +44,9 @@ def download(merging: str) -> Path:
     folder = home / "datasets" / f"CamVid-{COMMIT}"
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
+    with scratch_beside(folder) as partial:
 
-        def unpack(url: str) -> str:
+        def unpack(url: str) -> Path:
             archive = keras.utils.get_file("CamVid.zip", url, cache_dir=partial)
             shutil.unpack_archive(archive, partial)
             return partial
