@@ -59,6 +59,11 @@ def write_whole(file: str | os.PathLike[str], content: bytes | Callable[[Path], 
         The path of the file.
     """
     file = Path(file)
+    if file.is_dir():
+        raise IsADirectoryError(
+            f"A file takes the place of a file alone. Received: '{file}', which is a folder. "
+            "Choose another path, or move the folder away."
+        )
     with scratch_beside(file) as scratch:
         partial = scratch / file.name
         if isinstance(content, bytes):

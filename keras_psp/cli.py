@@ -44,6 +44,7 @@ from keras_psp.settings import (
     network_arguments,
     run_settings,
 )
+from keras_psp.untrusted import open_keras_archive
 from keras_psp.weights.checkpoints import variant_of
 from keras_psp.weights.keras_files import is_keras_file, save_8_bit_weights
 from keras_psp.weights.published import IN_THE_PACKAGE, PRESETS
@@ -359,7 +360,8 @@ def _load_model(path: str, weights: str = "best") -> Run:
     if path in SegmentationModel.presets or not file.exists():
         model = SegmentationModel.from_preset(path)
     elif file.suffix == ".keras":
-        model = keras.saving.load_model(file, compile=False)
+        with open_keras_archive(file):  # It is whole, and no larger than it looks.
+            model = keras.saving.load_model(file, compile=False)
     else:
         return load_run(file, weights)
     classes = getattr(model, "classes", None) or numbered_classes(model.outputs[0].shape[-1])
@@ -376,7 +378,8 @@ def _views(args: argparse.Namespace) -> Views | None:
         "scales": args.scales and tuple(args.scales),
         "mirror": args.mirror,
     }
-    changes = {name: value for name, value in changes.items() if value}
+    # 0 is a value, which Views refuses.
+    changes = {n: value for n, value in changes.items() if value is not None and value is not False}
     if not (changes or args.policy):
         return None
     return dataclasses.replace(find_views(args.policy or "single"), **changes)

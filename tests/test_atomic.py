@@ -127,9 +127,10 @@ def test_a_folder_is_exchanged(tmp_path, monkeypatch, at_once):
 
     replace = os.replace
     if not at_once:
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        with monkeypatch.context() as patch:
             patch.setattr(os, "replace", kill)
-            write("new")
+            with pytest.raises(KeyboardInterrupt):
+                write("new")
         assert not (tmp_path / "folder").exists()
         with pytest.raises(ZeroDivisionError):
             write_folder_whole(tmp_path / "folder", lambda folder: 1 / 0, "mark")

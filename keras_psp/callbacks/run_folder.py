@@ -15,15 +15,16 @@ import numpy as np
 from keras import ops
 
 from keras_psp import visualization
-from keras_psp.atomic import check_writable, read_table, write_table, write_whole
+from keras_psp.atomic import check_writable, write_table, write_whole
 from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
 from keras_psp.choices import check_name, did_you_mean
 from keras_psp.data.info import Data, info_of
 from keras_psp.data.sharding import processes
 from keras_psp.keras_internals import set_initial_epoch
-from keras_psp.labels import ClassList, named_classes, numbered_classes
+from keras_psp.labels import ClassList, check_same_classes, named_classes, numbered_classes
 from keras_psp.metrics import MeanIoU
 from keras_psp.models.presets import describe, rebuild
+from keras_psp.weights.keras_files import load_state, save_state
 from keras_psp.weights.runs import BEST, CHECKPOINT, CONFIG, best_weights, read_config
 
 _HISTORY = "history.csv"
@@ -100,6 +101,7 @@ class RunFolder(keras.callbacks.Callback):
         self._classes_from = info_of(validation_data), classes
         self.settings = dict(settings or {})
         self.history: list[dict[str, float]] = []
+        self._per_class: list[float] = []
         count, number = processes()
         # All processes must save together: what Keras saves is spread over them.
         self._scratch = tempfile.TemporaryDirectory() if number else None
@@ -126,8 +128,10 @@ class RunFolder(keras.callbacks.Callback):
         now = json.loads(config)
         check_unchanged(self.folder, "settings", started["settings"], now["settings"])
         check_unchanged(self.folder, "model", _architecture(started), _architecture(now))
-        self.model.load_weights(self.folder / CHECKPOINT)
-        self.history = self._read_history()
+        check_unchanged(
+            self.folder, "run", *({"optimizer": c["optimizer"]} for c in (started, now))
+        )
+        self.history, self._per_class = load_state(self.model, self.folder / CHECKPOINT)
         self.model.initial_weights = started["initial_weights"]
         if self.history:
             epoch = int(self.history[-1]["epoch"]) + 1
@@ -143,8 +147,8 @@ class RunFolder(keras.callbacks.Callback):
                 for name in self.history[-1].keys() - {"epoch"}:
                     values = [row[name] for row in self.history if name in row]
                     self.model.history.history[name] = values
-            # The kill may have come just before the checkpoint was written, or just after.
-            write_table(self._out / _HISTORY, self.history)
+            # The checkpoint is the truth: the kill may have come just before it, or just after.
+            self._write_tables()
             self._save_best()
             self._draw()
 
@@ -165,12 +169,14 @@ class RunFolder(keras.callbacks.Callback):
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"A run needs a folder of its own. Received: folder='{self.folder}', whose "
-                f"{CONFIG} cannot be used ({error}). Choose another folder."
+                f"{CONFIG} cannot be used. Choose another folder. ({error})"
             ) from error
         return config if can_go_on else None
 
     def _config(self) -> str:
-        return json.dumps(describe(self.model, self.classes, self.settings), indent=1)
+        config = describe(self.model, self.classes, self.settings)
+        config["optimizer"] = type(self.model.optimizer).__name__
+        return json.dumps(config, indent=1)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
@@ -189,8 +195,10 @@ class RunFolder(keras.callbacks.Callback):
         logs = {name: float(value) for name, value in (logs or {}).items()}
         rate = float(self.model.optimizer.learning_rate)
         self.history.append({"epoch": epoch, **logs, "learning_rate": rate})
-        write_table(self._out / _HISTORY, self.history)
-        self._write_scores()
+        scores = find_scores(self.model)
+        if scores is not None and "val_loss" in logs:
+            self._per_class = list(map(float, scores.per_class()))
+        self._write_tables()
         # With the checkpoint the epoch counts. After a kill before it, the epoch is repeated, and
         # its tables are written again; after a kill behind it, the files below are.
         self._save_checkpoint()
@@ -199,7 +207,7 @@ class RunFolder(keras.callbacks.Callback):
 
     def _stop(self, received):
         epochs = len(self.history)
-        self.model.load_weights(self.folder / CHECKPOINT)
+        load_state(self.model, self.folder / CHECKPOINT)
         raise FloatingPointError(
             f"Loss and weights must be finite. Received: {received} in epoch {epochs + 1}. "
             f"The weights after epoch {epochs} were put back; they lie in "
@@ -208,35 +216,22 @@ class RunFolder(keras.callbacks.Callback):
         )
 
     def _save_checkpoint(self):
-        def save(file):
-            import h5py
-
-            self.model.save_weights(file)
-            with h5py.File(file, "a") as checkpoint:
-                checkpoint.attrs["epochs"] = len(self.history)
-
-        self._write(CHECKPOINT, save)
-
-    def _read_history(self):
-        import h5py
-
-        with h5py.File(self.folder / CHECKPOINT) as checkpoint:
-            epochs = int(checkpoint.attrs["epochs"])
-        rows = read_table(self.folder / _HISTORY)[:epochs] if epochs else []
-        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+        self._write(
+            CHECKPOINT, lambda file: save_state(self.model, file, [self.history, self._per_class])
+        )
 
     def _save_best(self):
         scores = [row.get("val_mean_iou", -math.inf) for row in self.history]
         if scores[-1] == max(scores):
-            self._write(BEST, self.model.save_weights)
+            self._write(BEST, lambda file: save_state(self.model, file))
 
     def _write(self, name, content):
         write_whole(self._out / name, content)
 
-    def _write_scores(self):
-        scores = find_scores(self.model)
-        if scores is not None and "val_loss" in self.history[-1]:
-            table = zip(self.classes.names, scores.per_class(), strict=True)
+    def _write_tables(self):
+        write_table(self._out / _HISTORY, self.history)
+        if self._per_class:
+            table = zip(self.classes.names, self._per_class, strict=True)
             rows = [{"class": name, "iou": value} for name, value in table]
             write_table(self._out / _PER_CLASS, rows)
 
@@ -244,9 +239,9 @@ class RunFolder(keras.callbacks.Callback):
         if self._scratch:
             return  # which nobody looks into
         visualization.training_curves(self._out / "curves.png", self._out / _HISTORY)
-        if (self._out / _PER_CLASS).exists():
-            iou = [float(row["iou"] or "nan") for row in read_table(self._out / _PER_CLASS)]
-            visualization.per_class_bars(self._out / "per_class.png", iou, self.classes)
+        if self._per_class:
+            file = self._out / "per_class.png"
+            visualization.per_class_bars(file, self._per_class, self.classes)
         if self._samples is not None:
             images, labels = self._samples
             predictions = [predict_labels(self.model, image) for image in images]
@@ -384,9 +379,10 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
             )
     config = read_config(folder / CONFIG)
     model = rebuild(config["model"], folder / file)
-    model.load_weights(folder / file)
-    known = config["classes"]
-    classes = ClassList(**known) if known else numbered_classes(model.outputs[0].shape[-1])
+    load_state(model, folder / file)
+    known, num_classes = config["classes"], model.outputs[0].shape[-1]
+    classes = ClassList(**known) if known else numbered_classes(num_classes)
+    check_same_classes(num_classes, classes)
     if getattr(model, "classes", classes) is None:
         model.classes = named_classes(classes)
     return Run(folder, model, classes, config["settings"])
