@@ -128,9 +128,8 @@ class RunFolder(keras.callbacks.Callback):
         now = json.loads(config)
         check_unchanged(self.folder, "settings", started["settings"], now["settings"])
         check_unchanged(self.folder, "model", _architecture(started), _architecture(now))
-        check_unchanged(
-            self.folder, "run", *({"optimizer": c["optimizer"]} for c in (started, now))
-        )
+        optimizers = [{"optimizer": config.get("optimizer")} for config in (started, now)]
+        check_unchanged(self.folder, "run", *optimizers)
         self.history, self._per_class = load_state(self.model, self.folder / CHECKPOINT)
         self.model.initial_weights = started["initial_weights"]
         if self.history:
@@ -171,6 +170,12 @@ class RunFolder(keras.callbacks.Callback):
                 f"A run needs a folder of its own. Received: folder='{self.folder}', whose "
                 f"{CONFIG} cannot be used. Choose another folder. ({error})"
             ) from error
+        if not can_go_on and (self.folder / BEST).exists():
+            raise ValueError(
+                f"A run is resumed from its {CHECKPOINT}. Received: folder='{self.folder}', which "
+                f"has lost it. Take another folder; the weights in {BEST} can be the first ones "
+                "there."
+            )
         return config if can_go_on else None
 
     def _config(self) -> str:
@@ -216,9 +221,8 @@ class RunFolder(keras.callbacks.Callback):
         )
 
     def _save_checkpoint(self):
-        self._write(
-            CHECKPOINT, lambda file: save_state(self.model, file, [self.history, self._per_class])
-        )
+        progress = [self.history, self._per_class]
+        self._write(CHECKPOINT, lambda file: save_state(self.model, file, progress))
 
     def _save_best(self):
         scores = [row.get("val_mean_iou", -math.inf) for row in self.history]

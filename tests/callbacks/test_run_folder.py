@@ -369,7 +369,7 @@ def test_nan_at_once_leaves_the_initial_weights(tmp_path):
 )
 def test_a_folder_of_another_run(whole, change, message):
     change = {"settings": {"seed": 3}, "model": {}} | change
-    model, run = begin(whole[0], change["settings"], Tiny(**change["model"]))
+    model, run = begin(whole[0], change["settings"], Tiny(dropout=0.1, **change["model"]))
     before = {path: value.copy() for path, value in weights(model).items()}
     with pytest.raises(ValueError, match=rf"Received: folder='{whole[0]}', {message}"):
         train(model, run)
