@@ -24,6 +24,7 @@ from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList, check_same_classes, named_classes, numbered_classes
 from keras_psp.metrics import MeanIoU
 from keras_psp.models.presets import describe, rebuild
+from keras_psp.weights.comparing import warn_if_not_finite
 from keras_psp.weights.keras_files import load_state, save_state
 from keras_psp.weights.runs import BEST, CHECKPOINT, CONFIG, best_weights, read_config
 
@@ -384,6 +385,7 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
     config = read_config(folder / CONFIG)
     model = rebuild(config["model"], folder / file)
     load_state(model, folder / file)
+    warn_if_not_finite(model, f"folder='{folder}'")
     known, num_classes = config["classes"], model.outputs[0].shape[-1]
     classes = ClassList(**known) if known else numbered_classes(num_classes)
     check_same_classes(num_classes, classes)

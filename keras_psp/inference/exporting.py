@@ -17,6 +17,7 @@ from keras_psp.choices import check_name
 from keras_psp.keras_internals import layers_in
 from keras_psp.layers import MaxUnpool
 from keras_psp.surgery.fusion import fuse
+from keras_psp.weights.comparing import warn_if_not_finite
 
 
 def export(
@@ -106,6 +107,7 @@ def export(
                 f" Received: classes=True, outputs of shape {output.shape}. Leave classes out."
             )
         name, output = "classes", _BestClass(name="best_class")(output)
+    warn_if_not_finite(model, f"model={model.name}")
     exported = keras.Model(image, {name: output}, name=model.name)
     images = None if calibration_data is None else _calibration_batches(calibration_data, image)
     with warnings.catch_warnings():

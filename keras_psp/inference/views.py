@@ -14,6 +14,7 @@ import numpy as np
 
 from keras_psp.choices import check_name
 from keras_psp.data.resizing import scaled_size
+from keras_psp.weights.comparing import not_finite
 
 
 class Box(NamedTuple):
@@ -292,8 +293,20 @@ def predict_views(
     for _, group in itertools.groupby(views, key=lambda view: view[1].shape):
         while batch := list(itertools.islice(group, batch_size)):
             tags, pixels = zip(*batch, strict=True)
+            answers = model.predict_on_batch(np.stack(pixels))
+            if not np.isfinite(answers).all():
+                raise FloatingPointError(
+                    "A network answers with finite numbers. Received: NaN or infinity from model="
+                    f"{model.name}{_where(model)}. Load other weights, or train it again with a "
+                    "lower learning rate."
+                )
             # Under MirroredStrategy every replica answers for the whole batch: there are more.
-            yield from zip(tags, model.predict_on_batch(np.stack(pixels)), strict=False)
+            yield from zip(tags, answers, strict=False)
+
+
+def _where(model: Any) -> str:
+    broken = not_finite(model)
+    return f", whose {broken} has such weights" if broken else ""
 
 
 def find_views(views: str | Views) -> Views:
