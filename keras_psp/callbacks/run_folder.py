@@ -1,15 +1,20 @@
 """A run folder: everything about a training run, from which a killed run is resumed and which
 `load_run` reads."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import platform
 import tempfile
-from collections.abc import Mapping
+import time
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
 import keras
 import numpy as np
 from keras import ops
@@ -30,6 +35,7 @@ from keras_psp.weights.runs import BEST, CHECKPOINT, CONFIG, best_weights, read_
 
 _HISTORY = "history.csv"
 _PER_CLASS = "per_class.csv"
+_LOCK, _HOLDER = ".lock", ".lock_holder"
 
 
 class RunFolder(keras.callbacks.Callback):
@@ -49,9 +55,10 @@ class RunFolder(keras.callbacks.Callback):
     - `config.json`: the model, the weights it started from, versions, classes, and the `settings`.
 
     Every file is written whole or not at all: a run killed at any moment loses at most the epoch it
-    was in. If a loss or a weight is not finite, the run ends and the last good weights are
-    restored. Where several processes train together (JAX), the first one writes all files but
-    `samples.png`, and all of them must be able to read the folder.
+    was in. One process at a time trains into a folder; any number may read it. If a loss or a
+    weight is not finite, the run ends and the last good weights are restored. Where several
+    processes train together (JAX), the first one writes all files but `samples.png`, and all of
+    them must be able to read the folder.
 
     Args:
         folder: The run folder; made if it does not exist.
@@ -64,9 +71,9 @@ class RunFolder(keras.callbacks.Callback):
         num_samples: Number of images in `samples.png`.
 
     Raises:
-        OSError: If the folder cannot be written to.
+        OSError: If the folder cannot be written to, or no longer, while the model trains.
         ValueError: In `fit`, if the folder holds another model, other settings, or no run at all,
-            or if model and classes do not agree.
+            if another process trains into it, or if model and classes do not agree.
         FloatingPointError: In `fit`, if the loss or a weight stops being finite.
 
     Example:
@@ -107,6 +114,7 @@ class RunFolder(keras.callbacks.Callback):
         # All processes must save together: what Keras saves is spread over them.
         self._scratch = tempfile.TemporaryDirectory() if number else None
         self._out = Path(self._scratch.name) if self._scratch else self.folder
+        self._lock: filelock.BaseFileLock | None = None
         self._samples = None
         # Keras' `predict` cannot gather the results of several processes.
         if validation_data is not None and count == 1:
@@ -114,6 +122,9 @@ class RunFolder(keras.callbacks.Callback):
         check_writable(self._out)
 
     def on_train_begin(self, logs=None):
+        self._read_config()  # Nothing is put into the folder of something else.
+        if self._scratch is None:
+            self._lock = _lock(self.folder)
         self.classes = find_classes(self.model, *self._classes_from)
         if getattr(self.model, "classes", self.classes) is None:
             self.model.classes = named_classes(self.classes)
@@ -158,6 +169,8 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         set_initial_epoch(self.model, None)
+        if self._lock is not None:
+            self._lock.release()
 
     def _read_config(self):
         """Reads the config of the run in the folder; `None` if there is no run to resume."""
@@ -204,12 +217,30 @@ class RunFolder(keras.callbacks.Callback):
         scores = find_scores(self.model)
         if scores is not None and "val_loss" in logs:
             self._per_class = list(map(float, scores.per_class()))
+        with self._writing():
+            self._write_all()
+
+    def _write_all(self):
         self._write_tables()
         # With the checkpoint the epoch counts. After a kill before it, the epoch is repeated, and
         # its tables are written again; after a kill behind it, the files below are.
         self._save_checkpoint()
         self._save_best()
         self._draw()
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            if not (self._scratch or (self.folder / CONFIG).exists()):
+                raise OSError(f"it has no {CONFIG} any more")
+            yield
+        except (OSError, RuntimeError) as error:  # HDF5 has both for a full disk.
+            raise OSError(
+                "A run is written after every epoch. "
+                f"Received: folder='{self.folder}', which cannot be written to ({error}). Its "
+                f"files are whole, and {CHECKPOINT} is of the last epoch that was written. Make "
+                "room, then start the same training again: it resumes there."
+            ) from error
 
     def _stop(self, received):
         epochs = len(self.history)
@@ -252,6 +283,32 @@ class RunFolder(keras.callbacks.Callback):
             predictions = [predict_labels(self.model, image) for image in images]
             file = self._out / "samples.png"
             visualization.segmentation_gallery(file, images, labels, predictions, self.classes)
+
+
+def _lock(folder: Path) -> filelock.BaseFileLock | None:
+    """Lets no other process train into a folder until this one has ended, or releases it."""
+    lock = filelock.FileLock(folder / _LOCK, timeout=0, thread_local=False, is_singleton=True)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        holder = folder / _HOLDER
+        who = holder.read_text() if holder.exists() else "another process"
+        raise ValueError(
+            "One process at a time trains into a folder. "
+            f"Received: folder='{folder}', into which {who} trains. Wait until it has ended, or "
+            "take another folder."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        warnings.warn(
+            f"The file system of '{folder}' has no locks ({error}). See to it that no other "
+            "process trains into this folder.",
+            stacklevel=3,
+        )
+        return None
+    since = time.strftime("%Y-%m-%d %H:%M")
+    who = f"process {os.getpid()} on {platform.node()}, since {since},"
+    write_whole(folder / _HOLDER, who.encode())
+    return lock
 
 
 def find_scores(model: keras.Model) -> MeanIoU | None:
