@@ -151,8 +151,10 @@ _ROWS = 32  # Rows of a map that are worked on together; all of them would doubl
 
 
 def best_class(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the label map, uint8 `(height, width)`, of probabilities `(height, width, K)`."""
-    labels = np.empty(probabilities.shape[:2], np.uint8)
+    """Returns the label map, uint8 `(height, width)`, of probabilities `(height, width, K)`; uint16
+    where K is above 256."""
+    kind = np.min_scalar_type(probabilities.shape[-1] - 1)
+    labels = np.empty(probabilities.shape[:2], kind)
     for start in range(0, len(labels), _ROWS):
         rows = slice(start, start + _ROWS)
         labels[rows] = probabilities[rows].argmax(axis=-1)
