@@ -9,7 +9,8 @@
 # the theory promises. That is the reason for PSPNet's pyramid.
 #
 # **You need** convolutions, NumPy and [your first
-# segmentation](../tutorials/first_segmentation.ipynb). Reading takes 25 minutes, without a download.
+# segmentation](../tutorials/first_segmentation.ipynb). Reading takes 25 minutes. Nothing is trained
+# or downloaded.
 
 # %% [markdown]
 # ## Through a window
@@ -38,7 +39,7 @@ plt.show()
 # %% [markdown]
 # The first window shows gray noise: road, wall or sidewalk? In the last one you see that it is a
 # road, as you see the street around it. A network has the same problem. Each layer makes a map, and
-# the places of a map are its *cells*. The pixels that can change a cell are its **receptive field**.
+# a map's places are its *cells*. The pixels that can change a cell are its **receptive field**.
 #
 # ## Two rules
 #
