@@ -265,7 +265,7 @@ for sign in (1, -1):
     assert np.allclose(again, maxima) == (sign == 1)
 
 # %% [markdown] tags=["answer"]
-# Without negative maxima, as behind a ReLU. The zeros beside a negative maximum are larger than it.
+# Without negative maxima, as behind a ReLU. Zeros beside a negative maximum are larger than it.
 
 # %% [markdown]
 # **3.** FCN-8s enlarges a map eight times by a transposed convolution with kernel 16 and stride 8.
