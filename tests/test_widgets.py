@@ -125,8 +125,8 @@ def test_cell_is_chosen_by_mouse_touch_and_keys(open_widget, networks):
 
     def place_of(cell):
         top, left, bottom, right = field.box(cell)
-        scale = picture.bounding_box()["width"] / 600  # 480 pixels, 60 beside them
-        return ((left + right) / 2 + 60) * scale, ((top + bottom) / 2 + 60) * scale
+        scale = picture.bounding_box()["width"] / 560  # 480 pixels, 40 beside them
+        return ((left + right) / 2 + 40) * scale, ((top + bottom) / 2 + 40) * scale
 
     def check(row, column):
         top, left, bottom, right = field.box((row, column))

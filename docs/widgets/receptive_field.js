@@ -4,7 +4,7 @@
   const {element, labeled, color, whole} = KerasPsp;
 
   const LIMITS = {kernel: 15, stride: 4, dilation: 64};
-  const MARGIN = 60; // pixels around the picture, where the padding is
+  const MARGIN = 40; // pixels around the picture, where the padding is
   const LENS = {most: 40, side: 150}; // enlarges boxes of at most so many pixels to that side
   const MOST_LAYERS = 60;
   // The stacks of the tutorial; the networks stand in networks.js.
@@ -155,8 +155,9 @@
             update();
           },
         });
-        const small = element("small", {}, name);
-        const title = element("label", {}, radio, `${index + 1} `, small);
+        // Of "stage4_block2/conv2" and "block5_pool" what kind of layer it is; the rest on hovering.
+        const small = element("small", {}, (name.match(/conv|pool/) || [""])[0]);
+        const title = element("label", {title: name}, radio, `${index + 1} `, small);
         const remove = element(
           "button",
           {
