@@ -187,6 +187,16 @@ def test_layers_are_edited(open_widget):
     assert "Nothing is left" in result.inner_text()
 
 
+def test_drawing_follows_the_colors_of_the_page(open_widget):
+    tab = open_widget("receptive_field", "scenes", "networks")
+    picture = "document.querySelector('.receptive-field-paths').toDataURL()"
+    light = tab.evaluate(picture)
+    tab.evaluate("document.body.dataset.mdColorScheme = 'slate'")
+    assert tab.evaluate(picture) != light
+    tab.evaluate("document.body.dataset.mdColorScheme = 'default'")
+    assert tab.evaluate(picture) == light
+
+
 # Convolutions and upsampling --------------------------------------------------------------------
 
 

@@ -258,7 +258,7 @@
       );
       slider.max = Math.max(cells ** 2 - 1, 0);
       place = Math.min(place, Number(slider.max));
-      const title = {map: "input", kernel: "kernel", pooled: "max pooling", output: "output"};
+      const title = {map: "input", kernel: "kernel", pooled: "pooled", output: "output"};
       if (name === "unpooling") title.map = "before the pooling";
       for (const [key, {caption, grid}] of Object.entries(boards)) {
         const length = key === "map" ? map.length : Math.sqrt(grid.children.length);
@@ -318,17 +318,21 @@
       if (next.matches("button")) show(row * side + column);
     }
 
-    // Cells as large as there is room, and the output below the rest where there is too little.
+    // Cells as large as there is room for: all boards in a row; or the output below the rest, or
+    // each below the other, where cells would be too small.
     function fit() {
       const sides = Object.values(boards).map(({grid}) => Math.sqrt(grid.children.length));
-      const shown = sides.filter((side) => side);
-      const all = shown.reduce((sum, side) => sum + side, 0);
-      const [rem, gap] = [parseFloat(getComputedStyle(document.documentElement).fontSize), 1.2];
-      const room = table.clientWidth - (shown.length - 1) * gap * rem - 4;
-      const beside = room / all;
-      const below = room / Math.max(all - sides.at(-1), sides.at(-1));
-      const cell = Math.min(2.1 * rem, beside >= 1.5 * rem ? beside : Math.max(beside, below));
-      table.style.setProperty("--cell", `${Math.floor(cell)}px`);
+      const {columnGap, fontSize} = getComputedStyle(table);
+      const large = 2.4 * parseFloat(fontSize);
+      const across = (row) => {
+        const shown = row.filter((side) => side);
+        const room = table.clientWidth - (shown.length - 1) * parseFloat(columnGap) - 4;
+        return room / shown.reduce((sum, side) => sum + side, 0);
+      };
+      const below = Math.min(across(sides.slice(0, -1)), across(sides.slice(-1)));
+      const ways = [across(sides), below, Math.min(...sides.map((side) => across([side])))];
+      const cell = ways.find((width) => width > 0.7 * large) || ways.at(-1);
+      table.style.setProperty("--cell", `${Math.floor(Math.min(cell, 1.25 * large))}px`);
     }
     new ResizeObserver(fit).observe(table);
 
