@@ -11,12 +11,12 @@
   // the weight that it is multiplied by.
   const OPERATIONS = {
     convolution: {
-      formula: "⌊(n + 2p − d(k − 1) − 1) / s⌋ + 1",
+      formula: "⌊(n + 2·p − d·(k − 1) − 1) / s⌋ + 1",
       size: ({n, k, s, d, p}) => Math.floor((n + 2 * p - d * (k - 1) - 1) / s) + 1,
       parts: ({k, s, d, p}, place) => range(k).map((tap) => ({cell: place * s + tap * d - p, tap})),
     },
     transposed: {
-      formula: "(n − 1)s + d(k − 1) + 1 − 2p",
+      formula: "(n − 1)·s + d·(k − 1) + 1 − 2·p",
       size: ({n, k, s, d, p}) => (n - 1) * s + d * (k - 1) + 1 - 2 * p,
       parts: ({n, k, s, d, p}, place) =>
         range(n)
@@ -40,7 +40,7 @@
     },
   };
   for (const operation of Object.values(OPERATIONS)) {
-    operation.formula = operation.formula || "f · n";
+    operation.formula = operation.formula || "f·n";
     operation.size = operation.size || (({n, f}) => f * n);
   }
 
@@ -431,9 +431,7 @@
 
     function size() {
       const {formula: letters} = OPERATIONS[name];
-      // A letter behind a number, a letter or a parenthesis is multiplied by it.
-      const dotted = letters.replace(/(?<=[\da-z)])(?=[a-z])|(?<=[a-z])(?=\()/g, "·");
-      const filled = dotted.replace(/[a-z]/g, (letter) => options[letter]);
+      const filled = letters.replace(/[a-z]/g, (letter) => options[letter]);
       const found = element("strong", {}, output.length);
       return [`Size of the output: ${letters} = ${filled} = `, found];
     }

@@ -83,7 +83,4 @@ window.KerasPsp = window.KerasPsp || {};
       move(...steps[event.key]);
     });
   };
-
-  // Whether the reader's system asks for less movement.
-  KerasPsp.calm = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 })();
