@@ -331,6 +331,21 @@ def test_numbers_and_sizes_are_edited(open_widget):
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
 
 
+def test_too_large_a_kernel_leaves_nothing(open_widget):
+    tab = open_widget("convolution")
+    tab.get_by_label("input size").fill("2")
+    assert "nothing is left" in tab.locator("output").inner_text()
+    assert "⌊(2 + 2·0 − 1·(3 − 1) − 1) / 1⌋ + 1 = 0" in tab.locator("output").inner_text()
+    tab.get_by_role("button", name="One cell on").click()
+    tab.get_by_label("kernel k").fill("1")
+    assert "Row 0, column 0: 0 = 0·0" in tab.locator("output").inner_text()
+    tab.get_by_label("kernel, row 0, column 0").fill("4")
+    tab.get_by_label("input, row 0, column 0").focus()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.type("7")
+    assert numbers_of(tab, "output").tolist() == [[0, 28], [12, 4]]
+
+
 def test_copies_of_a_transposed_convolution_are_a_checkerboard(open_widget):
     tab = open_widget("convolution")
     tab.get_by_label("operation").select_option("Transposed convolution")

@@ -203,6 +203,7 @@
     function board(title) {
       const grid = element("div", {class: "convolution-grid", role: "group", "aria-label": title});
       const caption = element("figcaption");
+      KerasPsp.arrows(grid, (right, down) => move(grid, right, down));
       return {grid, caption, figure: element("figure", {}, caption, grid)};
     }
 
@@ -231,8 +232,8 @@
       options[letter] = number;
       const kept = (before, after) =>
         square(after.length, (i, j) => (before[i] && before[i][j]) ?? after[i][j]);
-      if (letter === "k") kernel = kept(kernel, firstKernel(name, options));
-      else map = letter === "n" || letter === "f" ? kept(map, firstMap(name, options)) : map;
+      map = kept(map, firstMap(name, options));
+      if (options.k) kernel = kept(kernel, firstKernel(name, options));
       build();
     }
 
@@ -257,7 +258,7 @@
         }),
       );
       slider.max = Math.max(cells ** 2 - 1, 0);
-      place = Math.min(place, Number(slider.max));
+      place = Math.min(Math.max(place, 0), Number(slider.max));
       const title = {map: "input", kernel: "kernel", pooled: "pooled", output: "output"};
       if (name === "unpooling") title.map = "before the pooling";
       for (const [key, {caption, grid}] of Object.entries(boards)) {
@@ -270,11 +271,9 @@
     }
 
     function lay({grid, figure}, side, cell) {
-      const cells = square(side, cell).flat();
       figure.hidden = !side;
       grid.style.setProperty("--columns", side);
-      grid.replaceChildren(...cells);
-      grid.onkeydown = (event) => move(event, cells, side);
+      grid.replaceChildren(...square(side, cell).flat());
     }
 
     const still = (kind = "", text = "") => {
@@ -302,20 +301,16 @@
     }
 
     // The arrow keys move from cell to cell, as in a spreadsheet.
-    const STEPS = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]};
-
-    function move(event, cells, side) {
-      if (!(event.key in STEPS)) return;
-      const focusable = (cell) => (cell.matches("button") ? cell : cell.querySelector("input"));
-      const index = cells.findIndex((cell) => cell.contains(event.target));
-      const [down, right] = STEPS[event.key];
+    function move(grid, right, down) {
+      const cells = [...grid.children];
+      const side = Math.sqrt(cells.length);
+      const index = cells.findIndex((cell) => cell.contains(document.activeElement));
       const [row, column] = [Math.floor(index / side) + down, (index % side) + right];
-      event.preventDefault();
       if (row < 0 || column < 0 || row >= side || column >= side) return;
-      const next = focusable(cells[row * side + column]);
-      if (!next) return;
-      next.focus();
-      if (next.matches("button")) show(row * side + column);
+      const next = cells[row * side + column];
+      const focusable = next.matches("button") ? next : next.querySelector("input");
+      if (focusable) focusable.focus();
+      if (focusable === next) show(row * side + column);
     }
 
     // Cells as large as there is room for: all boards in a row; or the output below the rest, or
@@ -432,7 +427,7 @@
     function size() {
       const {formula: letters} = OPERATIONS[name];
       const filled = letters.replace(/[a-z]/g, (letter) => options[letter]);
-      const found = element("strong", {}, output.length);
+      const found = element("strong", {}, written(OPERATIONS[name].size(options)));
       return [`Size of the output: ${letters} = ${filled} = `, found];
     }
 

@@ -155,7 +155,7 @@
             update();
           },
         });
-        // Of "stage4_block2/conv2" and "block5_pool" what kind of layer it is; the rest on hovering.
+        // Of "stage4_block2/conv2" or "block5_pool" the kind of layer; the rest on hovering.
         const small = element("small", {}, (name.match(/conv|pool/) || [""])[0]);
         const title = element("label", {title: name}, radio, `${index + 1} `, small);
         const remove = element(
@@ -305,25 +305,21 @@
 
     // The cells of the layer, if they are large enough to be seen.
     function grid(context, found, scale) {
-      const {stride} = found[0].at(-1);
-      if (stride * scale < 6) return;
+      const [down, right] = found.map((axis) => axis.at(-1));
+      if (right.stride * scale < 6) return;
+      // Each cell is drawn in the middle of what it sees.
+      const borders = ({offset, size, stride, cells}, pixels) =>
+        Array.from({length: cells + 1}, (_, i) => offset + (size - stride) / 2 + i * stride).filter(
+          (border) => border >= 0 && border <= pixels,
+        );
       context.beginPath();
-      for (const [axis, [length, other]] of [
-        [found[1].at(-1), [scene.width, scene.height]],
-        [found[0].at(-1), [scene.height, scene.width]],
-      ]) {
-        const first = axis.offset + (axis.size - axis.stride) / 2;
-        for (let place = 0; place <= axis.cells; place += 1) {
-          const at = first + place * axis.stride;
-          if (at < 0 || at > length) continue;
-          if (length === scene.width) {
-            context.moveTo(at, 0);
-            context.lineTo(at, other);
-          } else {
-            context.moveTo(0, at);
-            context.lineTo(other, at);
-          }
-        }
+      for (const x of borders(right, scene.width)) {
+        context.moveTo(x, 0);
+        context.lineTo(x, scene.height);
+      }
+      for (const y of borders(down, scene.height)) {
+        context.moveTo(0, y);
+        context.lineTo(scene.width, y);
       }
       context.strokeStyle = "rgba(255, 255, 255, 0.35)";
       context.lineWidth = 0.7 / scale;
