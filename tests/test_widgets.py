@@ -182,9 +182,15 @@ def test_layers_are_edited(open_widget):
     for layer in range(1, 9):
         if layer > 3:
             tab.get_by_role("button", name="Add a layer").click()
-        tab.get_by_label(f"kernel of layer {layer}").fill("2")
-        tab.get_by_label(f"stride of layer {layer}").fill("4")
+        tab.get_by_label(f"kernel of layer {layer}", exact=True).fill("2")
+        tab.get_by_label(f"stride of layer {layer}", exact=True).fill("4")
     assert "Nothing is left" in result.inner_text()
+    for layer in range(1, 40):  # 4³⁹ pixels, which nobody counts
+        if layer > 8:
+            tab.get_by_role("button", name="Add a layer").click()
+        tab.get_by_label(f"kernel of layer {layer}", exact=True).fill("5")
+        tab.get_by_label(f"stride of layer {layer}", exact=True).fill("4")
+    assert "one of 1 × 1 cells of layer 39" in result.inner_text()
 
 
 def test_drawing_follows_the_colors_of_the_page(open_widget):
