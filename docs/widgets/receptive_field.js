@@ -251,7 +251,7 @@
           `The step from cell to cell is ${right.stride} pixel${right.stride > 1 ? "s" : ""}, ` +
           `and the first cell begins at ${signed(right.offset)} (the offset). ` +
           (padding ? `${padding} % of the box is padding. ` : "") +
-          (holes ? `Holes: ${holes} of the ${right.size} pixels of a row have no path (amber).` : ""),
+          (holes ? `${holes} of the ${right.size} pixels of a row have no path (amber).` : ""),
       );
       redraw();
     }
