@@ -326,7 +326,7 @@
       };
       const below = Math.min(across(sides.slice(0, -1)), across(sides.slice(-1)));
       const ways = [across(sides), below, Math.min(...sides.map((side) => across([side])))];
-      const cell = ways.find((width) => width > 0.7 * large) || ways.at(-1);
+      const cell = ways.find((width) => width > 0.8 * large) || ways.at(-1);
       table.style.setProperty("--cell", `${Math.floor(Math.min(cell, 1.25 * large))}px`);
     }
     new ResizeObserver(fit).observe(table);
