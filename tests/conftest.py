@@ -22,6 +22,7 @@ from PIL import Image
 
 from keras_psp import visualization
 from keras_psp.atomic import write_whole
+from tests import browser as chromium
 from tests import random_weights
 
 UNPACK = Path(__file__).parents[2] / "shared" / "camvid" / "unpack.py"
@@ -47,6 +48,17 @@ def camvid(tmp_path_factory):
         patch.setattr(Image.Image, "save", lambda *args, **_: save(*args, compress_level=0))
         runpy.run_path(str(UNPACK))["unpack"](folder)
     return folder / "CamVid"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, for tests marked `needs_a_browser`."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = chromium.start(playwright)
+        yield started
+        started.close()
 
 
 @pytest.fixture

@@ -5,9 +5,8 @@
 
 import functools
 import http.server
-import importlib.util
+import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -17,9 +16,10 @@ from urllib.parse import unquote, urldefrag
 
 import pytest
 
+from tests.browser import needs_a_browser
+
 ROOT = Path(__file__).parent.parent
 ADDRESS = re.search('\nRepository = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 
 # What readers search for, and the page that comes first.
 SEARCHES = {
@@ -79,13 +79,17 @@ class Page(HTMLParser):
         return (path / "index.html" if path.is_dir() else path).resolve()
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("site")
+def build(folder, **environment):
     command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return folder
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    return build(tmp_path_factory.mktemp("site"), OFFLINE="false")
 
 
 @pytest.fixture(scope="module")
@@ -134,11 +138,6 @@ def test_pages_are_below_a_megabyte(site, pages):
 
 # In a browser -----------------------------------------------------------------------------------
 
-needs_a_browser = pytest.mark.skipif(
-    BROWSER is None or importlib.util.find_spec("playwright") is None,
-    reason="needs Chromium and the package playwright",
-)
-
 
 @pytest.fixture(scope="module")
 def address(site):
@@ -151,16 +150,6 @@ def address(site):
         threading.Thread(target=server.serve_forever, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}/"
         server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @pytest.mark.site
@@ -212,3 +201,29 @@ def test_navigation_and_copying_work(browser, address):
     tab.locator("pre:has-text('load_camvid') button").first.click()
     assert tab.evaluate("navigator.clipboard.readText()").startswith("import keras_psp")
     context.close()
+
+
+@pytest.mark.site
+@needs_a_browser
+def test_site_works_from_files(browser, tmp_path):
+    """Every page opens with its pictures and leads to the next; search and widgets work."""
+    site, wrong = build(tmp_path / "site", OFFLINE="true"), []
+    tab = browser.new_page()
+    tab.on("console", lambda said: said.type != "error" or wrong.append(f"{tab.url}: {said.text}"))
+    tab.on("pageerror", lambda error: wrong.append(f"{tab.url}: {error}"))
+    own = ("file:", "data:", "blob:")
+    tab.on("request", lambda asked: asked.url.startswith(own) or wrong.append(asked.url))
+    for file in sorted(set(site.rglob("*.html")) - {site / "404.html"}):  # a server's
+        page = Page(file)
+        parts = [link for link in page.links + page.parts if not re.match(r"\w+:", link)]
+        paths = [urldefrag(link)[0] for link in parts if not link.startswith("#")]
+        wrong += [f"{file}: {path}" for path in paths if not (file.parent / path).is_file()]
+        tab.goto(file.as_uri())
+    tab.goto((site / "index.html").as_uri())
+    tab.locator(".md-search__input").fill("onnx")
+    tab.locator(".md-search-result__link").first.click()
+    tab.wait_for_url("**/api/exporting.html*")
+    tab.goto((site / "tutorials" / "receptive_fields.html").as_uri())
+    assert "212 × 212 pixels" in tab.locator(".widget output").inner_text()
+    tab.close()
+    assert not wrong
