@@ -261,17 +261,20 @@ class Segmenter:
 
     def _by_rows(self, shape, size, answers) -> np.ndarray:
         """Finishes rows as soon as no window covers them any more."""
-        finished = []
         start, kept = 0, np.zeros((0, *shape[1:]), np.float32)
+        kind = self.finish(np.zeros((1, *shape[1:]), np.float32))
+        found = np.empty((shape[0], *kind.shape[1:]), kind.dtype)
         for affected, rows, shares in self._scale(shape, size, answers):
             if affected[0] > start:
-                finished.append(self.finish(kept[: affected[0] - start]))
-                start, kept = affected[0], kept[affected[0] - start :]
+                done = affected[0] - start
+                found[start : affected[0]] = self.finish(kept[:done])
+                start, kept = affected[0], kept[done:].copy()
             missing = affected[-1] + 1 - start - len(kept)
             if missing > 0:
                 kept = np.concatenate([kept, np.zeros((missing, *shape[1:]), np.float32)])
             kept[rows - start] += shares
-        return np.concatenate([*finished, self.finish(kept)])
+        found[start:] = self.finish(kept)
+        return found
 
     def _scale(self, shape, size, answers) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yields what an image's windows at one scale add to the map of the whole image.
