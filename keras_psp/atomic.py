@@ -7,6 +7,7 @@ import functools
 import io
 import itertools
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -148,16 +149,30 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
 
 
 def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Path:
-    """Writes rows as CSV; a value that a row lacks, or that is NaN, stays empty."""
+    """Writes rows as CSV; a value that a row lacks, or that is NaN, stays empty. Before a text that
+    spreadsheets would compute stands an apostrophe."""
     table = io.StringIO()
     writer = csv.DictWriter(table, list(dict.fromkeys(itertools.chain(*rows))))
     writer.writeheader()
     # NaN is the one number that is not equal to itself.
-    writer.writerows({key: v for key, v in row.items() if v == v} for row in rows)
+    writer.writerows({key: _as_text(v) for key, v in row.items() if v == v} for row in rows)
     return write_whole(file, table.getvalue().encode())
+
+
+_FORMULA = re.compile(r"'*[=+\-@\t\r]")  # with apostrophes, so that reading takes off one
+
+
+def _as_text(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) else value
 
 
 def read_table(file: str | os.PathLike[str]) -> list[dict[str, str]]:
     """Reads the rows of a CSV file with a header."""
     with open(file, newline="", encoding="utf-8") as table:
-        return list(csv.DictReader(table))
+        return [
+            {
+                key: value[1:] if value and value[0] == "'" and _FORMULA.match(value) else value
+                for key, value in row.items()
+            }
+            for row in csv.DictReader(table)
+        ]

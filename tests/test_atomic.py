@@ -144,3 +144,12 @@ def test_missing_values_of_a_row_are_empty(tmp_path):
     file = write_table(tmp_path / "a.csv", rows)
     assert read_table(file) == [{"a": "1", "b": ""}, {"a": "2.5", "b": "x, ÿ"}]
     assert file.read_bytes().decode() == 'a,b\r\n1,\r\n2.5,"x, ÿ"\r\n'
+
+
+def test_texts_are_no_formulas(tmp_path):
+    names = ["=1+1", "+x", "-x", "@SUM(A1)", "\tx", "'=1", "''=1", "'quoted'", "a=b", "it's", ""]
+    file = write_table(tmp_path / "a.csv", [{"name": name, "value": -0.5} for name in names])
+    assert [row["name"] for row in read_table(file)] == names
+    assert {row["value"] for row in read_table(file)} == {"-0.5"}
+    lines = file.read_text().splitlines()[1:]
+    assert not [line for line in lines if line.lstrip('"')[0] in "=+-@\t"]

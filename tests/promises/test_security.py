@@ -12,7 +12,9 @@ import pytest
 
 import keras_psp
 from keras_psp import ResNet, load_weights, untrusted
+from keras_psp.labels import ClassList
 from keras_psp.weights.reading import read_tensors
+from tests.tiny import Tiny, data
 
 SECRET = np.arange(9, dtype="float32").tobytes()
 
@@ -208,3 +210,13 @@ def test_honest_files_are_not_suspected(tmp_path):
         file.create_dataset("zeros", data=np.zeros(250_000, "float32"), compression="gzip")
     with untrusted.open_hdf5(tmp_path / "a.h5") as file:
         assert file["zeros"].shape == (250_000,)
+
+
+def test_names_are_text_in_pictures_tables_and_pages(tmp_path):
+    names = ["=1+1", r"$\frac$", "<script>alert(1)</script>"]
+    images, labels = data(2)
+    keras_psp.evaluate(Tiny(), (images, labels), classes=ClassList(names)).write(tmp_path)
+    page = (tmp_path / "report.html").read_text()
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;" in page
+    assert "'=1+1" in (tmp_path / "per_class.csv").read_text()
