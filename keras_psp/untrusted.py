@@ -11,6 +11,7 @@ from typing import Any
 
 # Trained weights hardly shrink when they are compressed: by this much only in an attack.
 _RATIO, _SLACK = 100, 1 << 20
+_LARGEST_TEXT = 1 << 26
 
 
 def check_regular(path: str | os.PathLike[str], max_bytes: int | None = None) -> None:
@@ -26,6 +27,22 @@ def check_regular(path: str | os.PathLike[str], max_bytes: int | None = None) ->
         raise OSError(f"it is no file, but {kind}")
     if max_bytes is not None and found.st_size > max_bytes:
         raise OSError(f"it has {found.st_size:,} bytes, more than {max_bytes:,}")
+
+
+def read_text(path: Path) -> str:
+    """Reads a file of names or a table, in UTF-8; raises a ValueError if it is none, or too large.
+
+    Args:
+        path: The file.
+    """
+    try:
+        check_regular(path, _LARGEST_TEXT)
+        return path.read_text("utf-8-sig")
+    except (OSError, ValueError) as error:
+        raise ValueError(
+            f"A list is a text file in UTF-8. Received: {path}, which cannot be read ({error}). "
+            "Save it as UTF-8, or remove it."
+        ) from error
 
 
 def check_declared(path: str | os.PathLike[str], declared: int) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.choices import did_you_mean
 from keras_psp.data.resizing import resize_image, resize_label
 from keras_psp.labels import VOID, LabelCoding, LabelColors, LabelValues
 from keras_psp.untrusted import check_regular
@@ -214,6 +215,12 @@ def _open(file: Path, max_pixels: int | None = None) -> tuple[Any, str, int]:
             f"Pillow opens no image this large (a WebP not even where max_pixels allows it). "
             f"Received: {file} ({error}). Save it smaller; or as PNG or TIFF, to segment it with "
             "max_pixels.",
+        ) from error
+    except FileNotFoundError as error:
+        raise DataError(
+            "missing",
+            f"An image must exist. Received: {file}, which does not. {did_you_mean(file)}Check the "
+            "path.",
         ) from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's answers to damaged files.
         reason = "unknown format" if "cannot identify" in str(error) else str(error).rstrip(".")

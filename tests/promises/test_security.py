@@ -220,3 +220,32 @@ def test_names_are_text_in_pictures_tables_and_pages(tmp_path):
     assert "<script>alert" not in page
     assert "&lt;script&gt;" in page
     assert "'=1+1" in (tmp_path / "per_class.csv").read_text()
+
+
+@pytest.mark.timeout(60)
+def test_a_video_is_no_playlist(tmp_path):
+    """FFmpeg would open the files that a playlist names."""
+    pytest.importorskip("av")
+    (tmp_path / "secret.ts").write_bytes(SECRET)
+    (tmp_path / "street.mp4").write_text(
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\nsecret.ts\n#EXT-X-ENDLIST\n"
+    )
+    with pytest.raises(ValueError, match=r"its content that of a \.mp4.* Received: .*street\.mp4"):
+        keras_psp.segment_video(Tiny(), tmp_path / "street.mp4", tmp_path / "out.mp4")
+    assert not (tmp_path / "out.mp4").exists()
+
+
+@pytest.mark.timeout(60)
+def test_videos_and_lists_are_files(no_file, tmp_path, write_image):
+    pytest.importorskip("av")
+    with pytest.raises(ValueError, match=r"Received: .*street\.mp4 \(it is no file"):
+        keras_psp.segment_video(Tiny(), no_file("street.mp4"), tmp_path / "out.mp4")
+    with pytest.raises(ValueError, match=r"Received: .*pairs\.csv"):
+        keras_psp.load_folder(no_file("pairs.csv"), "train", ["a", "b"])
+    for place in ("images", "labels"):
+        (tmp_path / "data" / "train" / place).mkdir(parents=True)
+        write_image(tmp_path / "data" / "train" / place / "a.png", np.zeros((6, 7), "uint8"))
+    write_image(tmp_path / "data" / "train" / "images" / "a.png", np.zeros((6, 7, 3), "uint8"))
+    no_file("data/classes.txt")
+    with pytest.raises(ValueError, match=r"Received: .*(classes\.txt|class list|data)"):
+        keras_psp.load_folder(tmp_path / "data", "train")
