@@ -6,9 +6,11 @@ A widget stands alone in a page that is opened from its file: no site is built.
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
-from keras_psp import analysis
+from keras_psp import analysis, metrics, visualization
+from keras_psp.data.camvid import CAMVID_CLASSES, CAMVID_COLORS
 from tests.browser import needs_a_browser
 
 WIDGETS = Path(__file__).parent.parent / "docs" / "widgets"
@@ -71,3 +73,171 @@ def test_receptive_field_is_the_library_s(open_widget):
             "offset": field.offset[axis],
             "cells": field.output_shape[axis],
         }
+
+
+# Scores -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def label_maps():
+    """Truth and prediction of 6 classes; 3 is in neither, 4 is only predicted."""
+    random = np.random.default_rng(1)
+    truth = random.choice([0, 1, 2, 5, 255], (1, 30, 40), p=[0.5, 0.2, 0.1, 0.1, 0.1])
+    guess = np.where(random.random(truth.shape) < 0.7, truth, random.choice([0, 1, 2, 4]))
+    return truth, np.where(guess == 255, 0, guess)
+
+
+def test_scores_are_the_library_s(open_widget, label_maps):
+    matrix = metrics.confusion_matrix(*label_maps, 6)
+    tab = open_widget("scores")
+    flat = [labels.ravel().tolist() for labels in label_maps]
+    found = tab.evaluate("([truth, guess]) => KerasPsp.confusionMatrix(truth, guess, 6)", flat)
+    assert found == matrix.tolist()
+    scores = tab.evaluate("(matrix) => KerasPsp.scores(matrix)", found)
+    iou = metrics.iou_per_class(matrix)
+    assert np.isnan(iou[3:5]).all()
+    np.testing.assert_allclose(scores["iou"], iou)
+    np.testing.assert_allclose(scores["dice"], 2 * iou / (1 + iou))
+    np.testing.assert_allclose(scores["accuracy"], metrics.accuracy_per_class(matrix))
+    for name, metric in (
+        ("meanIou", metrics.MeanIoU),
+        ("meanAccuracy", metrics.MeanAccuracy),
+        ("pixelAccuracy", metrics.PixelAccuracy),
+    ):
+        streaming = metric(num_classes=6)
+        streaming.update_state(*label_maps)
+        assert scores[name] == pytest.approx(float(streaming.result()), abs=1e-6)
+
+
+# IoU painter ------------------------------------------------------------------------------------
+
+
+class Boards:
+    """The street of the painter in NumPy, painted in the same places."""
+
+    columns, rows = 20, 14
+
+    def __init__(self, tab):
+        self.tab, self.canvases = tab, tab.locator("canvas")
+        self.truth = np.zeros((self.rows, self.columns), int)
+        self.truth[7:11, 4:10], self.truth[1:11, 15] = 1, 2
+        self.guess = np.roll(self.truth, 1, axis=1)  # as the widget begins: one cell off
+
+    def at(self, board, column, row):
+        box = self.canvases.nth(board).bounding_box()
+        x = box["x"] + (column + 0.5) * box["width"] / self.columns
+        return x, box["y"] + (row + 0.5) * box["height"] / self.rows
+
+    def stroke(self, board, start, end):
+        self.tab.mouse.move(*self.at(board, *start))
+        self.tab.mouse.down()
+        self.tab.mouse.move(*self.at(board, *end))
+        self.tab.mouse.up()
+
+    def press(self, name):
+        self.tab.get_by_role("button", name=name, exact=True).click()
+
+    def check(self):
+        """The table, the scores and the pictures are those of the library."""
+        matrix = metrics.confusion_matrix(self.truth[None], self.guess[None], 3)
+        iou, pixels = metrics.iou_per_class(matrix), matrix.sum()
+        rows = [row.split() for row in self.tab.locator("tbody tr").all_inner_texts()]
+        assert [row[1:4] for row in rows] == [[str(count) for count in row] for row in matrix]
+        shown = [float(row[4].replace("–", "nan")) for row in rows]
+        np.testing.assert_allclose(shown, iou, atol=0.0051)
+        shown = [float(row[5].replace("–", "nan")) for row in rows]
+        np.testing.assert_allclose(shown, 2 * iou / (1 + iou), atol=0.0051)
+        expected = [np.nanmean(iou), np.nanmean(metrics.accuracy_per_class(matrix))]
+        shown = [float(text) for text in self.tab.locator(".iou-means b").all_inner_texts()]
+        np.testing.assert_allclose(shown, [*expected, matrix.trace() / pixels], atol=0.0051)
+
+    def colors(self, board):
+        """The color in each cell's middle."""
+        pick = """(canvas, [columns, rows]) => {
+            const context = canvas.getContext("2d"), colors = [];
+            for (let row = 0; row < rows; row++)
+                for (let column = 0; column < columns; column++) {
+                    const [x, y] = [(column + 0.5) / columns, (row + 0.5) / rows];
+                    const place = [Math.round(x * canvas.width), Math.round(y * canvas.height)];
+                    colors.push([...context.getImageData(...place, 1, 1).data].slice(0, 3));
+                }
+            return colors;
+        }"""
+        colors = self.canvases.nth(board).evaluate(pick, [self.columns, self.rows])
+        return np.array(colors).reshape(self.rows, self.columns, 3)
+
+
+@pytest.fixture
+def boards(open_widget):
+    return Boards(open_widget("iou", "scores"))
+
+
+def test_painting_changes_scores_as_in_the_library(boards):
+    boards.check()
+    boards.stroke(1, (2, 3), (9, 3))  # a quick stroke of a car onto the prediction
+    boards.guess[3, 2:10] = 1
+    boards.check()
+    boards.press("Pole")
+    boards.press("brush of 3×3 cells")
+    boards.stroke(0, (18, 6), (18, 6))  # a fat pole onto the truth
+    boards.truth[5:8, 17:20] = 2
+    boards.check()
+    boards.press("Road")
+    boards.press("brush of 2×2 cells")
+    boards.stroke(2, (16, 1), (16, 9))  # who paints on the errors paints the prediction
+    boards.guess[1:11, 16:18] = 0
+    boards.check()
+    boards.press("Undo")
+    boards.press("Undo")
+    boards.truth[5:8, 17:20], boards.guess[1:11, 16] = 0, 2
+    boards.check()
+
+
+def test_pictures_of_the_painter_have_the_library_s_colors(boards):
+    colors = dict(zip(CAMVID_CLASSES, CAMVID_COLORS, strict=True))
+    palette = np.array([colors[name] for name in ("Road", "Car", "Column_Pole")])
+    assert (boards.colors(0) == palette[boards.truth]).all()
+    assert (boards.colors(1) == palette[boards.guess]).all()
+    errors = visualization.error_map(boards.truth, boards.guess, label=1)
+    assert (boards.colors(2) == errors).all()
+
+
+def test_examples_of_the_painter(boards):
+    boards.press("All right")
+    boards.guess = boards.truth.copy()
+    boards.check()
+    boards.press("Pole missed")
+    boards.guess = np.where(boards.truth == 2, 0, boards.truth)
+    boards.check()
+    boards.press("All road")
+    boards.guess[:] = 0
+    boards.check()
+    boards.press("Too large")
+    boards.guess[6:12, 3:11], boards.guess[0:12, 14:17] = 1, 2
+    boards.check()
+    boards.press("Empty")
+    boards.truth[:], boards.guess[:] = 0, 0
+    boards.check()
+    assert "no true pixel" in boards.tab.locator("output").inner_text()
+
+
+def test_painter_by_keyboard(boards):
+    boards.canvases.nth(1).focus()
+    keyboard = boards.tab.keyboard
+    for _ in range(5):
+        keyboard.press("ArrowLeft")
+        keyboard.press("Space")
+    keyboard.press("ArrowUp")
+    keyboard.press("Enter")
+    boards.guess[8, 1:6], boards.guess[7, 1] = 1, 1
+    boards.check()
+    assert "Column 2, row 8: Road, called Car" in boards.tab.locator("output").inner_text()
+    keyboard.press("Control+z")
+    boards.guess[7, 1] = 0
+    boards.check()
+
+
+def test_painter_by_finger(boards):
+    boards.tab.touchscreen.tap(*boards.at(1, 12, 2))
+    boards.guess[2, 12] = 1
+    boards.check()
