@@ -3,13 +3,15 @@
 A widget stands alone in a page that is opened from its file: no site is built.
 """
 
+import re
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from keras_psp import analysis, metrics, visualization
+import keras_psp
+from keras_psp import analysis, layers, metrics, visualization
 from keras_psp.data.camvid import CAMVID_CLASSES, CAMVID_COLORS
 from tests.browser import needs_a_browser
 
@@ -241,3 +243,169 @@ def test_painter_by_finger(boards):
     boards.tab.touchscreen.tap(*boards.at(1, 12, 2))
     boards.guess[2, 12] = 1
     boards.check()
+
+
+# Pyramid ----------------------------------------------------------------------------------------
+
+
+def test_cells_are_the_layer_s(open_widget):
+    tab = open_widget("pyramid", "scenes")
+    height, width, channels, bins = 13, 20, 3, [1, 2, 3, 6, 7, 13, 20]
+    features = np.random.default_rng(2).random((1, height, width, channels))
+    sizes = {"height": height, "width": width, "channels": channels}
+    pooled = layers.PyramidAveragePooling2D(bins)(features.astype("float32"))
+    enlarge = layers.BilinearUpsample((height, width))
+    for b, expected in zip(bins, map(np.asarray, pooled), strict=True):
+        small, large = tab.evaluate(
+            """([map, bins]) => {
+                const pooled = KerasPsp.pooled(map, bins);
+                const large = KerasPsp.enlarged(pooled, map.height, map.width);
+                return [pooled, large].map(({values}) => [...values]);
+            }""",
+            [{"values": features.ravel().tolist(), **sizes}, b],
+        )
+        np.testing.assert_allclose(small, expected.ravel(), rtol=1e-5)
+        np.testing.assert_allclose(large, np.asarray(enlarge(expected)).ravel(), rtol=1e-5)
+
+
+def averaged(pixels):
+    """The mean of each 8×8 pixels, as a batch of one."""
+    height, width, channels = pixels.shape
+    blocks = pixels.reshape(height // 8, 8, width // 8, 8, channels).mean((1, 3))
+    return blocks[None].astype("float32")
+
+
+def check_level(tab, number, bins, row, column, seed):
+    """What a level says of a place is what the layer pools there."""
+    image, truth = keras_psp.street_scene(seed=seed, image_size=(360, 480))
+    shares = np.stack([truth == label for label in (*range(11), 255)], -1)
+    layer = layers.PyramidAveragePooling2D([bins])
+    (colors,), (shares,) = (layer(averaged(one.astype("float32"))) for one in (image, shares))
+    # A cell holds what is 1 nowhere but in this place.
+    alone = np.zeros((1, 45, 60, 1), "float32")
+    alone[0, row, column] = 1
+    cells = np.argwhere(np.asarray(layer(alone)[0])[0, :, :, 0])
+    facts = tab.locator(".pyramid-levels > div").nth(number).locator("p")
+    assert facts.count() == len(cells)
+    for fact, (down, right) in zip(facts.all(), cells, strict=True):
+        ends = []
+        for length, axis, cell in ((45, 0, down), (60, 1, right)):
+            # Each place of this axis alone: the cell's value is not 0 where the cell has it.
+            places = np.eye(length, dtype="float32").reshape(1, length, 1, length)
+            places = places if axis == 0 else places.transpose(0, 2, 1, 3)
+            pooled = np.asarray(layer(places)[0])[0]
+            has = np.flatnonzero(pooled[cell, 0] if axis == 0 else pooled[0, cell])
+            ends.append(f"{has[0]}–{has[-1]}")
+        text = fact.inner_text()
+        assert f"rows {ends[0]}, columns {ends[1]}" in text
+        known = dict(re.findall(r"(\w+) (0\.\d\d|1\.00)", text))
+        share = dict(
+            zip((*CAMVID_CLASSES, "void"), np.asarray(shares)[0, down, right], strict=True)
+        )
+        assert max(share, key=share.get) in known
+        for name, shown in known.items():
+            assert float(shown) == pytest.approx(share[name], abs=0.0051)
+        swatch = fact.locator(".widget-swatch").get_attribute("style")
+        color = [int(part) for part in re.findall(r"\d+", swatch)]
+        np.testing.assert_allclose(color, np.asarray(colors)[0, down, right], atol=2)  # compressed
+
+
+def test_pyramid_says_what_the_layer_pools(open_widget):
+    tab = open_widget("pyramid", "scenes")
+    street = tab.locator("canvas").first
+    tab.wait_for_function("document.querySelector('.widget output').textContent")
+    box = street.bounding_box()
+    row, column = 22, 47  # in two cells of levels 2 and 6, which overlap there
+    x, y = (
+        box["x"] + (column + 0.5) * box["width"] / 60,
+        box["y"] + (row + 0.5) * box["height"] / 45,
+    )
+    tab.mouse.click(x, y)
+    for number, bins in enumerate((1, 2, 3, 6)):
+        check_level(tab, number, bins, row, column, seed=3_000_006)
+    tab.keyboard.press("ArrowLeft")
+    tab.keyboard.press("ArrowDown")
+    row, column = row + 1, column - 1
+    assert f"Row {row}, column {column} of" in tab.locator("output").inner_text()
+    tab.locator("input[type=number]").nth(2).fill("7")
+    tab.keyboard.press("Tab")
+    tab.locator("select").first.select_option(label="a night")
+    tab.wait_for_function("document.querySelector('.widget output').textContent")
+    for number, bins in enumerate((1, 2, 7, 6)):
+        check_level(tab, number, bins, row, column, seed=7_000_011)
+
+
+# Divider ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def scene():
+    """The first street of the widgets, and what the library says of it."""
+    model = keras_psp.PSPNet.from_preset("pspnet_resnet18_camvid")
+    image, truth = keras_psp.street_scene(seed=7_000_005, image_size=(360, 480))
+    return truth, keras_psp.segment(model, image), model.classes
+
+
+def test_divider_shows_the_scores_of_the_library(open_widget, scene):
+    truth, prediction, classes = scene
+    matrix = metrics.confusion_matrix(truth[None], prediction[None], 11)
+    tab = open_widget("slider", "scenes", "scores")
+    tab.wait_for_function("document.querySelector('.widget output').textContent")
+    iou, right = metrics.iou_per_class(matrix), matrix.trace() / matrix.sum()
+    mean_iou, accuracy = re.findall(r"0\.\d\d", tab.locator("output").inner_text())
+    assert float(mean_iou) == pytest.approx(np.nanmean(iou), abs=0.006)
+    assert float(accuracy) == pytest.approx(right, abs=0.006)
+    shown = [text.split() for text in tab.locator("button").all_inner_texts()]
+    assert [name for name, _ in shown] == list(classes.names)
+    np.testing.assert_allclose([float(score) for _, score in shown], iou, atol=0.01)
+    tab.get_by_role("button", name="Car").click()
+    hits, true = matrix[3, 3], matrix[3].sum()
+    found = re.search(r"(\d+) hits, (\d+) misses", tab.locator("output").inner_text())
+    np.testing.assert_allclose([int(found[1]), int(found[2])], [hits, true - hits], atol=100)
+
+
+def test_views_are_those_of_the_library(open_widget, scene):
+    truth, prediction, classes = scene
+    tab = open_widget("slider", "scenes", "scores")
+    for name, label, expected in (
+        ("truth", None, visualization.colorize(truth, classes)),
+        ("prediction", None, visualization.colorize(prediction, classes)),
+        ("errors", None, visualization.error_map(truth, prediction)),
+        ("errors", 3, visualization.error_map(truth, prediction, label=3)),
+    ):
+        view = "([name, label]) => [...KerasPsp.view(name, KerasPsp.scenes[0], label)]"
+        colors = np.reshape(tab.evaluate(view, [name, label]), (360, 480, 4))
+        assert (colors[..., 3] == 255).all()
+        assert (colors[..., :3] == expected).all(-1).mean() > 0.999
+
+
+def test_divider_is_dragged(open_widget, scene):
+    truth, prediction, classes = scene
+    tab = open_widget("slider", "scenes", "scores", width=390)
+    tab.wait_for_function("document.querySelector('.widget output').textContent")
+    left, right = tab.locator("select").nth(1), tab.locator("select").nth(2)
+    left.select_option("truth")
+    right.select_option("errors")
+    canvas = tab.get_by_role("slider")
+    box = canvas.bounding_box()
+    x, y = box["x"], box["y"] + box["height"] / 2
+    tab.mouse.move(x + box["width"] / 2, y)
+    tab.mouse.down()
+    tab.mouse.move(x + box["width"] / 4, y, steps=3)
+    tab.mouse.up()
+    assert canvas.get_attribute("aria-valuenow") == "25"
+    canvas.press("ArrowRight")
+    assert canvas.get_attribute("aria-valuenow") == "27"
+    assert "truth up to 27 %, then errors" in canvas.get_attribute("aria-valuetext")
+    row, columns = 300, (60, 240)
+    assert len(set(truth[row - 2 : row + 3, 58:63].ravel())) == 1  # far from every outline
+    pixel = """(canvas, [x, y]) => {
+        const place = [Math.round(x * canvas.width), Math.round(y * canvas.height)];
+        return [...canvas.getContext("2d").getImageData(...place, 1, 1).data].slice(0, 3);
+    }"""
+    shown = [
+        canvas.evaluate(pixel, [(column + 0.5) / 480, (row + 0.5) / 360]) for column in columns
+    ]
+    errors = visualization.error_map(truth, prediction)
+    assert shown[0] == list(classes.colors[truth[row, columns[0]]])
+    assert shown[1] == errors[row, columns[1]].tolist()
