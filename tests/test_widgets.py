@@ -299,9 +299,8 @@ def check_level(tab, number, bins, row, column, seed):
         text = fact.inner_text()
         assert f"rows {ends[0]}, columns {ends[1]}" in text
         known = dict(re.findall(r"(\w+) (0\.\d\d|1\.00)", text))
-        share = dict(
-            zip((*CAMVID_CLASSES, "void"), np.asarray(shares)[0, down, right], strict=True)
-        )
+        names = (*CAMVID_CLASSES, "void")
+        share = dict(zip(names, np.asarray(shares)[0, down, right], strict=True))
         assert max(share, key=share.get) in known
         for name, shown in known.items():
             assert float(shown) == pytest.approx(share[name], abs=0.0051)
@@ -316,11 +315,8 @@ def test_pyramid_says_what_the_layer_pools(open_widget):
     tab.wait_for_function("document.querySelector('.widget output').textContent")
     box = street.bounding_box()
     row, column = 22, 47  # in two cells of levels 2 and 6, which overlap there
-    x, y = (
-        box["x"] + (column + 0.5) * box["width"] / 60,
-        box["y"] + (row + 0.5) * box["height"] / 45,
-    )
-    tab.mouse.click(x, y)
+    right, down = (column + 0.5) * box["width"] / 60, (row + 0.5) * box["height"] / 45
+    tab.mouse.click(box["x"] + right, box["y"] + down)
     for number, bins in enumerate((1, 2, 3, 6)):
         check_level(tab, number, bins, row, column, seed=3_000_006)
     tab.keyboard.press("ArrowLeft")
@@ -360,8 +356,8 @@ def test_divider_shows_the_scores_of_the_library(open_widget, scene):
     np.testing.assert_allclose([float(score) for _, score in shown], iou, atol=0.01)
     tab.get_by_role("button", name="Car").click()
     hits, true = matrix[3, 3], matrix[3].sum()
-    found = re.search(r"(\d+) hits, (\d+) misses", tab.locator("output").inner_text())
-    np.testing.assert_allclose([int(found[1]), int(found[2])], [hits, true - hits], atol=100)
+    (found,) = re.findall(r"(\d+) hits, (\d+) misses", tab.locator("output").inner_text())
+    np.testing.assert_allclose([int(count) for count in found], [hits, true - hits], atol=100)
 
 
 def test_views_are_those_of_the_library(open_widget, scene):
@@ -373,8 +369,8 @@ def test_views_are_those_of_the_library(open_widget, scene):
         ("errors", None, visualization.error_map(truth, prediction)),
         ("errors", 3, visualization.error_map(truth, prediction, label=3)),
     ):
-        view = "([name, label]) => [...KerasPsp.view(name, KerasPsp.scenes[0], label)]"
-        colors = np.reshape(tab.evaluate(view, [name, label]), (360, 480, 4))
+        view = "([name, label]) => KerasPsp.view(name, KerasPsp.scenes[0], label).join()"
+        colors = np.array(tab.evaluate(view, [name, label]).split(","), int).reshape(360, 480, 4)
         assert (colors[..., 3] == 255).all()
         assert (colors[..., :3] == expected).all(-1).mean() > 0.999
 
@@ -397,15 +393,13 @@ def test_divider_is_dragged(open_widget, scene):
     canvas.press("ArrowRight")
     assert canvas.get_attribute("aria-valuenow") == "27"
     assert "truth up to 27 %, then errors" in canvas.get_attribute("aria-valuetext")
-    row, columns = 300, (60, 240)
-    assert len(set(truth[row - 2 : row + 3, 58:63].ravel())) == 1  # far from every outline
+    row, columns = 300, (60, 240)  # in the car and on the road, far from every outline
     pixel = """(canvas, [x, y]) => {
         const place = [Math.round(x * canvas.width), Math.round(y * canvas.height)];
         return [...canvas.getContext("2d").getImageData(...place, 1, 1).data].slice(0, 3);
     }"""
-    shown = [
-        canvas.evaluate(pixel, [(column + 0.5) / 480, (row + 0.5) / 360]) for column in columns
-    ]
+    places = [[(column + 0.5) / 480, (row + 0.5) / 360] for column in columns]
+    shown = [canvas.evaluate(pixel, place) for place in places]
     errors = visualization.error_map(truth, prediction)
     assert shown[0] == list(classes.colors[truth[row, columns[0]]])
     assert shown[1] == errors[row, columns[1]].tolist()

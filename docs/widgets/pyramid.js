@@ -125,7 +125,8 @@
 
     // A level's cells that hold the chosen place: one, or more where cells overlap.
     const chosen = ({bins}) => {
-      const [rows, columns] = [colors.height, colors.width].map((size) => KerasPsp.cells(size, bins));
+      const rows = KerasPsp.cells(colors.height, bins);
+      const columns = KerasPsp.cells(colors.width, bins);
       const holding = (ends, position) =>
         ends.flatMap(([start, end], cell) => (start <= position && position < end ? [cell] : []));
       return holding(rows, place.row).flatMap((row) =>
@@ -211,7 +212,8 @@
         const style = `background: ${rgb(color)}; flex-grow: ${share}`;
         return element("i", {style, title: `${name} ${share.toFixed(2)}`});
       });
-      const names = sorted.slice(0, 3).filter(({share}) => share >= 0.005).map(({name, share}) => `${name} ${share.toFixed(2)}`);
+      const largest = sorted.slice(0, 3).filter(({share}) => share >= 0.005);
+      const names = largest.map(({name, share}) => `${name} ${share.toFixed(2)}`);
       const mean = level.colors.values.slice(cell * 3, cell * 3 + 3);
       const swatch = element("i", {class: "widget-swatch", style: `background: ${rgb(mean)}`});
       return element("p", {}, swatch, `rows ${top}–${bottom - 1}, columns ${left}–${right - 1}`,

@@ -3,7 +3,7 @@
   "use strict";
   const {element, figure, classes, colors, VOID} = KerasPsp;
   const VIEWS = ["image", "truth", "prediction", "errors"];
-  const [GRAY, DIM] = [200, 0.2]; // where a class is chosen, this share of the others' color is left
+  const [GRAY, DIM] = [200, 0.2]; // this share of their color is left to classes not chosen
 
   // The color of every pixel of a view, as in keras_psp.visualization: `label` is the class whose
   // hits, misses and false alarms are shown, null all of them.
