@@ -1,4 +1,4 @@
-// What all widgets share. Each widget is a classic script that calls KerasPsp.fill("its_name", build).
+// What all widgets share. Each is a classic script that calls KerasPsp.fill("its_name", build).
 window.KerasPsp = window.KerasPsp || {};
 
 (() => {
@@ -29,7 +29,7 @@ window.KerasPsp = window.KerasPsp || {};
   KerasPsp.labeled = (text, input) =>
     KerasPsp.element("label", {}, KerasPsp.element("span", {}, text), input);
 
-  // A whole number that an input holds, within the input's own limits; its minimum if it holds none.
+  // A whole number that an input holds, within the input's limits; its minimum if it holds none.
   KerasPsp.whole = (input) => {
     const number = Math.round(Number(input.value)) || 0;
     return Math.min(Math.max(number, Number(input.min)), Number(input.max));
