@@ -84,9 +84,9 @@ print(f"mean IoU {float(metric.result()):.3f}")
 #
 # <div class="widget" data-widget="slider">On the site, a street with a divider stands here.</div>
 #
-# *Drag the divider. Choose a class below the picture, and put the errors on the right: blue pixels
-# are found, orange ones missed, yellow ones wrongly added. Which class has the lowest IoU, and what
-# does the network call it instead? Compare the gray day with the night.*
+# **Try it.** Drag the divider. Choose a class below the picture, and put the errors on the right:
+# blue pixels are found, orange ones missed, yellow ones wrongly added. Which class has the lowest
+# IoU, and what does the network call it instead? Compare the gray day with the night.
 #
 # ## A network that sees the whole street
 #

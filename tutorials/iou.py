@@ -121,8 +121,9 @@ print(blind_iou.round(2), "mean IoU", blind_iou.mean().round(3))
 #
 # <div class="widget" data-widget="iou">On the site, a board to paint on stands here.</div>
 #
-# *The table and the third board are about the class that you paint. Paint one cell beside the pole,
-# then one beside the car: whose IoU falls more? "All road" finds nothing, but one score is high.*
+# **Try it.** Table and third board are about the class that you paint. From "All right", paint a
+# cell beside the pole, then one beside the car: whose IoU falls more? "All road" has one high
+# score.
 #
 # ## A real network
 #

@@ -87,8 +87,8 @@ plt.show()
 #
 # <div class="widget" data-widget="pyramid">On the site, you choose a place of this street here.</div>
 #
-# *Drag, or use the arrow keys. Find a place whose class is a small part of its cell. Then average
-# the true classes, with 12 cells a side in level 4: what do they see that 6 do not?*
+# **Try it.** Drag, or use the arrow keys. Find a place whose class is a small part of its cell.
+# Then average the true classes, with 12 cells a side in level 4: what do they see that 6 do not?
 #
 # Behind the average, each level has a 1×1 convolution, batch normalization and a ReLU of its own.
 # `pyramid_activations` shows what comes out, and what the head gets after the enlargement:

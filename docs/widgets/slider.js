@@ -34,7 +34,7 @@
     element("i", {class: "widget-swatch", style: `background: rgb(${color.join(", ")})`});
 
   const build = (div) => {
-    let [scene, image, label, part] = [null, null, null, 0.5];
+    let [scene, image, scores, label, part] = [null, null, null, null, 0.5];
     let views = {};
 
     const viewOf = (name) => {
@@ -97,7 +97,11 @@
     });
     const slide = (to) => {
       part = Math.min(Math.max(to, 0), 1);
-      update();
+      const percent = Math.round(part * 100);
+      const text = `${leftSelect.value} up to ${percent} %, then ${rightSelect.value}`;
+      canvas.setAttribute("aria-valuenow", percent);
+      canvas.setAttribute("aria-valuetext", text);
+      redraw();
     };
     KerasPsp.pointing(canvas, slide);
     KerasPsp.arrows(canvas, (right, down) => slide(part + (right - down) / 50));
@@ -117,18 +121,12 @@
     });
 
     const update = () => {
-      if (!scene) return;
-      const matrix = KerasPsp.confusionMatrix(scene.truth, scene.prediction, classes.length);
-      const scores = KerasPsp.scores(matrix);
+      if (!scores) return;
       chips.forEach(({button, score}, number) => {
         button.setAttribute("aria-pressed", number === label);
         score.textContent = figure(scores.iou[number]);
       });
-      const percent = Math.round(part * 100);
-      const text = `${leftSelect.value} up to ${percent} %, then ${rightSelect.value}`;
-      canvas.setAttribute("aria-valuenow", percent);
-      canvas.setAttribute("aria-valuetext", text);
-      redraw();
+      slide(part);
 
       const whole =
         `Mean IoU ${figure(scores.meanIou)}, pixel accuracy ${figure(scores.pixelAccuracy)}.`;
@@ -154,6 +152,8 @@
       await loaded.decode();
       if (chosen !== scene) return; // meanwhile, another one was chosen
       image = loaded;
+      const matrix = KerasPsp.confusionMatrix(scene.truth, scene.prediction, classes.length);
+      scores = KerasPsp.scores(matrix);
       update();
     };
 
@@ -162,7 +162,7 @@
       ...options(KerasPsp.scenes.map(({name}, number) => [number, name])));
     const sideSelect = (value) => {
       const views = options(VIEWS.map((name) => [name, name]));
-      const select = element("select", {onchange: () => update()}, ...views);
+      const select = element("select", {onchange: () => slide(part)}, ...views);
       select.value = value;
       return select;
     };
