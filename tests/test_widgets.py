@@ -3,6 +3,8 @@
 A widget stands alone in a page that is opened from its file: no site is built.
 """
 
+import itertools
+import json
 import re
 import runpy
 from pathlib import Path
@@ -186,6 +188,169 @@ def test_layers_are_edited(open_widget):
         tab.get_by_label(f"kernel of layer {layer}").fill("2")
         tab.get_by_label(f"stride of layer {layer}").fill("4")
     assert "Nothing is left" in result.inner_text()
+
+
+# Convolutions and upsampling --------------------------------------------------------------------
+
+
+def operate(tab, name, options, numbers, kernel=()):
+    arguments = json.dumps([name, options, np.array(numbers).tolist(), np.array(kernel).tolist()])
+    return tab.evaluate(f"KerasPsp.operate(...{arguments})")
+
+
+def numbers_of(tab, board):
+    """The numbers that a board shows, as a map."""
+    cells = tab.get_by_role("group", name=board, exact=True).locator(".convolution-cell")
+    texts = cells.evaluate_all(
+        """all => all.map((cell) => {
+            const input = cell.querySelector("input");
+            return input ? input.value : (cell.querySelector("b") || cell).textContent;
+        })"""
+    )
+    side = int(len(texts) ** 0.5)
+    return np.array([float(text.replace("−", "-")) for text in texts]).reshape(side, side)
+
+
+def by_keras(layer, numbers, kernel=None):
+    x = np.array(numbers, "float32")[None, :, :, None]
+    if kernel is not None:
+        layer.build(x.shape)
+        layer.set_weights([np.array(kernel, "float32")[:, :, None, None]])
+    return np.asarray(layer(x))[0, :, :, 0]
+
+
+def test_convolution_is_keras(open_widget):
+    tab, random = open_widget("convolution"), np.random.default_rng(0)
+    for n, k, s, d, p in itertools.product((4, 7), (1, 2, 3), (1, 2, 3), (1, 2), (0, 1, 2)):
+        if n + 2 * p < d * (k - 1) + 1 or (s > 1 and d > 1):  # Keras has not both.
+            continue
+        numbers, kernel = random.integers(-9, 9, (n, n)), random.integers(-9, 9, (k, k))
+        options = {"n": n, "k": k, "s": s, "d": d, "p": p}
+        found = operate(tab, "convolution", options, numbers, kernel)
+        layer = keras.layers.Conv2D(1, k, s, dilation_rate=d, use_bias=False)
+        assert np.allclose(found, by_keras(layer, np.pad(numbers, p), kernel))
+
+
+def test_strided_and_dilated_convolution_is_the_library_s(open_widget):
+    tab, random = open_widget("convolution"), np.random.default_rng(0)
+    for k, s, d, p in itertools.product((2, 3), (2, 3), (2, 3), (0, 1)):
+        for name, n in (("convolution", 7), ("transposed", 4)):
+            transposed = name == "transposed"
+            numbers, kernel = random.integers(-9, 9, (n, n)), random.integers(-9, 9, (k, k))
+            matrix = analysis.convolution_matrix(kernel, n, s, p, d, transposed=transposed)
+            size = analysis.output_size(n, k, s, p, d, transposed=transposed)
+            options = {"n": n, "k": k, "s": s, "d": d, "p": p}
+            found = operate(tab, name, options, numbers, kernel)
+            assert np.allclose(found, (matrix @ numbers.ravel()).reshape(size, size))
+
+
+def test_transposed_convolution_is_keras(open_widget):
+    tab, random = open_widget("convolution"), np.random.default_rng(0)
+    for n, k, s, p in itertools.product((1, 2, 5), (2, 3, 4), (1, 2), (0, 1)):
+        numbers, kernel = random.integers(-9, 9, (n, n)), random.integers(-9, 9, (k, k))
+        options = {"n": n, "k": k, "s": s, "d": 1, "p": p}
+        layer = keras.layers.Conv2DTranspose(1, k, s, use_bias=False)
+        whole = by_keras(layer, numbers, kernel)
+        expected = whole[p : len(whole) - p, p : len(whole) - p]
+        found = operate(tab, "transposed", options, numbers, kernel)
+        assert np.allclose(found or np.zeros((0, 0)), expected)
+
+
+def test_upsampling_is_the_library_s(open_widget):
+    tab, random = open_widget("convolution"), np.random.default_rng(0)
+    for n, f in itertools.product((1, 2, 5), (2, 3, 4)):
+        numbers, options = random.integers(-9, 9, (n, n)), {"n": n, "f": f}
+        for name, layer in {
+            "nearest": keras.layers.UpSampling2D(f),
+            "nails": layers.BedOfNails(f),
+            "bilinear": layers.BilinearUpsample(factor=f, align_corners=False),
+            "aligned": layers.BilinearUpsample(factor=f),
+        }.items():
+            found = operate(tab, name, options, numbers)
+            assert np.allclose(found, by_keras(layer, numbers), atol=1e-5), (name, options)
+
+        before = random.integers(-2, 3, (n * f, n * f))  # some equal ones
+        maxima, places = layers.MaxPoolWithArgmax(f)(before[None, :, :, None].astype("float32"))
+        expected = np.asarray(layers.MaxUnpool(f)(maxima, places))[0, :, :, 0]
+        assert np.array_equal(operate(tab, "unpooling", options, before), expected)
+
+
+def test_numbers_and_sizes_are_edited(open_widget):
+    tab = open_widget("convolution", width=390)
+    tab.get_by_label("operation").select_option("Convolution with stride")
+    tab.get_by_label("input size").fill("5")
+    tab.get_by_label("dilation d", exact=True).fill("2")
+    tab.get_by_label("padding p", exact=True).fill("2")
+    tab.get_by_label("kernel, row 1, column 1", exact=True).fill("-3")
+    tab.get_by_label("input, row 0, column 4", exact=True).fill("0,5")
+    tab.keyboard.press("Tab")
+    padded, kernel = numbers_of(tab, "input"), numbers_of(tab, "kernel")
+    assert (padded[2, 6], kernel[1, 1]) == (0.5, -3)
+    matrix = analysis.convolution_matrix(kernel, 9, 2, dilation_rate=2)
+    expected = (matrix @ padded.ravel()).reshape(3, 3)
+    assert np.array_equal(numbers_of(tab, "output"), expected)
+    result = tab.locator("output")
+    assert "⌊(5 + 2·2 − 2·(3 − 1) − 1) / 2⌋ + 1 = 3" in result.inner_text()
+
+    # From cell to cell, by a click, keys, touch, the buttons and the slider.
+    output = tab.get_by_role("group", name="output")
+
+    def check(row, column):
+        value = f"{expected[row, column]:g}".replace("-", "−")
+        assert f"Row {row}, column {column}: {value} = " in result.inner_text()
+        terms = result.inner_text().split("\n")[0].replace("−", "-").split(" = ")[1].split(" + ")
+        products = [float(a.strip("()")) * float(b.strip("()")) for a, b in map(product, terms)]
+        assert len(terms) == 9
+        assert sum(products) == expected[row, column]
+        assert tab.locator(".meets").count() == 18  # nine numbers, and the kernel's
+
+    def product(term):
+        return term.split("·")
+
+    output.get_by_role("button").nth(4).click()
+    check(1, 1)
+    tab.keyboard.press("ArrowUp")
+    check(0, 1)
+    tab.get_by_role("button", name="One cell on").click()
+    check(0, 2)
+    tab.get_by_role("button", name="One cell back").click()
+    check(0, 1)
+    output.get_by_role("button").nth(8).tap()
+    check(2, 2)
+    slider = tab.get_by_label("cell of the output")
+    slider.focus()
+    tab.keyboard.press("ArrowLeft")
+    check(2, 1)
+    assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_copies_of_a_transposed_convolution_are_a_checkerboard(open_widget):
+    tab = open_widget("convolution")
+    tab.get_by_label("operation").select_option("Transposed convolution")
+    assert numbers_of(tab, "output")[2].tolist() == [4, 8, 10, 12, 6]
+    tab.get_by_label("input size").fill("4")
+    tab.get_by_role("button", name="All ones").click()
+    copies = analysis.convolution_matrix(np.ones((3, 3)), 4, 2, transposed=True).sum(1)
+    assert np.array_equal(numbers_of(tab, "output").ravel(), copies)
+    tab.get_by_role("button", name="row 2, column 2: 4").click()
+    assert "4 copies of the kernel overlap here" in tab.locator("output").inner_text()
+
+
+def test_cells_are_played(open_widget):
+    tab = open_widget("convolution")
+    tab.clock.install()
+    tab.reload()
+    tab.get_by_label("operation").select_option("Max unpooling")
+    tab.get_by_role("button", name="Play").click()
+    assert tab.locator(".later").count() == 15
+    tab.clock.run_for(900 * 4)
+    assert "Row 1, column 0: 5" in tab.locator("output").inner_text()
+    tab.get_by_role("button", name="Pause").click()
+    assert tab.locator(".later").count() == 0
+    tab.get_by_role("button", name="Play").click()
+    tab.clock.run_for(900 * 20)  # to the end
+    assert "Row 3, column 3" in tab.locator("output").inner_text()
+    assert tab.get_by_role("button", name="Play").is_visible()
 
 
 # Scores -----------------------------------------------------------------------------------------
