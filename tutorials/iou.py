@@ -122,8 +122,8 @@ print(blind_iou.round(2), "mean IoU", blind_iou.mean().round(3))
 # <div class="widget" data-widget="iou">On the site, a board to paint on stands here.</div>
 #
 # **Try it.** Table and third board are about the class that you paint. From "All right", paint a
-# cell beside the pole, then one beside the car: whose IoU falls more? "All road" has one high
-# score.
+# cell beside the pole, then one beside the car: whose IoU falls more? Which score is high
+# in "All road"?
 #
 # ## A real network
 #
