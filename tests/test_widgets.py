@@ -128,8 +128,8 @@ def test_cell_is_chosen_by_mouse_touch_and_keys(open_widget, networks):
 
     def place_of(cell):
         top, left, bottom, right = field.box(cell)
-        scale = picture.bounding_box()["width"] / 600  # 480 pixels, 60 beside them
-        return ((left + right) / 2 + 60) * scale, ((top + bottom) / 2 + 60) * scale
+        scale = picture.bounding_box()["width"] / 560  # 480 pixels, 40 beside them
+        return ((left + right) / 2 + 40) * scale, ((top + bottom) / 2 + 40) * scale
 
     def check(row, column):
         top, left, bottom, right = field.box((row, column))
@@ -185,9 +185,25 @@ def test_layers_are_edited(open_widget):
     for layer in range(1, 9):
         if layer > 3:
             tab.get_by_role("button", name="Add a layer").click()
-        tab.get_by_label(f"kernel of layer {layer}").fill("2")
-        tab.get_by_label(f"stride of layer {layer}").fill("4")
+        tab.get_by_label(f"kernel of layer {layer}", exact=True).fill("2")
+        tab.get_by_label(f"stride of layer {layer}", exact=True).fill("4")
     assert "Nothing is left" in result.inner_text()
+    for layer in range(1, 40):  # 4³⁹ pixels, which nobody counts
+        if layer > 8:
+            tab.get_by_role("button", name="Add a layer").click()
+        tab.get_by_label(f"kernel of layer {layer}", exact=True).fill("5")
+        tab.get_by_label(f"stride of layer {layer}", exact=True).fill("4")
+    assert "one of 1 × 1 cells of layer 39" in result.inner_text()
+
+
+def test_drawing_follows_the_colors_of_the_page(open_widget):
+    tab = open_widget("receptive_field", "scenes", "networks")
+    picture = "document.querySelector('.receptive-field-paths').toDataURL()"
+    light = tab.evaluate(picture)
+    tab.evaluate("document.body.dataset.mdColorScheme = 'slate'")
+    assert tab.evaluate(picture) != light
+    tab.evaluate("document.body.dataset.mdColorScheme = 'default'")
+    assert tab.evaluate(picture) == light
 
 
 # Convolutions and upsampling --------------------------------------------------------------------
@@ -322,6 +338,21 @@ def test_numbers_and_sizes_are_edited(open_widget):
     tab.keyboard.press("ArrowLeft")
     check(2, 1)
     assert tab.evaluate("document.documentElement.scrollWidth") <= 390
+
+
+def test_too_large_a_kernel_leaves_nothing(open_widget):
+    tab = open_widget("convolution")
+    tab.get_by_label("input size").fill("2")
+    assert "nothing is left" in tab.locator("output").inner_text()
+    assert "⌊(2 + 2·0 − 1·(3 − 1) − 1) / 1⌋ + 1 = 0" in tab.locator("output").inner_text()
+    tab.get_by_role("button", name="One cell on").click()
+    tab.get_by_label("kernel k").fill("1")
+    assert "Row 0, column 0: 0 = 0·0" in tab.locator("output").inner_text()
+    tab.get_by_label("kernel, row 0, column 0").fill("4")
+    tab.get_by_label("input, row 0, column 0").focus()
+    tab.keyboard.press("ArrowRight")
+    tab.keyboard.type("7")
+    assert numbers_of(tab, "output").tolist() == [[0, 28], [12, 4]]
 
 
 def test_copies_of_a_transposed_convolution_are_a_checkerboard(open_widget):

@@ -68,7 +68,7 @@ plt.show()
 # column.) All these layers are in use: the network SegNet has max unpooling, FCN transposed
 # convolutions, DeconvNet both, and PSPNet bilinear interpolation.
 #
-# <div class="widget" data-widget="convolution">On the site, you step through all of them here.</div>
+# <div class="widget" data-widget="convolution">The site steps through all of this here.</div>
 #
 # **Try it.** Type your own numbers, and follow one cell. Then choose *Transposed convolution* and
 # *All ones*: how many copies of the kernel does each cell get? And with kernel 4?
@@ -265,7 +265,7 @@ for sign in (1, -1):
     assert np.allclose(again, maxima) == (sign == 1)
 
 # %% [markdown] tags=["answer"]
-# Without negative maxima, as behind a ReLU. The zeros beside a negative maximum are larger than it.
+# Without negative maxima, as behind a ReLU. Zeros beside a negative maximum are larger than it.
 
 # %% [markdown]
 # **3.** FCN-8s enlarges a map eight times by a transposed convolution with kernel 16 and stride 8.

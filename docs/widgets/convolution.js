@@ -11,12 +11,12 @@
   // the weight that it is multiplied by.
   const OPERATIONS = {
     convolution: {
-      formula: "⌊(n + 2p − d(k − 1) − 1) / s⌋ + 1",
+      formula: "⌊(n + 2·p − d·(k − 1) − 1) / s⌋ + 1",
       size: ({n, k, s, d, p}) => Math.floor((n + 2 * p - d * (k - 1) - 1) / s) + 1,
       parts: ({k, s, d, p}, place) => range(k).map((tap) => ({cell: place * s + tap * d - p, tap})),
     },
     transposed: {
-      formula: "(n − 1)s + d(k − 1) + 1 − 2p",
+      formula: "(n − 1)·s + d·(k − 1) + 1 − 2·p",
       size: ({n, k, s, d, p}) => (n - 1) * s + d * (k - 1) + 1 - 2 * p,
       parts: ({n, k, s, d, p}, place) =>
         range(n)
@@ -40,7 +40,7 @@
     },
   };
   for (const operation of Object.values(OPERATIONS)) {
-    operation.formula = operation.formula || "f · n";
+    operation.formula = operation.formula || "f·n";
     operation.size = operation.size || (({n, f}) => f * n);
   }
 
@@ -203,6 +203,7 @@
     function board(title) {
       const grid = element("div", {class: "convolution-grid", role: "group", "aria-label": title});
       const caption = element("figcaption");
+      KerasPsp.arrows(grid, (right, down) => move(grid, right, down));
       return {grid, caption, figure: element("figure", {}, caption, grid)};
     }
 
@@ -231,8 +232,8 @@
       options[letter] = number;
       const kept = (before, after) =>
         square(after.length, (i, j) => (before[i] && before[i][j]) ?? after[i][j]);
-      if (letter === "k") kernel = kept(kernel, firstKernel(name, options));
-      else map = letter === "n" || letter === "f" ? kept(map, firstMap(name, options)) : map;
+      map = kept(map, firstMap(name, options));
+      if (options.k) kernel = kept(kernel, firstKernel(name, options));
       build();
     }
 
@@ -257,8 +258,8 @@
         }),
       );
       slider.max = Math.max(cells ** 2 - 1, 0);
-      place = Math.min(place, Number(slider.max));
-      const title = {map: "input", kernel: "kernel", pooled: "max pooling", output: "output"};
+      place = Math.min(Math.max(place, 0), Number(slider.max));
+      const title = {map: "input", kernel: "kernel", pooled: "pooled", output: "output"};
       if (name === "unpooling") title.map = "before the pooling";
       for (const [key, {caption, grid}] of Object.entries(boards)) {
         const length = key === "map" ? map.length : Math.sqrt(grid.children.length);
@@ -270,11 +271,9 @@
     }
 
     function lay({grid, figure}, side, cell) {
-      const cells = square(side, cell).flat();
       figure.hidden = !side;
       grid.style.setProperty("--columns", side);
-      grid.replaceChildren(...cells);
-      grid.onkeydown = (event) => move(event, cells, side);
+      grid.replaceChildren(...square(side, cell).flat());
     }
 
     const still = (kind = "", text = "") => {
@@ -302,33 +301,33 @@
     }
 
     // The arrow keys move from cell to cell, as in a spreadsheet.
-    const STEPS = {ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0]};
-
-    function move(event, cells, side) {
-      if (!(event.key in STEPS)) return;
-      const focusable = (cell) => (cell.matches("button") ? cell : cell.querySelector("input"));
-      const index = cells.findIndex((cell) => cell.contains(event.target));
-      const [down, right] = STEPS[event.key];
+    function move(grid, right, down) {
+      const cells = [...grid.children];
+      const side = Math.sqrt(cells.length);
+      const index = cells.findIndex((cell) => cell.contains(document.activeElement));
       const [row, column] = [Math.floor(index / side) + down, (index % side) + right];
-      event.preventDefault();
       if (row < 0 || column < 0 || row >= side || column >= side) return;
-      const next = focusable(cells[row * side + column]);
-      if (!next) return;
-      next.focus();
-      if (next.matches("button")) show(row * side + column);
+      const next = cells[row * side + column];
+      const focusable = next.matches("button") ? next : next.querySelector("input");
+      if (focusable) focusable.focus();
+      if (focusable === next) show(row * side + column);
     }
 
-    // Cells as large as there is room, and the output below the rest where there is too little.
+    // Cells as large as there is room for: all boards in a row; or the output below the rest, or
+    // each below the other, where cells would be too small.
     function fit() {
       const sides = Object.values(boards).map(({grid}) => Math.sqrt(grid.children.length));
-      const shown = sides.filter((side) => side);
-      const all = shown.reduce((sum, side) => sum + side, 0);
-      const [rem, gap] = [parseFloat(getComputedStyle(document.documentElement).fontSize), 1.2];
-      const room = table.clientWidth - (shown.length - 1) * gap * rem - 4;
-      const beside = room / all;
-      const below = room / Math.max(all - sides.at(-1), sides.at(-1));
-      const cell = Math.min(2.1 * rem, beside >= 1.5 * rem ? beside : Math.max(beside, below));
-      table.style.setProperty("--cell", `${Math.floor(cell)}px`);
+      const {columnGap, fontSize} = getComputedStyle(table);
+      const large = 2.4 * parseFloat(fontSize);
+      const across = (row) => {
+        const shown = row.filter((side) => side);
+        const room = table.clientWidth - (shown.length - 1) * parseFloat(columnGap) - 4;
+        return room / shown.reduce((sum, side) => sum + side, 0);
+      };
+      const below = Math.min(across(sides.slice(0, -1)), across(sides.slice(-1)));
+      const ways = [across(sides), below, Math.min(...sides.map((side) => across([side])))];
+      const cell = ways.find((width) => width > 0.7 * large) || ways.at(-1);
+      table.style.setProperty("--cell", `${Math.floor(Math.min(cell, 1.25 * large))}px`);
     }
     new ResizeObserver(fit).observe(table);
 
@@ -427,10 +426,8 @@
 
     function size() {
       const {formula: letters} = OPERATIONS[name];
-      // A letter behind a number, a letter or a parenthesis is multiplied by it.
-      const dotted = letters.replace(/(?<=[\da-z)])(?=[a-z])|(?<=[a-z])(?=\()/g, "·");
-      const filled = dotted.replace(/[a-z]/g, (letter) => options[letter]);
-      const found = element("strong", {}, output.length);
+      const filled = letters.replace(/[a-z]/g, (letter) => options[letter]);
+      const found = element("strong", {}, written(OPERATIONS[name].size(options)));
       return [`Size of the output: ${letters} = ${filled} = `, found];
     }
 

@@ -4,9 +4,10 @@
   const {element, labeled, color, whole} = KerasPsp;
 
   const LIMITS = {kernel: 15, stride: 4, dilation: 64};
-  const MARGIN = 60; // pixels around the picture, where the padding is
+  const MARGIN = 40; // pixels around the picture, where the padding is
   const LENS = {most: 40, side: 150}; // enlarges boxes of at most so many pixels to that side
   const MOST_LAYERS = 60;
+  const MOST_PATHS = 20_000;
   // The stacks of the tutorial; the networks stand in networks.js.
   const STACKS = [
     {name: "Four 3×3 convolutions", layers: Array(4).fill(["", 3, 1, 1])},
@@ -107,23 +108,21 @@
 
     function begin({layers: given}) {
       layers = given.map(([name, kernel, stride, dilation]) => ({name, kernel, stride, dilation}));
-      shown = layers.length - 1;
       makeRows();
-      middle();
+      cell = undefined;
+      look(layers.length - 1);
     }
 
     function addLayer() {
       layers.push({name: "", kernel: 3, stride: 1, dilation: 1});
-      shown = layers.length - 1;
       makeRows();
-      update();
+      look(layers.length - 1);
     }
 
     function removeLayer(index) {
       layers.splice(index, 1);
-      shown = Math.min(shown, layers.length - 1);
       makeRows();
-      update();
+      look(Math.min(shown, layers.length - 1));
       (rows.children[index] || rows.lastChild).querySelector("button").focus();
     }
 
@@ -150,13 +149,11 @@
           type: "radio",
           name: group,
           "aria-label": `Look from layer ${index + 1}`,
-          onchange: () => {
-            shown = index;
-            update();
-          },
+          onchange: () => look(index),
         });
-        const small = element("small", {}, name);
-        const title = element("label", {}, radio, `${index + 1} `, small);
+        // Of "stage4_block2/conv2" or "block5_pool" the kind of layer; the rest on hovering.
+        const small = element("small", {}, (name.match(/conv|pool/) || [""])[0]);
+        const title = element("label", {title: name}, radio, `${index + 1} `, small);
         const remove = element(
           "button",
           {
@@ -181,11 +178,14 @@
       add.disabled = layers.length >= MOST_LAYERS;
     }
 
-    // Scrolls the table, not the page.
-    function reveal(row) {
+    // Looks from another layer, and scrolls the table, not the page, to its row.
+    function look(index) {
+      shown = index;
+      const row = rows.children[index];
       const above = row.offsetTop - table.tHead.offsetHeight;
       const below = row.offsetTop + row.offsetHeight - scrolled.clientHeight;
       scrolled.scrollTop = Math.min(Math.max(scrolled.scrollTop, below), above);
+      update();
     }
 
     // The chosen cell ----------------------------------------------------------------------------
@@ -195,10 +195,12 @@
       return [scene.height, scene.width].map((pixels) => KerasPsp.receptiveField(seen, pixels));
     };
 
-    function middle() {
-      cell = fields().map((axis) => Math.floor(axis.at(-1).cells / 2));
-      update();
-    }
+    // None where it would take too long: strides multiply.
+    const paths = () => {
+      const seen = layers.slice(0, shown + 1);
+      const {size} = KerasPsp.receptiveField(seen, scene.width).at(-1);
+      return size > MOST_PATHS ? [] : KerasPsp.paths(seen);
+    };
 
     function choose(row, column) {
       cell = [row, column];
@@ -224,7 +226,6 @@
         row.querySelector("[type=radio]").checked = index === shown;
         row.classList.toggle("chosen", index === shown);
       });
-      reveal(rows.children[shown]);
       KerasPsp.receptiveField(layers, scene.width).forEach(({size, stride}, index) => {
         rows.children[index].querySelector(".receptive-field-size").textContent = size;
         rows.children[index].querySelector(".receptive-field-step").textContent = stride;
@@ -234,13 +235,14 @@
         redraw();
         return;
       }
+      cell = cell || [Math.floor(down.cells / 2), Math.floor(right.cells / 2)];
       cell = [within(cell[0], down.cells), within(cell[1], right.cells)];
       const [[top, bottom], [left, rightmost]] = box(found);
       const inside =
         Math.max(0, Math.min(bottom, scene.height) - Math.max(top, 0)) *
         Math.max(0, Math.min(rightmost, scene.width) - Math.max(left, 0));
       const padding = Math.round(100 * (1 - inside / (down.size * right.size)));
-      const holes = KerasPsp.paths(layers.slice(0, shown + 1)).filter((count) => !count).length;
+      const holes = paths().filter((count) => !count).length;
       result.replaceChildren(
         element("strong", {}, `${down.size} × ${right.size} pixels`),
         ` are the receptive field of cell (${cell[0]}, ${cell[1]}), one of ` +
@@ -249,7 +251,7 @@
           `The step from cell to cell is ${right.stride} pixel${right.stride > 1 ? "s" : ""}, ` +
           `and the first cell begins at ${signed(right.offset)} (the offset). ` +
           (padding ? `${padding} % of the box is padding. ` : "") +
-          (holes ? `Holes: ${holes} of the ${right.size} pixels of a row have no path.` : ""),
+          (holes ? `Holes: ${holes} of the ${right.size} pixels of a row have no path (amber).` : ""),
       );
       redraw();
     }
@@ -304,25 +306,21 @@
 
     // The cells of the layer, if they are large enough to be seen.
     function grid(context, found, scale) {
-      const {stride} = found[0].at(-1);
-      if (stride * scale < 6) return;
+      const [down, right] = found.map((axis) => axis.at(-1));
+      if (right.stride * scale < 6) return;
+      // Each cell is drawn in the middle of what it sees.
+      const borders = ({offset, size, stride, cells}, pixels) =>
+        Array.from({length: cells + 1}, (_, i) => offset + (size - stride) / 2 + i * stride).filter(
+          (border) => border >= 0 && border <= pixels,
+        );
       context.beginPath();
-      for (const [axis, [length, other]] of [
-        [found[1].at(-1), [scene.width, scene.height]],
-        [found[0].at(-1), [scene.height, scene.width]],
-      ]) {
-        const first = axis.offset + (axis.size - axis.stride) / 2;
-        for (let place = 0; place <= axis.cells; place += 1) {
-          const at = first + place * axis.stride;
-          if (at < 0 || at > length) continue;
-          if (length === scene.width) {
-            context.moveTo(at, 0);
-            context.lineTo(at, other);
-          } else {
-            context.moveTo(0, at);
-            context.lineTo(other, at);
-          }
-        }
+      for (const x of borders(right, scene.width)) {
+        context.moveTo(x, 0);
+        context.lineTo(x, scene.height);
+      }
+      for (const y of borders(down, scene.height)) {
+        context.moveTo(0, y);
+        context.lineTo(scene.width, y);
       }
       context.strokeStyle = "rgba(255, 255, 255, 0.35)";
       context.lineWidth = 0.7 / scale;
@@ -344,7 +342,7 @@
         context.drawImage(photo, x0, y0, wide, high, at, down, wide * pixel, high * pixel);
       }
       context.fillStyle = color(div, "second");
-      KerasPsp.paths(layers.slice(0, shown + 1)).forEach((count, place) => {
+      paths().forEach((count, place) => {
         if (count) return;
         context.fillRect(x + place * pixel, 0, pixel, LENS.side);
         context.fillRect(x, place * pixel, LENS.side, pixel);
@@ -362,14 +360,14 @@
     }
 
     const redrawBars = KerasPsp.drawing(bars, (context, width, height) => {
-      const paths = KerasPsp.paths(layers.slice(0, shown + 1));
-      const most = Math.max(...paths);
-      const step = Math.min(width / paths.length, 24);
-      const left = (width - step * paths.length) / 2;
+      const counts = paths();
+      const most = Math.max(...counts);
+      const step = Math.min(width / counts.length, 24);
+      const left = (width - step * counts.length) / 2;
       const gap = step < 4 ? 0 : 1;
       const ratio = window.devicePixelRatio || 1;
       const sharp = (x) => Math.round(x * ratio) / ratio;
-      paths.forEach((count, pixel) => {
+      counts.forEach((count, pixel) => {
         const tall = count ? Math.max(2, (count / most) * (height - 14)) : 4;
         const [from, to] = [pixel, pixel + 1].map((place) => sharp(left + place * step));
         context.fillStyle = color(div, count ? "accent" : "second");

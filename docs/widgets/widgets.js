@@ -74,16 +74,13 @@ window.KerasPsp = window.KerasPsp || {};
     });
   };
 
-  // Calls `move(right, down)` for the arrow keys, each -1, 0 or 1.
-  KerasPsp.arrows = (canvas, move) => {
+  // Calls `move(right, down)` for the arrow keys, each -1, 0 or 1, while the focus is here.
+  KerasPsp.arrows = (focused, move) => {
     const steps = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
-    canvas.addEventListener("keydown", (event) => {
+    focused.addEventListener("keydown", (event) => {
       if (!(event.key in steps)) return;
       event.preventDefault();
       move(...steps[event.key]);
     });
   };
-
-  // Whether the reader's system asks for less movement.
-  KerasPsp.calm = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 })();
