@@ -113,7 +113,7 @@ for kernels in [(5,), (3, 3), (7,), (3, 3, 3)]:
 # have 27, one 7×7 has 49: 45 % fewer. And there is a ReLU behind each of them.
 #
 # Is something lost? Without the ReLU between them, two 3×3 convolutions are exactly *one* 5×5
-# convolution. Its kernel is the one kernel, painted by the other:
+# convolution. Each number of the first kernel, times the whole second kernel, is added to it:
 
 # %% alt="Two kernels of 3×3 numbers, and the kernel of 5×5 numbers that does what both do"
 rng, conv = np.random.default_rng(1), keras.ops.conv
@@ -151,7 +151,7 @@ for letter in "ABDE":
 # ## GoogLeNet: 1×1 convolutions
 #
 # GoogLeNet does not choose one kernel. An **inception module** has 1×1, 3×3, 5×5 and a pooling side
-# by side, and joins their channels (Szegedy et al., 2015). The simple form is expensive, because
+# by side, and joins their channels (Szegedy et al., 2015). Its naive form is expensive, because
 # each large kernel reads *all* channels. So a **1×1 convolution** comes first: at each place, the
 # same small matrix makes few channels out of many. The first module, *3a*, in both forms:
 
@@ -163,15 +163,15 @@ for naive in (True, False):
 
 # %% [markdown]
 # Look at the 5×5: 120 million multiply-adds without a reduction, 2.4 + 10.0 with it. The 1×1 makes
-# 16 channels of 192, and the 5×5 reads only these. The pooling has no weights, but in the simple
-# form it hands on all channels. They pile up from module to module:
+# 16 channels of 192, and the 5×5 reads only these. The pooling has no weights, but naively it
+# hands on all channels. They pile up from module to module:
 
 # %% alt="Without reductions, channels and work of the modules grow to several times as much"
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
 for naive in (True, False):
     cost = analysis.count(build(keras_psp.Inception, "googlenet", naive=naive))
     modules = {n[-2:]: b for n, b in cost.by_block().items() if n.startswith("inception")}
-    label = "simple" if naive else "with 1×1 reductions"
+    label = "naive" if naive else "with 1×1 reductions"
     axes[0].plot([b.output_shape[-1] for b in modules.values()], "o-", label=label)
     axes[1].plot([b.multiply_adds / 1e6 for b in modules.values()], "o-", label=label)
     work = cost.multiply_adds / 1e9
@@ -245,7 +245,7 @@ for name, error in errors.items():
     beside = {"xytext": (4 + np.sqrt(3 * millions), 0), "textcoords": "offset points"}
     label = f"{name}, {millions:.0f} million"
     plt.annotate(label, (work, error), fontsize=8, va="center", **beside)
-plt.gca().set(xlim=(-1, 20), ylim=(4, 20))
+plt.gca().set(xlim=(-1, 21), ylim=(4, 20))
 plt.xlabel("billion multiply-adds for one crop")
 plt.ylabel("top-5 error in %, ten crops")
 plt.show()
