@@ -9,9 +9,8 @@
 # find it; what batch normalization repairs, and what it does not; how identity shortcuts and
 # projections work; and why it helps if the last scale of a block begins at zero.
 #
-# **You need** `model.fit`, and to know what batch normalization does. [From AlexNet to
-# ResNet](../tutorials/classifiers.ipynb) tells what came before. Reading takes 20 minutes. Nothing
-# is downloaded.
+# **You need** `model.fit` and batch normalization. [From AlexNet to
+# ResNet](../tutorials/classifiers.ipynb) tells what came before. Reading takes 20 minutes.
 
 # %% [markdown]
 # ## The experiment
@@ -29,7 +28,7 @@
 # | plain | 48.8 %, 45.9 % | 80.1 %, 72.0 % |
 # | ResNet | 44.4 %, 41.5 % | 57.1 %, 51.3 % |
 #
-# This is not overfitting, which comes with a *low* training error. (Guessing has 91 %.)
+# This is not overfitting, which comes with a *low* training error. (Guessing: 91 %.)
 #
 # ## A deeper network that is no worse
 #
@@ -178,8 +177,8 @@ plt.show()
 # pull at right angles, like noise (Balduzzi et al., 2017). With shortcuts, the gradients of all
 # blocks have about the same length, and in most blocks both batches pull the same way.
 #
-# This is the *first* step only. He et al. saw healthy gradients in their plain networks, and left
-# the reason open. The bad start is certain; that it is the whole reason is not.
+# This is the *first* step only. The bad start is certain; that it is the whole reason is not: He et
+# al. saw healthy gradients in their plain networks, and left the reason open.
 #
 # ## The block
 #
@@ -205,7 +204,8 @@ for block in blocks(trained.backbone):
 
 # %% [markdown]
 # A missing block costs 0.03 to 0.12, and none breaks the network: the blocks behind still get a
-# signal that they know. In VGG, a missing layer leaves nothing (Veit et al., 2016).
+# signal that they know. In VGG, a missing layer leaves nothing ([Veit et al.,
+# 2016](https://arxiv.org/abs/1605.06431)).
 #
 # ## Begin with zero
 #
@@ -246,9 +246,9 @@ axes[0].legend(title="layers")
 plt.show()
 
 # %% [markdown]
-# On the left is the degradation: 56 plain layers hardly do better than guessing (91 %). ResNet-56
-# learns, but in these 300 steps less than ResNet-20. With last scales of 0, both depths learn
-# alike, and more than all others. (One seed each: repeat it with another.)
+# On the left is the degradation: 56 plain layers are near guessing (91 %). ResNet-56 learns, but in
+# these 300 steps less than ResNet-20. With last scales of 0, both depths learn alike, and more than
+# all others. (One seed each: repeat it with another.)
 #
 # So short a run does not show that depth *helps*. In the recorded long run, from ordinary initial
 # values, ResNet-56 ends near ResNet-20 after 10,000 steps: training errors of 12.8 and 16.2 %
@@ -296,5 +296,5 @@ assert np.subtract(parameters, parameters[0]).tolist() == [0, 0, two_projections
 # `keras-psp degradation` trains by the paper's recipe, also on CIFAR-10. [Your first
 # segmentation](../tutorials/first_segmentation.ipynb) puts a ResNet to use. Read [He et
 # al.](https://arxiv.org/abs/1512.03385), [Yang et al.](https://arxiv.org/abs/1902.08129) and
-# [Balduzzi et al.](https://arxiv.org/abs/1702.08591) on gradients, [Goyal et
-# al.](https://arxiv.org/abs/1706.02677) on zeros, [Veit et al.](https://arxiv.org/abs/1605.06431).
+# [Balduzzi et al.](https://arxiv.org/abs/1702.08591) on gradients, and [Goyal et
+# al.](https://arxiv.org/abs/1706.02677) on the zeros.
