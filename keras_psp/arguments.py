@@ -108,11 +108,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--split-by", help)
     _add_own_data(add)
     help = "share of the images of your own to score on, where they have no val (default: 0.2)"
-    add("--validation-split", help, type=float, metavar="SHARE")
-    add("--split-seed", "another number takes other images for that", type=int)
+    add("--validation-split", help, type=_real(0, 1), metavar="SHARE")
+    add("--split-seed", "another number takes other images for that", type=_seed)
     add("--scenes", "street scenes to train on, and 1/4 to score (default: 200)", type=_count)
     help = "share of street scenes among the images of camvid to train on (default: none)"
-    add("--street-scenes", help, type=float, metavar="SHARE")
+    add("--street-scenes", help, type=_real(0, 1), metavar="SHARE")
     add("--run", "run folder (default: runs/DATA-MODEL-BACKBONE); an old run in it is continued")
     networks = "pspnet, fcn32s, fcn16s, fcn8s, segnet, deconvnet, dilation8, frontend"
     add("--model", f"{networks} (dilation8 without context)", default="pspnet")
@@ -142,12 +142,14 @@ def _parser() -> argparse.ArgumentParser:
     help = "sgd (the paper's), or adamw, which is ahead in short trainings from random values"
     add("--optimizer", f"{help} (default: sgd)", default="sgd")
     default = f"{_default('learning_rate', RATES)}; of adamw 0.001"
-    add("--learning-rate", f"at first; it decays to 0 over the run ({default})", type=float)
+    add("--learning-rate", f"at first; it decays to 0 over the run ({default})", type=_real(0, 100))
     default = _default("head_multiplier", RATES)
-    add("--head-multiplier", f"multiplies that rate on pyramid and heads ({default})", type=float)
+    help = f"multiplies that rate on pyramid and heads ({default})"
+    add("--head-multiplier", help, type=_real(0, 1000))
     help = "exponent of the median-frequency weights in the loss: 0 for none, 0.5 for their roots "
-    add("--class-weights", f"{help}({_default('class_weights')})", type=float, metavar="POWER")
-    add("--seed", "of all random numbers", type=int, default=1)
+    help += f"({_default('class_weights')})"
+    add("--class-weights", help, type=_real(0, 10), metavar="POWER")
+    add("--seed", "of all random numbers", type=_seed, default=1)
 
     add = _add_run_command(commands, "evaluate")
     add("--data", "other data than the run's")
@@ -197,7 +199,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--steps", "training steps of 128 images, as in the paper", type=_count, default=64_000)
     names = ["plain-20", "plain-56", "ResNet-20", "ResNet-56"]
     add("--networks", "to train", nargs="+", choices=names, default=names, metavar="NETWORK")
-    add("--seeds", "one run for each", type=int, nargs="+", default=[1, 2])
+    add("--seeds", "one run for each", type=_seed, nargs="+", default=[1, 2])
     add("--run", "folder; old runs in it are continued", default="runs/degradation")
 
     add = _add_command(commands, "ladder")
@@ -220,7 +222,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--crop-size", "pixels of the crops, and of the windows", default=[201, 201], **_SIZE)
     add("--batch-size", "images per step", type=_count, default=8)
     add("--epochs", "of each training", type=_count, default=50)
-    add("--seeds", "one training for each", type=int, nargs="+", default=[1, 2])
+    add("--seeds", "one training for each", type=_seed, nargs="+", default=[1, 2])
     add("--run", "folder; old runs in it are continued", default="runs/ladder")
 
     add = _add_command(commands, "convert")
@@ -285,9 +287,33 @@ def _add_views(add: Callable[..., None]) -> None:
     help = "segment square windows of this side; smaller images are padded"
     add("--windows", help, type=_count, metavar="PIXELS")
     help = "step from one window to the next, as a share of its side (default: 2/3)"
-    add("--stride", help, type=float, metavar="SHARE")
-    add("--scales", "times that size (default: 1)", type=float, nargs="+", metavar="SCALE")
+    add("--stride", help, type=_real(0.01, 1), metavar="SHARE")
+    help = "times that size (default: 1)"
+    add("--scales", help, type=_real(0.01, 100), nargs="+", metavar="SCALE")
     add("--mirror", "average with the mirrored image", action="store_true")
+
+
+def _real(least: float, most: float) -> Callable[[str], float]:
+    """Returns what reads a number from `least` to `most` for argparse."""
+
+    def read(text: str) -> float:
+        try:
+            if least <= (number := float(text)) <= most:
+                return number
+        except ValueError:
+            pass
+        raise argparse.ArgumentTypeError(
+            f"A number from {least:g} to {most:g} is needed. Received: {text}."
+        )
+
+    return read
+
+
+def _seed(text: str) -> int:
+    """Reads the seed of random numbers for argparse."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"A seed is 0, 1, … 2³² − 1. Received: {text}.")
+    return int(text)
 
 
 def _count(text: str) -> int:

@@ -5,12 +5,15 @@ descriptions and arguments stand in `keras_psp.arguments`.
 """
 
 import argparse
+import contextlib
 import dataclasses
 import functools
 import re
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +47,7 @@ from keras_psp.settings import (
     network_arguments,
     run_settings,
 )
+from keras_psp.untrusted import open_keras_archive
 from keras_psp.weights.checkpoints import variant_of
 from keras_psp.weights.keras_files import is_keras_file, save_8_bit_weights
 from keras_psp.weights.published import IN_THE_PACKAGE, PRESETS
@@ -74,22 +78,48 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 if the command found something wrong; 2 if it failed; 130 if it was
-        interrupted.
+        interrupted; 143 if the system ended it.
     """
     args = parse(arguments)
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _ended_by_the_system():
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
             return FUNCTIONS[args.command](args) or 0
-        except KeyboardInterrupt:
-            print("\nkeras-psp: interrupted", file=sys.stderr)
-            return 130
+        except (KeyboardInterrupt, _Ended) as error:
+            ended = isinstance(error, _Ended)
+            again = ". The same command resumes it" if args.command in RESUMED else ""
+            print(f"\nkeras-psp: {'ended' if ended else 'interrupted'}{again}", file=sys.stderr)
+            return 143 if ended else 130
         except Exception as error:
-            message = _message(error)
-            if args.traceback or message is None:
+            if args.traceback:
                 raise
-            print(f"keras-psp: {message}", file=sys.stderr)
+            print(f"keras-psp: {_message(error)}", file=sys.stderr)
             return 2
+
+
+RESUMED = ("train", "degradation", "ladder")
+"""Commands that go on where they stopped."""
+
+
+class _Ended(BaseException):
+    """The system ended this process: Kaggle, Slurm, Docker send SIGTERM before they kill it."""
+
+
+@contextlib.contextmanager
+def _ended_by_the_system() -> Iterator[None]:
+    """Ends the process as Ctrl-C does when it gets SIGTERM."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Only the main thread gets signals.
+        return
+
+    def end(*_: Any) -> None:
+        raise _Ended
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def train(args: argparse.Namespace) -> None:
@@ -244,6 +274,12 @@ def convert(args: argparse.Namespace) -> None:
                 f"FILE={args.file} with options about its network. Leave the options out."
             )
         model = _load_model(args.file).model
+        if not hasattr(model, "initial_weights"):
+            raise ValueError(
+                "Networks of this package are converted. "
+                f"Received: FILE={args.file}, which holds another model, such as keras-psp export "
+                "writes. Pass what it was made from."
+            )
     elif args.backbone:
         model = PSPNet(args.backbone, args.num_classes or 11, weights=args.file, **options)
     elif is_keras_file(Path(args.file)):
@@ -359,7 +395,8 @@ def _load_model(path: str, weights: str = "best") -> Run:
     if path in SegmentationModel.presets or not file.exists():
         model = SegmentationModel.from_preset(path)
     elif file.suffix == ".keras":
-        model = keras.saving.load_model(file, compile=False)
+        with open_keras_archive(file):  # It is whole, and no larger than it looks.
+            model = keras.saving.load_model(file, compile=False)
     else:
         return load_run(file, weights)
     classes = getattr(model, "classes", None) or numbered_classes(model.outputs[0].shape[-1])
@@ -376,7 +413,8 @@ def _views(args: argparse.Namespace) -> Views | None:
         "scales": args.scales and tuple(args.scales),
         "mirror": args.mirror,
     }
-    changes = {name: value for name, value in changes.items() if value}
+    # 0 is a value, which Views refuses.
+    changes = {n: value for n, value in changes.items() if value is not None and value is not False}
     if not (changes or args.policy):
         return None
     return dataclasses.replace(find_views(args.policy or "single"), **changes)
@@ -388,10 +426,16 @@ def _view_options(run: Run, args: argparse.Namespace) -> dict[str, Any]:
     return {"image_size": size, "views": _views(args) or "single"}
 
 
-def _message(error: Exception) -> str | None:
-    """Returns the message for the user; `None` if the error is a bug."""
+def _message(error: Exception) -> str:
+    """Returns the message for the user."""
     if isinstance(error, ValueError | OSError | FloatingPointError | ImportError):
         return str(error)
+    if isinstance(error, MemoryError):
+        return f"There is too little memory ({error}). Use smaller images, batches or scales."
     # Where tf.data reads a file, TensorFlow wraps the error in one of its own.
-    found = re.search(r"DataError: (.*)", str(error))
-    return found and found[1]
+    if found := re.search(r"DataError: (.*)", str(error)):
+        return found[1]
+    return (
+        f"{type(error).__name__}: {error}\nThis message should be clearer. Please report it, with "
+        "what keras-psp --traceback says before the same command."
+    )

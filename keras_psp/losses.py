@@ -14,6 +14,7 @@ from keras_psp.layers.bilinear_upsample import Strips, resize_bilinear
 from keras_psp.signatures import FromArguments
 
 _NO_REDUCTION = (None, "none")
+_LARGEST = 2**31 - 1
 
 
 @keras.saving.register_keras_serializable("keras_psp")
@@ -165,7 +166,7 @@ class SparseCategoricalCrossentropy(FromArguments, keras.losses.Loss):
         if self.class_weights is not None:
             weight = weight * ops.take(ops.array(self.class_weights, self._precision), classes)
         if sample_weight is not None:
-            weight = weight * weight_map(sample_weight, self._precision)
+            weight = weight * weight_map(sample_weight, labels.shape, self._precision)
         if self.reduction == "mean_with_sample_weight":
             divisor = ops.sum(weight)
 
@@ -256,9 +257,11 @@ def label_map(labels, shape):
             step of TensorFlow that learns sizes from batch to batch raises
             `tf.errors.InvalidArgumentError`.)
     """
+    if isinstance(labels, np.ndarray):  # JAX would wrap large numbers around.
+        labels = _as_int32(labels)
     labels = ops.convert_to_tensor(labels)
     is_float = "float" in keras.backend.standardize_dtype(labels.dtype)
-    labels = ops.cast(labels, "float32" if is_float else "int32")
+    labels = ops.cast(labels, "float32") if is_float else _as_int32(labels)
     if len(labels.shape) == 4 and labels.shape[-1] == 1:
         labels = ops.squeeze(labels, -1)
     given = ops.shape(labels)
@@ -282,11 +285,42 @@ def label_map(labels, shape):
     return labels
 
 
-def weight_map(weight, dtype="float32"):
-    """Returns weights per image or per pixel so that they broadcast to `(batch, height, width)`."""
+def _as_int32(labels):
+    """Returns integers as int32; larger ones become its largest, and so stay no class."""
+    library = np if isinstance(labels, np.ndarray) else ops
+    kind = keras.backend.standardize_dtype(labels.dtype)
+    if kind in ("int64", "uint32", "uint64"):
+        labels = library.minimum(labels, _LARGEST)
+    if kind == "int64":
+        labels = library.maximum(labels, -_LARGEST)
+    if kind.startswith("float"):
+        return labels
+    return labels.astype("int32") if library is np else ops.cast(labels, "int32")
+
+
+def weight_map(weight, shape, dtype="float32"):
+    """Returns weights per image or per pixel so that they broadcast to a label map.
+
+    Args:
+        weight: One number, `(batch,)`, `(batch, height, width)` or `(batch, height, width, 1)`.
+        shape: The label map's `(batch, height, width)`.
+        dtype: The type of the result.
+
+    Raises:
+        ValueError: If they are of another size.
+    """
     weight = ops.cast(weight, dtype)
-    if len(weight.shape) == 4 and weight.shape[-1] == 1:
+    given = tuple(weight.shape)
+    if len(given) == 4 and given[-1] == 1:
         weight = ops.squeeze(weight, -1)
+    pairs = zip(weight.shape, shape, strict=False)
+    known = [pair for pair in pairs if all(isinstance(size, int) for size in pair)]
+    if len(weight.shape) not in (0, 1, 3) or any(one != other for one, other in known):
+        raise ValueError(
+            "Weights are one number per image or per pixel. "
+            f"Received: sample_weight of shape {given} for labels of shape {tuple(shape)}. Pass "
+            "(batch,) or (batch, height, width)."
+        )
     return ops.reshape(weight, (-1, 1, 1)) if len(weight.shape) == 1 else weight
 
 
@@ -306,6 +340,12 @@ def valid_labels(labels, num_classes: int, ignore_class: int | None, noun: str =
     Raises:
         ValueError: If some label is neither a class nor void, and its value can be read.
     """
+    if ignore_class == VOID and num_classes > VOID:
+        raise ValueError(
+            f"Where {VOID} is void, there are at most {VOID} classes. "
+            f"Received: num_classes={num_classes}, ignore_class={ignore_class}. Pass "
+            "ignore_class=None, or another number."
+        )
     classes, valid, allowed, in_range = _classify(labels, num_classes, ignore_class)
     void_rule = void_repair = ""
     if ignore_class is not None:

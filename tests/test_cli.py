@@ -194,7 +194,7 @@ def unweighted(tmp_path_factory):
 def test_an_interrupt_has_its_own_exit_code(unweighted):
     _, (code, _, err) = unweighted
     assert code == 130
-    assert err.endswith("\nkeras-psp: interrupted\n")
+    assert err.endswith("\nkeras-psp: interrupted. The same command resumes it\n")
 
 
 def test_validation_may_be_rarer_than_epochs(unweighted):

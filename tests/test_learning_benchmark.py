@@ -26,10 +26,9 @@ class Learner:
         return np.array([[3, 1], [0, 2]])
 
 
-def test_steps_fill_the_time_that_counts(learning, monkeypatch):
+def test_steps_fill_the_time_that_counts(learning):
     learner = Learner()
-    monkeypatch.setattr(learning.time, "perf_counter", lambda: learner.now)
-    found = learning.learn(learner, seconds=60)
+    found = learning.learn(learner, seconds=60, clock=lambda: learner.now)
     # What gets it ready does not count; twenty steps tell that 120 fit.
     assert learner.runs == [5, 20, 100]
     assert (found["steps"], found["step_s"], found["trained_s"]) == (120, 0.5, 60)
@@ -45,6 +44,7 @@ def test_a_finished_training_is_not_done_again(learning, monkeypatch, tmp_path, 
     monkeypatch.setattr(learning, "_train", train)
     monkeypatch.setattr(learning.importlib.util, "find_spec", lambda name: name)
     options = {"data_dir": "CamVid", "half": False, "seed": 0, "out": tmp_path / "out"}
+    options["processor_time"] = False
     for minutes in ([5], [5, 20]):
         names = ["Unet of smp", "FPN of smp"]
         learning.train_all(argparse.Namespace(minutes=minutes, entries=names, **options))

@@ -223,5 +223,7 @@ def test_site_works_from_files(browser, tmp_path):
     tab.locator(".md-search__input").fill("onnx")
     tab.locator(".md-search-result__link").first.click()
     tab.wait_for_url("**/api/exporting.html*")
+    tab.goto((site / "tutorials" / "receptive_fields.html").as_uri())
+    assert "212 × 212 pixels" in tab.locator(".widget output").inner_text()
     tab.close()
     assert not wrong

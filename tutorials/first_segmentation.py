@@ -80,6 +80,14 @@ metric.update_state(true[None], said[None])
 print(f"mean IoU {float(metric.result()):.3f}")
 
 # %% [markdown]
+# Now look at the scores of three streets:
+#
+# <div class="widget" data-widget="slider">On the site, a street with a divider stands here.</div>
+#
+# **Try it.** Drag the divider. Choose a class below the picture, and put the errors on the right:
+# blue pixels are found, orange ones missed, yellow ones wrongly added. Which class has the lowest
+# IoU, and what does the network call it instead? Compare the gray day with the night.
+#
 # ## A network that sees the whole street
 #
 # A small piece of an image often does not tell what it is. A gray patch may be road, sidewalk or

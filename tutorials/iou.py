@@ -5,8 +5,7 @@
 # score that cannot see any pedestrian, cyclist, pole or traffic sign.
 #
 # **You learn** to read a confusion matrix; what intersection over union (IoU) measures; why an
-# error of one pixel hardly hurts a road and ruins a pole; how high a score can be at all; and how a
-# *mean* IoU differs from a *micro* IoU.
+# error of one pixel ruins a pole; how high a score can be; and how *mean* and *micro* IoU differ.
 #
 # **You need** NumPy, and [your first segmentation](../tutorials/first_segmentation.ipynb). Reading
 # takes 25 minutes. Nothing is trained or downloaded.
@@ -32,8 +31,7 @@ classes = keras_psp.data.info_of(val).classes
 names, colors = classes.names, np.array(classes.colors) / 255
 
 # %% [markdown]
-# Now we make up a network. It knows the truth, but it is blind to four classes. Where one of them
-# is, it repeats the class to the left.
+# Our network is made up: it knows all but four classes. There, it repeats the class on the left.
 
 # %%
 small = map(names.index, ["SignSymbol", "Pedestrian", "Column_Pole", "Bicyclist"])
@@ -52,9 +50,8 @@ visualization.segmentation_gallery(None, images[:3], labels[:3], blind[:3], clas
 #
 # ## Intersection over union
 #
-# A better score asks about one class at a time. Take the pixels that *are* a car (the truth) and
-# the pixels that the network *calls* a car (the prediction). In this small example, the prediction
-# lies one pixel too low and one pixel too far right.
+# A better score asks about one class: which pixels *are* a car (the truth), which are *called* a
+# car (the prediction)? Here the prediction lies one pixel too low and one too far right.
 
 # %% alt="Two rectangles that overlap: 6 hits, 6 misses, 6 false alarms"
 truth, guess = np.zeros((6, 8), int), np.zeros((6, 8), int)
@@ -120,6 +117,14 @@ blind_iou = metrics.iou_per_class(metrics.confusion_matrix(labels, blind, num_cl
 print(blind_iou.round(2), "mean IoU", blind_iou.mean().round(3))
 
 # %% [markdown]
+# Now change the pixels yourself. Paint truth or prediction, and watch the table:
+#
+# <div class="widget" data-widget="iou">On the site, a board to paint on stands here.</div>
+#
+# **Try it.** Table and third board are about the class that you paint. From "All right", paint a
+# cell beside the pole, then one beside the car: whose IoU falls more? Which score is high
+# in "All road"?
+#
 # ## A real network
 #
 # The package contains a small trained PSPNet. It learned from photographs of streets (CamVid) and a
@@ -150,10 +155,9 @@ axis.axhline(result.pixel_accuracy, color="gray", linestyle=":")
 plt.show()
 
 # %% [markdown]
-# Rare classes, on the left, have low scores; frequent classes, on the right, have high ones. Pixel
-# accuracy (dotted) speaks for the few classes on the right. The mean IoU (dashed) speaks for all.
-#
-# `class_errors` shows what the network finds, misses and invents of a class:
+# Rare classes, on the left, have low scores, and frequent ones have high scores. Pixel accuracy
+# (dotted) speaks for the few classes on the right, the mean IoU (dashed) for all. `class_errors`
+# shows what the network finds, misses and invents of a class:
 
 # %% alt="Hits, misses and false alarms of road, car and pole in one scene"
 one = result.samples[0]
@@ -196,9 +200,8 @@ print(f"pixel accuracy {moved_accuracy:.3f}, mean IoU {moved_iou.mean():.3f}")
 #
 # ## How high can a score be?
 #
-# This network decides about one place for every 8×8 pixels (its *output stride* is 8), and fills in
-# the rest by interpolation. `best_at_stride` finds the best answer that such a network could give
-# if it knew the truth. Nobody can score much higher at this stride.
+# This network decides once for every 8×8 pixels (its *output stride* is 8), and interpolates the
+# rest. `best_at_stride` finds the best answer it could give in this way if it knew the truth.
 
 # %% alt="For each class a bar up to the ceiling of stride 8, and in it the network's IoU"
 best = analysis.best_at_stride(labels[:3], stride=8, num_classes=11)
@@ -239,16 +242,14 @@ a = result.pixel_accuracy
 print(f"A / (2 - A) = {a / (2 - a):.3f}")
 
 # %% [markdown]
-# An example: a notebook of another library prints an IoU of 0.741 on CamVid, and the paper of
-# FC-DenseNet103 reports 0.669. The first is a micro IoU, with void as one more class; the second is
-# a mean IoU of 11 classes. Nobody can say from these numbers which network is better. With a score
-# of your own, always write: mean or micro, which classes, which split, and the size of the labels.
+# A notebook of another library prints an IoU of 0.741 on CamVid: micro, with void as a class. The
+# paper of FC-DenseNet103 reports 0.669: a mean of 11 classes. Nobody can compare the two. With a
+# score, always write: mean or micro, which classes, which split, and the size of the labels.
 #
 # ## Exercises
 #
 # **1.** Medical papers report the *Dice score*, also called F1: `2 * hits / (true + predicted)`.
-# Compute it from the IoU alone. Can one network have the higher Dice score in a class, and another
-# one the higher IoU?
+# Compute it from the IoU alone. Can Dice and IoU of a class put two networks in different orders?
 
 # %% tags=["answer"]
 iou = hits / union
@@ -295,6 +296,5 @@ assert np.allclose([ours.result(), theirs.result()], [0.95, 0.475])
 # ## Where to go from here
 #
 # [Upsampling five ways](../tutorials/upsampling.ipynb) shows how a network draws outlines, and
-# [receptive fields and dilation](../tutorials/receptive_fields.ipynb) explains the stride of 8. The
-# reference lists [all metrics](../docs/api/training.md), also *boundary IoU*, which counts pixels
-# near outlines.
+# [receptive fields](../tutorials/receptive_fields.ipynb) explains the stride of 8. The reference
+# has [all metrics](../docs/api/training.md), also *boundary IoU*, of the pixels near outlines.

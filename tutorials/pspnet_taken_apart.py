@@ -4,9 +4,8 @@
 # PSPNet is a ResNet with a pyramid behind it and a second loss in the middle. On this page you take
 # a trained one apart, look at each part, and measure what happens without it.
 #
-# **You learn** which shapes the maps have on the way; what each cell of the pyramid sees; how to
-# ask a trained network what a part is worth, and why the way of asking matters; what the auxiliary
-# loss does to the early layers; and why the answer is as large as the image.
+# **You learn** which shapes the maps have; what each cell of the pyramid sees; how to ask a network
+# what a part is worth; what the auxiliary loss does; and why the answer is as large as the image.
 #
 # **You need** [receptive fields](../tutorials/receptive_fields.ipynb) and
 # [IoU](../tutorials/iou.ipynb). Reading takes 25 minutes. Nothing is downloaded.
@@ -46,11 +45,10 @@ print(f"{'upsampling':24} {logits.shape[1:]}")
 assert np.allclose(logits, model(image[None]), atol=1e-3)
 
 # %% [markdown]
-# Follow the first two numbers. The backbone makes the map 8 times smaller, and its last two stages
-# have the same size: they are dilated where a classifier has strides (Zhao et al., 2017, section
-# 3.3, with deeper ResNets). The pyramid makes four tiny maps. Each has 128 channels, a quarter of
-# 512, so that all four together have as many as the features. The head makes eleven scores for each
-# of the 45×60 places, and the last layer makes them as many as there are pixels.
+# Follow the first two numbers. The backbone makes the map 8 times smaller: its last two stages are
+# dilated where a classifier has strides (Zhao et al., 2017, section 3.3). The pyramid makes four
+# tiny maps of 128 channels, a quarter of 512: together as many as the features have. The head makes
+# eleven scores for each of the 45×60 places, and the last layer as many as there are pixels.
 #
 # ## Why the answer is as large as the image
 #
@@ -85,7 +83,12 @@ plt.show()
 
 # %% [markdown]
 # Level 1 has one color, the mean of all. Level 2 knows that there is sky above. In level 6 you find
-# the house on the left, the orange car and the road.
+# the house on the left, the orange car and the road. Choose a place, and see its averages:
+#
+# <div class="widget" data-widget="pyramid">On the site, you choose a place of this street here.</div>
+#
+# **Try it.** Drag, or use the arrow keys. Find a place whose class is a small part of its cell.
+# Then average the true classes, with 12 cells a side in level 4: what do they see that 6 do not?
 #
 # Behind the average, each level has a 1×1 convolution, batch normalization and a ReLU of its own.
 # `pyramid_activations` shows what comes out, and what the head gets after the enlargement:
@@ -177,16 +180,14 @@ plt.show()
 
 # %% [markdown]
 # With zeros, the network breaks down. Is so much in the pyramid? No: the head has never seen zeros.
-# The mean of all streets says hardly anything about this one, and costs only 0.01. So most of what
-# the zeros took away is the same in all streets. Another street's pyramid is wrong, and costs 0.04.
-# (On the 101 frames of CamVid's `val`, at 360×480, the whole network reaches 0.65, with zeros 0.47,
-# with the mean 0.64.)
+# The mean of all streets says hardly anything about this one, and costs only 0.01. Another street's
+# pyramid is wrong, and costs 0.04. (On the 101 frames of CamVid's `val`, at 360×480, the whole
+# network reaches 0.65, with zeros 0.47, with the mean 0.64.)
 #
-# The mean IoU hides where it matters. Look at the blue van. The whole network calls it a car (dark
-# violet), as it is. With the mean, half of it becomes road. With another street's pyramid it is
-# gone, and a house appears in the sky, where the other street has one. In the middle of a van there
-# is only blue: a large thing is hard to know without what is around it. (But the whole network lost
-# the lamp.)
+# The mean IoU hides where it matters. The whole network calls the blue van a car (dark violet).
+# With the mean, half of it becomes road. With another street's pyramid it is gone, and a house
+# appears in the sky, where the other street has one. In the middle of a van there is only blue: a
+# large thing is hard to know without what is around it. (But the whole network lost the lamp.)
 #
 # This agrees with the paper in part: its images show many kinds of scenes, these only streets. And
 # a network *trained* without a pyramid may find other ways (`keras-psp ladder --ladder pyramid`).
@@ -294,7 +295,6 @@ assert numbers == model.auxiliary_head.count_params() == 148_427
 # %% [markdown]
 # ## Where to go from here
 #
-# [Results](../docs/results.md) compares PSPNet with the networks before it, and [your first
-# segmentation](../tutorials/first_segmentation.ipynb) trains one. All parts of this page are
+# [Results](../docs/results.md) compares PSPNet with the networks before it. All parts are
 # [layers](../docs/api/layers.md) that you can put into a network of your own. Read [Zhao et al.,
 # 2017](https://arxiv.org/abs/1612.01105), sections 3 and 4.

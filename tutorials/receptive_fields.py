@@ -2,14 +2,13 @@
 # # Receptive fields and dilation
 #
 # A network looks at each place of a street through a window. If the window is small, road and wall
-# are the same gray. How large is it, what makes it larger, and how much of it does the network
-# really use?
+# are the same gray. How large is it, what makes it larger, and how much of it is really used?
 #
 # **You learn** to compute what a cell of a network can see, by hand and for a whole ResNet; what
 # dilation does, and where it leaves holes; and why gradients say that a cell sees much less than
 # the theory promises. That is the reason for PSPNet's pyramid.
 #
-# **You need** convolutions and NumPy, and [your first
+# **You need** convolutions, NumPy and [your first
 # segmentation](../tutorials/first_segmentation.ipynb). Reading takes 25 minutes. Nothing is trained
 # or downloaded.
 
@@ -38,10 +37,9 @@ for axis, side in zip(axes, (15, 41, 111, 301), strict=True):
 plt.show()
 
 # %% [markdown]
-# The first window shows gray noise. It could be a road, a wall or a sidewalk. In the last one you
-# see that it is a road, because you see the street around it. A network has the same problem. Each
-# of its layers makes a map, and the places of a map are its *cells*. The pixels that can change a
-# cell are the cell's **receptive field**.
+# The first window shows gray noise: road, wall or sidewalk? In the last one you see that it is a
+# road, as you see the street around it. A network has the same problem. Each layer makes a map, and
+# a map's places are its *cells*. The pixels that can change a cell are its **receptive field**.
 #
 # ## Two rules
 #
@@ -113,8 +111,7 @@ plt.show()
 print("paths from each pixel to the cell:", plain)
 
 # %% [markdown]
-# Count the lowest dots: 9 on the left, 13 on the right. The right stack sees more, but it also has
-# fewer cells: one for each 4 pixels.
+# Count the lowest dots: 9 and 13. The right stack sees more, but it has fewer cells, one for 4.
 #
 # The color is a second message. From the pixel in the middle, 19 paths lead to the cell; from the
 # pixel at the border, a single one. Keep this in mind for the end of the page.
@@ -136,8 +133,7 @@ plt.show()
 # %% [markdown]
 # All three stacks have the same number of weights. Rates 1, 2, 4 see 15 pixels instead of 7, and
 # none is missing. Rates 2, 2, 2 see 13, but every second pixel has no path (white): two neighbors
-# in the output share no pixel at all. This is called **gridding**. So the rates of a network should
-# begin small.
+# in the output share no pixel. This is called **gridding**. So let a network's rates begin small.
 #
 # ## A whole network
 #
@@ -153,8 +149,7 @@ for stride in (32, 16, 8):
 
 # %% [markdown]
 # The **output stride** is the step of the last layer. At stride 8 there are 16 times as many cells
-# as at stride 32, and none of them sees less: where a stride is left out, the layers behind it are
-# dilated.
+# as at stride 32, and none sees less: where a stride is left out, the layers behind it are dilated.
 
 # %% alt="A person and signs at the curb under a grid of 32 pixels, and of 8"
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.6))
@@ -168,9 +163,14 @@ for axis, stride in zip(axes, (32, 8), strict=True):
 plt.show()
 
 # %% [markdown]
-# On the left, the person lies in two boxes, together with the wall and the sidewalk. The network
-# has one answer for each box. On the right the person has several boxes. The thin posts of the
-# signs still share theirs with the wall.
+# On the left, the person shares two boxes with wall and sidewalk, and the network has one answer
+# for each. On the right, the person has several. The thin posts still share theirs with the wall.
+#
+# <div class="widget" data-widget="receptive_field">On the site, you choose layers and a cell
+# here, and see its receptive field on a street.</div>
+#
+# **Try it.** Move the cell. Look from one layer of VGG-16 after the other: where does the box
+# grow fastest? Then begin with dilation 2, 2, 2, and close the holes: one number is enough.
 #
 # ## Theory against gradients
 #

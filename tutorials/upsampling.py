@@ -68,6 +68,11 @@ plt.show()
 # column.) All these layers are in use: the network SegNet has max unpooling, FCN transposed
 # convolutions, DeconvNet both, and PSPNet bilinear interpolation.
 #
+# <div class="widget" data-widget="convolution">The site steps through all of this here.</div>
+#
+# **Try it.** Type your own numbers, and follow one cell. Then choose *Transposed convolution* and
+# *All ones*: how many copies of the kernel does each cell get? And with kernel 4?
+#
 # ## Bilinear, by hand
 #
 # Along one axis, let $f(i)$ be the number in cell $i$. The value at place $x$ is
@@ -128,9 +133,8 @@ print("there", matrix @ x, "and back", matrix.T @ matrix @ x)
 # %% [markdown]
 # ## Checkerboards
 #
-# Look at the rows of the transposed matrix: the third one has two numbers, the others one. With a
-# stride of 2 and a kernel of 3, the copies overlap in every second cell. On a map, a cell is made
-# of 1, 2 or 4 copies:
+# Look at the rows of the transposed matrix: the third has two numbers, the others one. With stride
+# 2 and kernel 3, the copies overlap in every second cell. A cell of a map has 1, 2 or 4 copies:
 
 # %% alt="Copies in each cell: a checkerboard for kernel 3, 4 everywhere inside for kernel 4"
 counts = {}
@@ -231,8 +235,7 @@ print("mean IoU", ", ".join(f"{score:.2f} {name}" for name, score in scores.item
 # Nearest is the worst: its outlines are stairs of 8 pixels. The shares were counted in blocks of
 # 8×8 pixels, so they have half-pixel centers, and this convention is the best. Aligned corners move
 # the answers, at the image's border by up to 3.5 pixels. A network that learned with aligned
-# corners does not suffer from them. But never copy its weights into a network of the other
-# convention.
+# corners does not suffer from them. But its weights are wrong in a network of the other kind.
 #
 # ## Exercises
 #
@@ -251,8 +254,7 @@ assert even == [True, False, False, True]
 # 3 and 6, the multiples of 3. With 4 and 5, some cells get one copy and others two.
 
 # %% [markdown]
-# **2.** Pool a map, unpool it, and pool it again. For which maps does this give the first pooled
-# map?
+# **2.** Pool a map, unpool it, and pool it again. When do you get the first pooled map?
 
 # %% tags=["answer"]
 pool, unpool = layers.MaxPoolWithArgmax(2), layers.MaxUnpool(2)
@@ -263,8 +265,7 @@ for sign in (1, -1):
     assert np.allclose(again, maxima) == (sign == 1)
 
 # %% [markdown] tags=["answer"]
-# For maps without negative maxima, such as all maps behind a ReLU. Of a negative maximum, the zeros
-# beside it are the larger numbers.
+# Without negative maxima, as behind a ReLU. Zeros beside a negative maximum are larger than it.
 
 # %% [markdown]
 # **3.** FCN-8s enlarges a map eight times by a transposed convolution with kernel 16 and stride 8.
@@ -286,8 +287,7 @@ gradient = matrix.T @ np.ones(4)
 assert gradient.tolist() == [1, 1, 2, 1, 2, 1, 2, 1, 1]
 
 # %% [markdown] tags=["answer"]
-# Every second one: it is seen by two cells. Gradients of networks with strides look like
-# checkerboards, too.
+# Every second one: two cells see it. Gradients of networks with strides are checkerboards, too.
 
 # %% [markdown]
 # ## Where to go from here

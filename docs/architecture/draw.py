@@ -18,6 +18,7 @@ PACKAGE = FOLDER.parents[1] / "keras_psp"
 ROOMS = {
     "choices": "is this one of the names that we know?",
     "atomic": "how is a file written whole or not at all?",
+    "untrusted": "what may a stranger's file be and ask for?",
     "arrays": "what are these numbers in NumPy?",
     "imagenet": "what are the colors of ImageNet's images?",
     "rates": "at which rates does training begin?",

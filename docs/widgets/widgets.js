@@ -1,4 +1,4 @@
-// What all widgets share. Each widget is a classic script that calls KerasPsp.fill("its_name", build).
+// What all widgets share. Each is a classic script that calls KerasPsp.fill("its_name", build).
 window.KerasPsp = window.KerasPsp || {};
 
 (() => {
@@ -29,7 +29,7 @@ window.KerasPsp = window.KerasPsp || {};
   KerasPsp.labeled = (text, input) =>
     KerasPsp.element("label", {}, KerasPsp.element("span", {}, text), input);
 
-  // A whole number that an input holds, within the input's own limits; its minimum if it holds none.
+  // A whole number that an input holds, within the input's limits; its minimum if it holds none.
   KerasPsp.whole = (input) => {
     const number = Math.round(Number(input.value)) || 0;
     return Math.min(Math.max(number, Number(input.min)), Number(input.max));
@@ -74,16 +74,13 @@ window.KerasPsp = window.KerasPsp || {};
     });
   };
 
-  // Calls `move(right, down)` for the arrow keys, each -1, 0 or 1.
-  KerasPsp.arrows = (canvas, move) => {
+  // Calls `move(right, down)` for the arrow keys, each -1, 0 or 1, while the focus is here.
+  KerasPsp.arrows = (focused, move) => {
     const steps = {ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1]};
-    canvas.addEventListener("keydown", (event) => {
+    focused.addEventListener("keydown", (event) => {
       if (!(event.key in steps)) return;
       event.preventDefault();
       move(...steps[event.key]);
     });
   };
-
-  // Whether the reader's system asks for less movement.
-  KerasPsp.calm = () => window.matchMedia("(prefers-reduced-motion: reduce)").matches;
 })();

@@ -1,33 +1,41 @@
 """A run folder: everything about a training run, from which a killed run is resumed and which
 `load_run` reads."""
 
+import contextlib
 import dataclasses
 import json
 import math
 import os
+import platform
 import tempfile
-from collections.abc import Mapping
+import time
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import filelock
 import keras
 import numpy as np
 from keras import ops
 
 from keras_psp import visualization
-from keras_psp.atomic import check_writable, read_table, write_table, write_whole
+from keras_psp.atomic import check_writable, write_table, write_whole
 from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
 from keras_psp.choices import check_name, did_you_mean
 from keras_psp.data.info import Data, info_of
 from keras_psp.data.sharding import processes
 from keras_psp.keras_internals import set_initial_epoch
-from keras_psp.labels import ClassList, named_classes, numbered_classes
+from keras_psp.labels import ClassList, check_same_classes, named_classes, numbered_classes
 from keras_psp.metrics import MeanIoU
 from keras_psp.models.presets import describe, rebuild
+from keras_psp.weights.comparing import warn_if_not_finite
+from keras_psp.weights.keras_files import load_state, save_state
 from keras_psp.weights.runs import BEST, CHECKPOINT, CONFIG, best_weights, read_config
 
 _HISTORY = "history.csv"
 _PER_CLASS = "per_class.csv"
+_LOCK, _HOLDER = ".lock", ".lock_holder"
 
 
 class RunFolder(keras.callbacks.Callback):
@@ -47,9 +55,10 @@ class RunFolder(keras.callbacks.Callback):
     - `config.json`: the model, the weights it started from, versions, classes, and the `settings`.
 
     Every file is written whole or not at all: a run killed at any moment loses at most the epoch it
-    was in. If a loss or a weight is not finite, the run ends and the last good weights are
-    restored. Where several processes train together (JAX), the first one writes all files but
-    `samples.png`, and all of them must be able to read the folder.
+    was in. One process at a time trains into a folder; any number may read it. If a loss or a
+    weight is not finite, the run ends and the last good weights are restored. Where several
+    processes train together (JAX), the first one writes all files but `samples.png`, and all of
+    them must be able to read the folder.
 
     Args:
         folder: The run folder; made if it does not exist.
@@ -62,9 +71,9 @@ class RunFolder(keras.callbacks.Callback):
         num_samples: Number of images in `samples.png`.
 
     Raises:
-        OSError: If the folder cannot be written to.
+        OSError: If the folder cannot be written to, or no longer, while the model trains.
         ValueError: In `fit`, if the folder holds another model, other settings, or no run at all,
-            or if model and classes do not agree.
+            if another process trains into it, or if model and classes do not agree.
         FloatingPointError: In `fit`, if the loss or a weight stops being finite.
 
     Example:
@@ -100,10 +109,12 @@ class RunFolder(keras.callbacks.Callback):
         self._classes_from = info_of(validation_data), classes
         self.settings = dict(settings or {})
         self.history: list[dict[str, float]] = []
+        self._per_class: list[float] = []
         count, number = processes()
         # All processes must save together: what Keras saves is spread over them.
         self._scratch = tempfile.TemporaryDirectory() if number else None
         self._out = Path(self._scratch.name) if self._scratch else self.folder
+        self._lock: filelock.BaseFileLock | None = None
         self._samples = None
         # Keras' `predict` cannot gather the results of several processes.
         if validation_data is not None and count == 1:
@@ -111,6 +122,9 @@ class RunFolder(keras.callbacks.Callback):
         check_writable(self._out)
 
     def on_train_begin(self, logs=None):
+        self._read_config()  # Nothing is put into the folder of something else.
+        if self._scratch is None:
+            self._lock = _lock(self.folder)
         self.classes = find_classes(self.model, *self._classes_from)
         if getattr(self.model, "classes", self.classes) is None:
             self.model.classes = named_classes(self.classes)
@@ -126,8 +140,9 @@ class RunFolder(keras.callbacks.Callback):
         now = json.loads(config)
         check_unchanged(self.folder, "settings", started["settings"], now["settings"])
         check_unchanged(self.folder, "model", _architecture(started), _architecture(now))
-        self.model.load_weights(self.folder / CHECKPOINT)
-        self.history = self._read_history()
+        optimizers = [{"optimizer": config.get("optimizer")} for config in (started, now)]
+        check_unchanged(self.folder, "run", *optimizers)
+        self.history, self._per_class = load_state(self.model, self.folder / CHECKPOINT)
         self.model.initial_weights = started["initial_weights"]
         if self.history:
             epoch = int(self.history[-1]["epoch"]) + 1
@@ -143,8 +158,8 @@ class RunFolder(keras.callbacks.Callback):
                 for name in self.history[-1].keys() - {"epoch"}:
                     values = [row[name] for row in self.history if name in row]
                     self.model.history.history[name] = values
-            # The kill may have come just before the checkpoint was written, or just after.
-            write_table(self._out / _HISTORY, self.history)
+            # The checkpoint is the truth: the kill may have come just before it, or just after.
+            self._write_tables()
             self._save_best()
             self._draw()
 
@@ -154,6 +169,8 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         set_initial_epoch(self.model, None)
+        if self._lock is not None:
+            self._lock.release()
 
     def _read_config(self):
         """Reads the config of the run in the folder; `None` if there is no run to resume."""
@@ -165,12 +182,20 @@ class RunFolder(keras.callbacks.Callback):
         except (OSError, ValueError) as error:
             raise ValueError(
                 f"A run needs a folder of its own. Received: folder='{self.folder}', whose "
-                f"{CONFIG} cannot be used ({error}). Choose another folder."
+                f"{CONFIG} cannot be used. Choose another folder. ({error})"
             ) from error
+        if not can_go_on and (self.folder / BEST).exists():
+            raise ValueError(
+                f"A run is resumed from its {CHECKPOINT}. Received: folder='{self.folder}', which "
+                f"has lost it. Take another folder; the weights in {BEST} can be the first ones "
+                "there."
+            )
         return config if can_go_on else None
 
     def _config(self) -> str:
-        return json.dumps(describe(self.model, self.classes, self.settings), indent=1)
+        config = describe(self.model, self.classes, self.settings)
+        config["optimizer"] = type(self.model.optimizer).__name__
+        return json.dumps(config, indent=1)
 
     def on_train_batch_end(self, batch, logs=None):
         loss = float((logs or {}).get("loss", 0.0))
@@ -189,17 +214,37 @@ class RunFolder(keras.callbacks.Callback):
         logs = {name: float(value) for name, value in (logs or {}).items()}
         rate = float(self.model.optimizer.learning_rate)
         self.history.append({"epoch": epoch, **logs, "learning_rate": rate})
-        write_table(self._out / _HISTORY, self.history)
-        self._write_scores()
+        scores = find_scores(self.model)
+        if scores is not None and "val_loss" in logs:
+            self._per_class = list(map(float, scores.per_class()))
+        with self._writing():
+            self._write_all()
+
+    def _write_all(self):
+        self._write_tables()
         # With the checkpoint the epoch counts. After a kill before it, the epoch is repeated, and
         # its tables are written again; after a kill behind it, the files below are.
         self._save_checkpoint()
         self._save_best()
         self._draw()
 
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            if not (self._scratch or (self.folder / CONFIG).exists()):
+                raise OSError(f"it has no {CONFIG} any more")
+            yield
+        except (OSError, RuntimeError) as error:  # HDF5 has both for a full disk.
+            raise OSError(
+                "A run is written after every epoch. "
+                f"Received: folder='{self.folder}', which cannot be written to ({error}). Its "
+                f"files are whole, and {CHECKPOINT} is of the last epoch that was written. Make "
+                "room, then start the same training again: it resumes there."
+            ) from error
+
     def _stop(self, received):
         epochs = len(self.history)
-        self.model.load_weights(self.folder / CHECKPOINT)
+        load_state(self.model, self.folder / CHECKPOINT)
         raise FloatingPointError(
             f"Loss and weights must be finite. Received: {received} in epoch {epochs + 1}. "
             f"The weights after epoch {epochs} were put back; they lie in "
@@ -208,35 +253,21 @@ class RunFolder(keras.callbacks.Callback):
         )
 
     def _save_checkpoint(self):
-        def save(file):
-            import h5py
-
-            self.model.save_weights(file)
-            with h5py.File(file, "a") as checkpoint:
-                checkpoint.attrs["epochs"] = len(self.history)
-
-        self._write(CHECKPOINT, save)
-
-    def _read_history(self):
-        import h5py
-
-        with h5py.File(self.folder / CHECKPOINT) as checkpoint:
-            epochs = int(checkpoint.attrs["epochs"])
-        rows = read_table(self.folder / _HISTORY)[:epochs] if epochs else []
-        return [{name: float(value) for name, value in row.items() if value} for row in rows]
+        progress = [self.history, self._per_class]
+        self._write(CHECKPOINT, lambda file: save_state(self.model, file, progress))
 
     def _save_best(self):
         scores = [row.get("val_mean_iou", -math.inf) for row in self.history]
         if scores[-1] == max(scores):
-            self._write(BEST, self.model.save_weights)
+            self._write(BEST, lambda file: save_state(self.model, file))
 
     def _write(self, name, content):
         write_whole(self._out / name, content)
 
-    def _write_scores(self):
-        scores = find_scores(self.model)
-        if scores is not None and "val_loss" in self.history[-1]:
-            table = zip(self.classes.names, scores.per_class(), strict=True)
+    def _write_tables(self):
+        write_table(self._out / _HISTORY, self.history)
+        if self._per_class:
+            table = zip(self.classes.names, self._per_class, strict=True)
             rows = [{"class": name, "iou": value} for name, value in table]
             write_table(self._out / _PER_CLASS, rows)
 
@@ -244,14 +275,40 @@ class RunFolder(keras.callbacks.Callback):
         if self._scratch:
             return  # which nobody looks into
         visualization.training_curves(self._out / "curves.png", self._out / _HISTORY)
-        if (self._out / _PER_CLASS).exists():
-            iou = [float(row["iou"] or "nan") for row in read_table(self._out / _PER_CLASS)]
-            visualization.per_class_bars(self._out / "per_class.png", iou, self.classes)
+        if self._per_class:
+            file = self._out / "per_class.png"
+            visualization.per_class_bars(file, self._per_class, self.classes)
         if self._samples is not None:
             images, labels = self._samples
             predictions = [predict_labels(self.model, image) for image in images]
             file = self._out / "samples.png"
             visualization.segmentation_gallery(file, images, labels, predictions, self.classes)
+
+
+def _lock(folder: Path) -> filelock.BaseFileLock | None:
+    """Lets no other process train into a folder until this one has ended, or releases it."""
+    lock = filelock.FileLock(folder / _LOCK, timeout=0, thread_local=False, is_singleton=True)
+    try:
+        lock.acquire()
+    except filelock.Timeout as error:
+        holder = folder / _HOLDER
+        who = holder.read_text() if holder.exists() else "another process"
+        raise ValueError(
+            "One process at a time trains into a folder. "
+            f"Received: folder='{folder}', into which {who} trains. Wait until it has ended, or "
+            "take another folder."
+        ) from error
+    except (OSError, NotImplementedError) as error:
+        warnings.warn(
+            f"The file system of '{folder}' has no locks ({error}). See to it that no other "
+            "process trains into this folder.",
+            stacklevel=3,
+        )
+        return None
+    since = time.strftime("%Y-%m-%d %H:%M")
+    who = f"process {os.getpid()} on {platform.node()}, since {since},"
+    write_whole(folder / _HOLDER, who.encode())
+    return lock
 
 
 def find_scores(model: keras.Model) -> MeanIoU | None:
@@ -384,9 +441,11 @@ def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
             )
     config = read_config(folder / CONFIG)
     model = rebuild(config["model"], folder / file)
-    model.load_weights(folder / file)
-    known = config["classes"]
-    classes = ClassList(**known) if known else numbered_classes(model.outputs[0].shape[-1])
+    load_state(model, folder / file)
+    warn_if_not_finite(model, f"folder='{folder}'")
+    known, num_classes = config["classes"], model.outputs[0].shape[-1]
+    classes = ClassList(**known) if known else numbered_classes(num_classes)
+    check_same_classes(num_classes, classes)
     if getattr(model, "classes", classes) is None:
         model.classes = named_classes(classes)
     return Run(folder, model, classes, config["settings"])

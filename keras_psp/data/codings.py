@@ -24,6 +24,7 @@ from keras_psp.labels import (
     LabelValues,
     distinct_colors,
 )
+from keras_psp.untrusted import read_text
 
 COLORS_FILE, NAMES_FILE = "class_dict.csv", "classes.txt"
 COLUMNS = ("name", "r", "g", "b")
@@ -230,10 +231,10 @@ def _read_list(root: Path) -> ClassList | list[str]:
 def _read_file(file: Path) -> ClassList | list[str]:
     """Reads a file of names, or of names and colors."""
     try:
-        text = file.read_text("utf-8-sig")
+        text = read_text(file)
         if "\0" in text:
             raise ValueError("it is UTF-16")
-    except (OSError, ValueError) as error:
+    except ValueError as error:
         raise ValueError(
             f"A class list must be a text file in UTF-8. Received: {file} ({error}). Save it as "
             "UTF-8."

@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import os
 import threading
 import warnings
@@ -27,6 +28,7 @@ from keras_psp.data.pipeline import load_splits
 from keras_psp.data.split import Arrays, Sample
 from keras_psp.labels import VOID, LabelCoding
 from keras_psp.signatures import passes_on
+from keras_psp.untrusted import read_text
 
 LAYOUTS = (
     Layout("folders", "{split}/{images}", "{split}/{labels}"),
@@ -275,9 +277,8 @@ def _as_pair(pair: Any) -> tuple[Path, Path]:
 def _read_pairs(file: Path) -> list[tuple[str, Path, Path]]:
     """Reads split, image and label map of each line of a CSV file."""
     try:
-        with file.open(newline="", encoding="utf-8-sig") as stream:
-            reader = csv.DictReader(stream, skipinitialspace=True)
-            heading, rows = reader.fieldnames or [], list(reader)
+        reader = csv.DictReader(io.StringIO(read_text(file), newline=""), skipinitialspace=True)
+        heading, rows = reader.fieldnames or [], list(reader)
         label = next((name for name in _LABEL_COLUMNS if name in heading), None)
         if "image" not in heading or label is None:
             raise ValueError(f"columns {', '.join(heading)}")
@@ -285,7 +286,7 @@ def _read_pairs(file: Path) -> list[tuple[str, Path, Path]]:
             (row.get("split") or "train", file.parent / row["image"], file.parent / row[label])
             for row in rows
         ]
-    except (OSError, TypeError, ValueError) as error:  # A short line ends in None.
+    except (TypeError, ValueError) as error:  # A short line ends in None.
         raise ValueError(
             "A CSV file of pairs must be UTF-8 with the columns image,label and perhaps split. "
             f"Received: {file} ({error}). Correct the heading or the line."

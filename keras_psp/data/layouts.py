@@ -12,6 +12,7 @@ from pathlib import Path
 from keras_psp.choices import check_name, same_letters
 from keras_psp.data.reading import IMAGE_SUFFIXES, LabeledImage
 from keras_psp.labels import LabelCoding
+from keras_psp.untrusted import read_text
 
 IMAGE_FOLDERS = ("images", "imgs", "image", "img")
 LABEL_FOLDERS = ("labels", "masks", "annotations", "label", "mask")
@@ -431,7 +432,7 @@ def _as_listed(root: Path, files: SplitFiles) -> dict[str, SplitFiles]:
 
 def _chosen(files: SplitFiles, file: Path) -> SplitFiles:
     """Returns the files of the images that a list names at the start of its lines."""
-    lines = [line for line in file.read_text("utf-8-sig").splitlines() if line.strip()]
+    lines = [line for line in read_text(file).splitlines() if line.strip()]
     names = {same_letters(Path(line.split()[0]).name) for line in lines}
     names = {Path(name).stem if _is_image(Path(name)) else name for name in names}
     by_name = {name.rpartition("/")[2]: name for name in files.images}

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.choices import did_you_mean
 from keras_psp.data.resizing import resize_image, resize_label
 from keras_psp.labels import VOID, LabelCoding, LabelColors, LabelValues
+from keras_psp.untrusted import check_regular
 
 _MODES = {
     "1": "black and white",
@@ -21,12 +23,16 @@ _MODES = {
     "PA": "a palette image with transparency",
     "RGBA": "RGBA, with transparency",
 }
+# Pillow's names of what these endings say. The content decides, and nothing else is tried: Pillow
+# would hand some formats to other programs.
+_FORMATS = ("JPEG", "PNG", "BMP", "TIFF", "WEBP", "PPM")
 LOSSY_SUFFIXES = (".jpg", ".jpeg", ".jfif")
 IMAGE_SUFFIXES = (*LOSSY_SUFFIXES, ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 """The endings, in any case of letters, of the files that are read as images and label maps."""
 
 _ORIENTATION = 0x0112
 _TURNS = {2: 0, 3: 3, 4: 1, 5: 5, 6: 4, 7: 6, 8: 2}  # EXIF's number → Pillow's `Transpose`.
+_BYTES_A_PIXEL = 16  # More has no file, however badly it compresses.
 _PNG, _PNG_BIT_DEPTH = b"\x89PNG\r\n\x1a\n", 24
 
 
@@ -187,8 +193,13 @@ def _open(file: Path, max_pixels: int | None = None) -> tuple[Any, str, int]:
     from PIL import Image
 
     try:
+        check_regular(file, _BYTES_A_PIXEL * (max_pixels or Image.MAX_IMAGE_PIXELS or 0) or None)
         data = file.read_bytes()
-        image: Any = Image.open(io.BytesIO(data)) if max_pixels is None else _open_any(data)
+        image: Any
+        if max_pixels is None:
+            image = Image.open(io.BytesIO(data), formats=_FORMATS)
+        else:
+            image = _open_any(data)
         # Asked first: when Pillow reads the pixels of a TIFF, it turns them and forgets this.
         orientation = image.getexif().get(_ORIENTATION)
         too_large = image.width * image.height > (max_pixels or math.inf)
@@ -204,6 +215,12 @@ def _open(file: Path, max_pixels: int | None = None) -> tuple[Any, str, int]:
             f"Pillow opens no image this large (a WebP not even where max_pixels allows it). "
             f"Received: {file} ({error}). Save it smaller; or as PNG or TIFF, to segment it with "
             "max_pixels.",
+        ) from error
+    except FileNotFoundError as error:
+        raise DataError(
+            "missing",
+            f"An image must exist. Received: {file}, which does not. {did_you_mean(file)}Check the "
+            "path.",
         ) from error
     except (OSError, SyntaxError, ValueError) as error:  # Pillow's answers to damaged files.
         reason = "unknown format" if "cannot identify" in str(error) else str(error).rstrip(".")
@@ -236,7 +253,7 @@ def _open_any(data: bytes) -> Any:
     from PIL import Image
 
     Image.init()
-    for factory, accepts in Image.OPEN.values():
+    for factory, accepts in (Image.OPEN[name] for name in _FORMATS):
         accepted = accepts is None or accepts(data[:16])
         # It may say in words what is missing to read it.
         if accepted and not isinstance(accepted, str):

@@ -25,6 +25,7 @@ from keras_psp.data.each_batch import (
 )
 from keras_psp.data.info import Data, DatasetInfo, info_of, shared_classes
 from keras_psp.evaluation import report
+from keras_psp.inference.images import check_pixels
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
 from keras_psp.labels import VOID, ClassList
@@ -320,7 +321,7 @@ def evaluate(
         one = ScoredImage(
             name,
             float(metrics.mean_of_present(metrics.iou_per_class(matrix))),
-            np.rint(np.clip(image, 0, 255)).astype(np.uint8),
+            np.rint(image).astype(np.uint8),
             label.reshape(prediction.shape).astype(np.uint8),
             prediction,
         )
@@ -381,9 +382,9 @@ def _images(data: Any, bar: Any) -> Iterator[tuple[np.ndarray, np.ndarray]]:
             )
         if number == 0:
             warn_of_small_values(images)
-        images, labels = to_numpy(images), to_numpy(labels)
+        images, labels = check_pixels(to_numpy(images), axes=4), to_numpy(labels)
         if weights is not None:
-            counts = to_numpy(weight_map(weights)) != 0
+            counts = to_numpy(weight_map(weights, labels.shape[:3])) != 0
             counts = counts[..., None] if labels.ndim == 4 else counts
             labels = np.where(counts, labels, VOID)
         yield from zip(images, labels, strict=True)

@@ -12,11 +12,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_psp.atomic import write_folder_whole, write_whole
+from keras_psp.atomic import scratch_beside, write_folder_whole, write_whole
 from keras_psp.choices import check_name
 from keras_psp.keras_internals import layers_in
 from keras_psp.layers import MaxUnpool
 from keras_psp.surgery.fusion import fuse
+from keras_psp.weights.comparing import warn_if_not_finite
 
 
 def export(
@@ -118,6 +119,7 @@ def export(
                 f" Received: classes=True, outputs of shape {output.shape}. Leave classes out."
             )
         name, output = "classes", _BestClass(name="best_class")(output)
+    warn_if_not_finite(model, f"model={model.name}")
     exported = keras.Model(image, {name: output}, name=model.name)
     images = None if calibration_data is None else _calibration_batches(calibration_data, image)
     with warnings.catch_warnings():
@@ -295,10 +297,9 @@ def _write_litert(model, path, quantize=None, images=None):
 def _write_openvino(model, path):
     import openvino
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=path.parent) as folder:
+    with scratch_beside(path) as folder:
         _convert(model, folder)
-        file = Path(folder, path.name)
+        file = folder / path.name
         openvino.save_model(openvino.convert_model(folder), file, compress_to_fp16=False)
         # An old .xml must never lie beside new weights.
         path.unlink(missing_ok=True)

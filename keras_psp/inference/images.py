@@ -47,18 +47,26 @@ def as_pixels(image: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     mode = getattr(image, "mode", "RGB")
     mode = mode if isinstance(mode, str) else "RGB"
     pixels = to_numpy(image) if mode == "RGB" else np.asarray(image)
-    is_rgb = mode == "RGB" and pixels.ndim == 3 and pixels.shape[-1] == 3
+    check_pixels(pixels, mode=mode)
+    warn_of_small_values(pixels)
+    return pixels
+
+
+def check_pixels(pixels: np.ndarray, axes: int = 3, mode: str = "RGB") -> np.ndarray:
+    """Returns the pixels of an image, or of a batch, which has four axes; raises a ValueError if
+    they are not RGB, 0–255."""
+    is_rgb = mode == "RGB" and pixels.ndim == axes and pixels.shape[-1] == 3
     numbers = np.issubdtype(pixels.dtype, np.number) and pixels.size
     if not (is_rgb and numbers and pixels.min() >= 0 and pixels.max() <= 255):
         values = f"values {pixels.min()} to {pixels.max()}" if numbers else "no numbers"
         repair = 'Convert it, for instance with Pillow\'s image.convert("RGB").'
-        if pixels.ndim == 3 and pixels.shape[0] == 3:
-            repair = "Move the channels to the end: numpy.moveaxis(image, 0, -1)."
+        if pixels.ndim == axes and pixels.shape[-3] == 3:
+            repair = f"Move the channels to the end: numpy.moveaxis(image, {axes - 3}, -1)."
+        shape = "(height, width, 3)" if axes == 3 else "in a batch (batch, height, width, 3)"
         raise ValueError(
-            "An image must be RGB, 0–255, (height, width, 3). "
+            f"An image must be RGB, 0–255, {shape}. "
             f"Received: image of shape {pixels.shape}, mode {mode}, {values}. {repair}"
         )
-    warn_of_small_values(pixels)
     return pixels
 
 

@@ -7,7 +7,7 @@ import collections
 import itertools
 import operator
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,10 @@ def segment(
     resized to the image's own size; the mean over the scales is taken there, and the best class
     last.
 
-    Memory holds the image, one map of probabilities for it (4 bytes for each pixel and class), a
-    batch of windows and one row of windows. So windows segment images of any size.
+    Memory holds the image, its label map, a batch of windows and the probabilities of one row of
+    windows. So windows segment images of any size. Where several scales are averaged, or the
+    probabilities returned, it holds one map of probabilities, too: 4 bytes for each pixel and
+    class.
 
     Args:
         model: A segmentation model: RGB images 0–255 in, logits out.
@@ -96,29 +98,29 @@ def segment(
     (180, 240, 11)
     ```
     """
-    segmenter = Segmenter(model, image_size, views, batch_size)
-    finish = (lambda mean: mean) if probabilities else best_class
+    finish = _as_they_are if probabilities else best_class
+    segmenter = Segmenter(model, image_size, views, batch_size, finish)
     is_folder = isinstance(image, str | os.PathLike) and Path(image).is_dir()
     if is_folder or is_stream(image):
         images = image_files(image) if is_folder else image
         stream = _one_by_one(segmenter, images, max_pixels, progress)
-        return ((one, finish(mean)) for one, mean in stream)
+        return stream
     # An array with one axis holds files, or images of different sizes.
     if isinstance(image, list | tuple) or len(getattr(image, "shape", ())) in (1, 4):
         bar = keras.utils.Progbar(len(image), verbose=int(progress), unit_name="image")
         found = segmenter((as_pixels(one, max_pixels), None) for one in image)
-        return [finish(mean) for _, _, mean in _counted(found, bar)]
+        return [found_map for _, _, found_map in _counted(found, bar)]
     pixels = as_pixels(image, max_pixels)
     count = sum(len(segmenter.views.boxes(*size)) for size in segmenter.sizes(pixels))
     bar = keras.utils.Progbar(count, verbose=int(progress), unit_name="view")
-    ((_, _, mean),) = segmenter([(pixels, None)], bar)
-    return finish(mean)
+    ((_, _, found_map),) = segmenter([(pixels, None)], bar)
+    return found_map
 
 
 def _one_by_one(
     segmenter: "Segmenter", images: Iterable[Any], max_pixels: int, progress: bool
 ) -> Iterator[tuple[Any, np.ndarray]]:
-    """Yields images with their probabilities; those that cannot be used are an error at the end."""
+    """Yields images with what is found; those that cannot be used are an error at the end."""
     failures: list[str] = []
 
     def usable() -> Iterator[tuple[np.ndarray, Any]]:
@@ -132,8 +134,8 @@ def _one_by_one(
 
     count = operator.length_hint(images) or None
     bar = keras.utils.Progbar(count, verbose=int(progress), unit_name="image")
-    for _, one, mean in _counted(segmenter(usable()), bar):
-        yield one, mean
+    for _, one, found_map in _counted(segmenter(usable()), bar):
+        yield one, found_map
     if failures:
         raise ValueError(
             f"Every image must be one that can be used. Received: {len(failures)} that cannot; all "
@@ -151,12 +153,18 @@ _ROWS = 32  # Rows of a map that are worked on together; all of them would doubl
 
 
 def best_class(probabilities: np.ndarray) -> np.ndarray:
-    """Returns the label map, uint8 `(height, width)`, of probabilities `(height, width, K)`."""
-    labels = np.empty(probabilities.shape[:2], np.uint8)
+    """Returns the label map, uint8 `(height, width)`, of probabilities `(height, width, K)`; uint16
+    where K is above 256."""
+    kind = np.min_scalar_type(probabilities.shape[-1] - 1)
+    labels = np.empty(probabilities.shape[:2], kind)
     for start in range(0, len(labels), _ROWS):
         rows = slice(start, start + _ROWS)
         labels[rows] = probabilities[rows].argmax(axis=-1)
     return labels
+
+
+def _as_they_are(probabilities: np.ndarray) -> np.ndarray:
+    return probabilities
 
 
 class Segmenter:
@@ -167,6 +175,7 @@ class Segmenter:
         image_size: See `segment`, also for `views` and `batch_size`.
         views: A name, or `Views`.
         batch_size: Number of windows that the model gets at a time.
+        finish: What becomes of the probabilities of some rows, such as `best_class`.
 
     Raises:
         ValueError: If the views do not exist or do not cover an image.
@@ -178,8 +187,10 @@ class Segmenter:
         image_size: int | Sequence[int] | None = None,
         views: str | Views = "single",
         batch_size: int = 8,
+        finish: Callable[[np.ndarray], np.ndarray] = _as_they_are,
     ):
         self.model = model
+        self.finish = finish
         self.image_size = image_size
         self.views = find_views(views)
         self.batch_size = check_batch_size(batch_size)
@@ -204,17 +215,24 @@ class Segmenter:
             bar: A `keras.utils.Progbar` of views.
 
         Yields:
-            Both, and the probabilities, float32 `(height, width, K)`, a new array each time.
+            Both, and what `finish` makes of the probabilities, float32 `(height, width, K)`; a new
+            array each time.
         """
         waiting: collections.deque = collections.deque()
         answers = self._answers(self._windows(images, waiting), bar)
         for first in answers:
             pixels, tag = waiting.popleft()
-            total = np.zeros((*pixels.shape[:2], first[1].shape[-1]), np.float32)
+            shape = (*pixels.shape[:2], first[1].shape[-1])
             of_image = itertools.chain([first], answers)
-            for size in self.sizes(pixels):
-                self._add_scale(total, size, of_image)
-            yield pixels, tag, total
+            size, *others = self.sizes(pixels)
+            if not others:
+                yield pixels, tag, self._by_rows(shape, size, of_image)
+                continue
+            total = np.zeros(shape, np.float32)
+            for one in (size, *others):
+                for _, rows, shares in self._scale(shape, one, of_image):
+                    total[rows] += shares
+            yield pixels, tag, self.finish(total)
 
     def _windows(self, images, waiting) -> Iterator[tuple[Box, np.ndarray]]:
         """Cuts the views of every image, which waits for their answers from then on."""
@@ -241,23 +259,44 @@ class Segmenter:
                 bar.add(1)
             yield box, ops.convert_to_numpy(ops.softmax(ops.cast(logits, "float32"), axis=-1))
 
-    def _add_scale(self, total, size, answers) -> None:
-        """Adds the mean of an image's windows at one scale to the map of the whole image.
+    def _by_rows(self, shape, size, answers) -> np.ndarray:
+        """Finishes rows as soon as no window covers them any more."""
+        start, kept = 0, np.zeros((0, *shape[1:]), np.float32)
+        kind = self.finish(np.zeros((1, *shape[1:]), np.float32))
+        found = np.empty((shape[0], *kind.shape[1:]), kind.dtype)
+        for affected, rows, shares in self._scale(shape, size, answers):
+            if affected[0] > start:
+                done = affected[0] - start
+                found[start : affected[0]] = self.finish(kept[:done])
+                start, kept = affected[0], kept[done:].copy()
+            missing = affected[-1] + 1 - start - len(kept)
+            if missing > 0:
+                kept = np.concatenate([kept, np.zeros((missing, *shape[1:]), np.float32)])
+            kept[rows - start] += shares
+        found[start:] = self.finish(kept)
+        return found
+
+    def _scale(self, shape, size, answers) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yields what an image's windows at one scale add to the map of the whole image.
 
         The mean over windows and scales lies in the shares that resizing gives each value. So rows
         of windows are added one by one, and memory never holds more than one of them.
+
+        Yields:
+            The numbers of all rows that a row of windows adds to, of some of them, and what is to
+            be added to these.
         """
         boxes = self.views.boxes(*size)
         height, left = boxes[0].height, boxes[0].left
         width = boxes[-1].left + boxes[-1].width - left
-        rows, row_shares = _averaging(size[0], len(total), {box.top for box in boxes}, height)
+        rows, row_shares = _averaging(size[0], shape[0], {box.top for box in boxes}, height)
         columns, column_shares = _averaging(
-            size[1], total.shape[1], {box.left for box in boxes}, boxes[0].width
+            size[1], shape[1], {box.left for box in boxes}, boxes[0].width
         )
         row_shares /= np.float32(len(self.views.scales) * (1 + self.views.mirror))
         of_scale = itertools.islice(answers, len(boxes))
         for top, row in itertools.groupby(of_scale, key=lambda answer: answer[0].top):
-            sums = np.zeros((height, width, total.shape[-1]), np.float32)
+            sums = np.zeros((height, width, shape[-1]), np.float32)
             for box, answer in row:
                 part = sums[:, box.left - left :][:, : box.width]
                 part += answer[:, ::-1] if box.mirrored else answer
@@ -269,7 +308,7 @@ class Segmenter:
                 first, end = numbers.min(), numbers.max() + 1
                 wide = interpolate(sums[first - top : end - top], 1, columns - left, column_shares)
                 shares = row_shares[block] * inside[block]
-                total[block] += interpolate(wide, 0, numbers - first, shares)
+                yield affected, block, interpolate(wide, 0, numbers - first, shares)
 
 
 Interpolation = tuple[np.ndarray, np.ndarray]

@@ -14,7 +14,11 @@ from keras_psp.inference.images import VIDEO_SUFFIXES
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
 from keras_psp.labels import ClassList, check_same_classes
+from keras_psp.untrusted import check_regular
 from keras_psp.visualization import overlay
+
+# FFmpeg's names of what the endings say.
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 
 
 def segment_video(
@@ -84,7 +88,9 @@ def segment_video(
             f"Received: target='{target}'. Choose one of them, usually .mp4."
         )
     with _naming(source, av):
-        video = av.open(str(source))
+        check_regular(source)
+        # By content, FFmpeg would also open playlists, which name other files.
+        video = av.open(str(source), options={"format_whitelist": _FORMATS})
     with video:
         if not video.streams.video:
             raise _without_pictures(source)
@@ -137,10 +143,10 @@ def _naming(source: Any, av: Any) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise
-    except av.error.FFmpegError as error:
+    except (OSError, av.error.FFmpegError) as error:
         raise ValueError(
-            "A video must be whole, and in a format that FFmpeg reads. Received: "
-            f"{source} ({error.strerror or error}). Copy or convert it again."
+            f"A video must be whole, and its content that of a {', '.join(VIDEO_SUFFIXES)} file. "
+            f"Received: {source} ({error.strerror or error}). Copy or convert it again."
         ) from error
 
 

@@ -14,6 +14,9 @@ import numpy as np
 
 from keras_psp.choices import check_name
 from keras_psp.data.resizing import scaled_size
+from keras_psp.weights.comparing import not_finite
+
+_MAX_PIXELS = 10**10  # No memory holds the answers to more.
 
 
 class Box(NamedTuple):
@@ -98,7 +101,8 @@ class Views:
     def __post_init__(self):
         window = self.window_size
         windows = window is None or (_sides(window) and not self.crops)
-        if not (windows and 0 < self.stride <= 1 and self.scales and min(self.scales) > 0):
+        scales = self.scales and all(0 < scale < math.inf for scale in self.scales)
+        if not (windows and 0 < self.stride <= 1 and scales):
             raise ValueError(
                 "Views need windows with sides of at least one pixel, or crops instead, a stride "
                 "above 0 and at most 1, and at least one scale, above 0. Received: "
@@ -144,6 +148,13 @@ class Views:
             else:
                 own = image_size or (height, width)
                 size = round(scale * own[0]), round(scale * own[1])
+            if size[0] * size[1] > _MAX_PIXELS:
+                raise ValueError(
+                    f"An image has at most {_MAX_PIXELS:,} pixels at every scale. "
+                    f"Received: an image of {height}×{width} (height×width), "
+                    f"image_size={image_size}, scale {scale:g}. Use smaller scales or a smaller "
+                    "image_size."
+                )
             if min(size) < 1:
                 raise ValueError(
                     "An image must have pixels at every scale. "
@@ -292,8 +303,20 @@ def predict_views(
     for _, group in itertools.groupby(views, key=lambda view: view[1].shape):
         while batch := list(itertools.islice(group, batch_size)):
             tags, pixels = zip(*batch, strict=True)
+            answers = model.predict_on_batch(np.stack(pixels))
+            if not np.isfinite(answers).all():
+                raise FloatingPointError(
+                    "A network answers with finite numbers. Received: NaN or infinity from model="
+                    f"{model.name}{_where(model)}. Load other weights, or train it again with a "
+                    "lower learning rate."
+                )
             # Under MirroredStrategy every replica answers for the whole batch: there are more.
-            yield from zip(tags, model.predict_on_batch(np.stack(pixels)), strict=False)
+            yield from zip(tags, answers, strict=False)
+
+
+def _where(model: Any) -> str:
+    broken = not_finite(model)
+    return f", whose {broken} has such weights" if broken else ""
 
 
 def find_views(views: str | Views) -> Views:

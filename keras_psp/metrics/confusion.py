@@ -25,7 +25,8 @@ def confusion_matrix(
         int64 array `(K, K)`: rows the true class, columns the predicted.
 
     Raises:
-        ValueError: If a label is neither a class nor void, or the sizes differ.
+        ValueError: If a label is neither a class nor void, a prediction is no class, or the sizes
+            differ.
 
     Example:
 
@@ -46,7 +47,11 @@ def confusion_matrix(
     labels = label_map(to_numpy(labels), predictions.shape)
     classes, valid, _ = valid_labels(labels, num_classes, ignore_class)
     classes, valid = ops.convert_to_numpy(classes), ops.convert_to_numpy(valid)
-    cells = classes[valid].astype("int64") * num_classes + predictions[valid]
+    # Where the label does not count, the prediction may be anything.
+    predicted = label_map(np.where(valid, predictions, 0), predictions.shape)
+    predicted, _, _ = valid_labels(predicted, num_classes, None, noun="predicted class")
+    predicted = ops.convert_to_numpy(predicted)
+    cells = classes[valid].astype("int64") * num_classes + predicted[valid]
     shape = num_classes, num_classes
     return np.bincount(cells, minlength=num_classes**2).reshape(shape).astype("int64")
 

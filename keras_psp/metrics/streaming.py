@@ -72,7 +72,7 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
         y_true, y_pred = classes_last(y_true, ops.convert_to_tensor(y_pred), self.axis)
         labels = label_map(y_true, ops.shape(y_pred))
         classes, valid, _ = valid_labels(labels, self.num_classes, self.ignore_class)
-        weight = None if sample_weight is None else weight_map(sample_weight)
+        weight = None if sample_weight is None else weight_map(sample_weight, labels.shape)
         predicted = self._class_map(y_pred)
         low, high = _add(self.low.value, self.high.value, classes, predicted, valid, weight)
         self.low.assign(low)
@@ -110,7 +110,9 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
 
 @one_program_on_jax
 def _best_class(scores):
-    return ops.cast(ops.argmax(scores, axis=-1), "int32")
+    # Of what is not finite no class is the best: the pixel is wrong.
+    finite = ops.isfinite(ops.sum(ops.cast(scores, "float32"), axis=-1))
+    return ops.where(finite, ops.cast(ops.argmax(scores, axis=-1), "int32"), -1)
 
 
 @one_program_on_jax
@@ -119,6 +121,7 @@ def _add(low, high, classes, predicted, valid, weight):
     num_classes = low.shape[0]
     if weight is not None:
         valid = ops.logical_and(valid, ops.not_equal(weight, 0.0))
+    predicted = ops.where(predicted < 0, (classes + 1) % num_classes, predicted)
     # All pixels that do not count fall into one more bin, which is cut off.
     cells = num_classes**2
     index = ops.where(valid, classes * num_classes + predicted, cells)

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,8 @@ import keras
 from keras_psp.atomic import write_folder_whole
 from keras_psp.choices import did_you_mean
 from keras_psp.labels import ClassList
+from keras_psp.untrusted import open_keras_archive
+from keras_psp.weights.keras_files import save_state
 from keras_psp.weights.loading import load_weights
 from keras_psp.weights.published import PRESETS, Preset
 from keras_psp.weights.runs import CONFIG, WEIGHTS, find_run
@@ -117,7 +118,7 @@ class PresetModel(keras.Model):
             new.mkdir()
             config = describe(self, getattr(self, "classes", None), {})
             (new / CONFIG).write_text(json.dumps(config, indent=1))
-            self.save_weights(new / WEIGHTS)
+            save_state(self, new / WEIGHTS)
 
         return write_folder_whole(folder, write, member=WEIGHTS)
 
@@ -167,8 +168,8 @@ def _saved(cls: type, path: Path) -> tuple[dict[str, Any], Path]:
     """How the network in a folder or file is built, and the file of its weights."""
     if run := find_run(path):
         return run.config["model"], run.weights
-    if path.suffix == ".keras" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
+    if path.suffix == ".keras" and path.exists():
+        with open_keras_archive(path) as file:
             return json.loads(file.read("config.json")), path
     known = map(Path, PRESETS)
     raise ValueError(

@@ -278,9 +278,10 @@ class ClassWeights:
     def times(self, labels, sample_weight):
         """The weight of each pixel, given that of each image or pixel, or none."""
         # Labels that are no class get some weight here; the loss is what sorts them out.
-        classes = ops.clip(weight_map(labels), 0, self.variable.shape[0] - 1)
+        shape = labels.shape[:3]
+        classes = ops.clip(weight_map(labels, shape), 0, self.variable.shape[0] - 1)
         weight = ops.take(self.variable, ops.cast(classes, "int32"))
-        return weight if sample_weight is None else weight * weight_map(sample_weight)
+        return weight if sample_weight is None else weight * weight_map(sample_weight, shape)
 
 
 def _open_schedule(model: keras.Model) -> PolynomialDecay | None:

@@ -74,6 +74,10 @@ def format_score(value: float, sign: str = "") -> str:
 
 def finish(figure: "Figure", file: str | os.PathLike[str] | None) -> "Path | Image":
     """Writes a figure to a file and returns the path; without a file, returns the picture."""
+    from matplotlib.text import Text
+
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)  # Names of classes and files are no formulas.
     # A PNG that is a sixth smaller would take as long to compress as the figure takes to draw.
     options: dict[str, Any] = {"bbox_inches": "tight"}
     png = {**options, "format": "png", "pil_kwargs": {"compress_level": 1}}

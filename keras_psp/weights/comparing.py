@@ -2,8 +2,12 @@
 
 import itertools
 import re
+import warnings
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
 
 
 def end_of(layer: str) -> str:
@@ -24,6 +28,31 @@ def predicts_classes(layer: str) -> bool:
     """Whether a layer of ours has as many channels as there are classes."""
     classes = r"(auxiliary_)?head(/conv2)?|(auxiliary_\w+/)?predictions|(up)?score\w+|context/\w+"
     return re.fullmatch(classes, layer) is not None
+
+
+def not_finite(model: Any) -> str:
+    """The names of the first layers whose weights are not finite; `""` if all are."""
+    broken = {
+        variable.path.rpartition("/")[0]
+        for variable in model.weights
+        if not np.isfinite(ops.convert_to_numpy(variable)).all()
+    }
+    return ", ".join(sorted(broken)[:3])
+
+
+def warn_if_not_finite(model: Any, received: str) -> None:
+    """Warns if some weights of a model are NaN or infinite.
+
+    Args:
+        model: The model.
+        received: What brought them, for the message.
+    """
+    if broken := not_finite(model):
+        warnings.warn(
+            f"Weights are finite numbers. Received: {received} with NaN or infinity in {broken}. "
+            "Take weights from before the training failed.",
+            stacklevel=4,
+        )
 
 
 class Tensor(NamedTuple):

@@ -9,6 +9,7 @@ import keras
 from keras_psp.choices import did_you_mean
 from keras_psp.rates import RANDOM
 from keras_psp.weights.checkpoints import load_checkpoint, variant_of
+from keras_psp.weights.comparing import warn_if_not_finite
 from keras_psp.weights.keras_files import (
     is_hdf5_model,
     is_keras_file,
@@ -156,6 +157,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: boo
     else:
         options = {"fresh_head": fresh_head, "features_only": features is not None}
         start = load_checkpoint(model, path, **options)
+    warn_if_not_finite(model, f"weights='{path}'")
     if classes and not fresh_head and getattr(model, "classes", classes) is None:
         model.classes = classes
     if hasattr(model, "initial_weights"):

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import os
-import tempfile
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple
 
 import keras
 
+from keras_psp.atomic import scratch_beside
 from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.class_lists import ADE20K, CITYSCAPES, VOC2012
 from keras_psp.labels import ClassList
@@ -270,9 +270,8 @@ def find_file(file: File) -> Path:
     if not fault:
         return cached
     try:
-        models.mkdir(parents=True, exist_ok=True)
         # Not straight into the cache: get_file deletes a file that it fails to download.
-        with tempfile.TemporaryDirectory(dir=models) as folder:
+        with scratch_beside(cached) as folder:
             came = keras.utils.get_file(file.name, file.url, cache_dir=folder, cache_subdir="")
             if wrong := _fault_of(came, file):
                 raise OSError(f"what came {wrong}")

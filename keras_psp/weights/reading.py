@@ -1,12 +1,16 @@
 """Reads the tensors in files of PyTorch, safetensors, NumPy, HDF5 and Keras 2."""
 
+import math
 import os
 import re
+import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from keras_psp.untrusted import check_archive, check_declared, check_regular, open_hdf5
 
 # Training scripts put the tensors under one of these, beside optimizer, epoch and the like.
 _WRAPPERS = ("state_dict", "model")
@@ -35,6 +39,7 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
             f"Received: weights='{path}'. Save them as one of these."
         )
     try:
+        check_regular(path)
         tensors = READERS[suffix](path)
     except ImportError as error:
         package = "safetensors" if suffix == ".safetensors" else "torch"
@@ -57,13 +62,26 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
             f"Received: weights='{path}' with {', '.join(map(repr, others[:5]))}. Save the "
             "state_dict alone."
         )
-    # Training on several GPUs puts "module." before each name.
-    return {name.removeprefix("module."): _to_numpy(value) for name, value in tensors.items()}
+    try:
+        check_declared(path, 4 * sum(math.prod(value.shape) for value in tensors.values()))
+        # Training on several GPUs puts "module." before each name.
+        return {
+            _text(name).removeprefix("module."): _to_numpy(name, value)
+            for name, value in tensors.items()
+        }
+    except (OSError, TypeError) as error:
+        raise ValueError(
+            "A checkpoint holds named tensors of real numbers. "
+            f"Received: weights='{path}', in which {error}. Save the state_dict of the network as "
+            "PyTorch trains it."
+        ) from error
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
     import torch
 
+    if zipfile.is_zipfile(path):
+        check_archive(path)
     content = torch.load(path, map_location="cpu", weights_only=True)
     return content if isinstance(content, Mapping) else {type(content).__name__: content}
 
@@ -75,6 +93,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
 
 
 def _read_npz(path: Path) -> Mapping[str, Any]:
+    check_archive(path)
     with np.load(path, allow_pickle=False) as file:
         return dict(file)
 
@@ -88,7 +107,7 @@ def _read_h5(path: Path) -> Mapping[str, Any]:
         if isinstance(item, h5py.Dataset):
             tensors[name.replace("/", ".")] = item[()]
 
-    with h5py.File(path) as file:
+    with open_hdf5(path) as file:
         weights = file.get("model_weights", file)
         if "layer_names" in weights.attrs:
             return _read_keras_2(weights)
@@ -143,7 +162,18 @@ READERS: dict[str, Callable[[Path], Mapping[str, Any]]] = {
 }
 
 
-def _to_numpy(value: Any) -> np.ndarray:
-    # NumPy has no bfloat16.
-    value = value.float().numpy() if hasattr(value, "float") else value
+def _text(name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a name is {name!r}, a {type(name).__name__}")
+    return name
+
+
+def _to_numpy(name: str, value: Any) -> np.ndarray:
+    if hasattr(value, "is_quantized"):  # a tensor of PyTorch
+        if value.is_quantized or str(value.layout) != "torch.strided" or value.is_complex():
+            raise TypeError(f"{name} is {value.layout} of {value.dtype}")
+        # NumPy has no bfloat16.
+        value = value.detach().float().numpy()
+    if np.asarray(value).dtype.kind not in "fiub":
+        raise TypeError(f"{name} is of {np.asarray(value).dtype}")
     return np.asarray(value, "float32")

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_psp.labels import ClassList, named_classes
+from keras_psp.untrusted import check_regular
 from keras_psp.weights.checkpoints import variant_of
 
 CONFIG = "config.json"
@@ -47,10 +48,25 @@ def best_weights(folder: Path) -> Path:
 
 
 def read_config(file: Path) -> dict[str, Any]:
-    """Reads the `config.json` of a run; raises a ValueError if it is something else's."""
-    config = json.loads(file.read_text())
-    if not (isinstance(config, dict) and {"model", "initial_weights", "settings"} <= config.keys()):
-        raise ValueError(f"{file} is not a run's")
+    """Reads the `config.json` of a run; raises a ValueError if it is damaged, or no run's."""
+    try:
+        check_regular(file)
+        config = json.loads(file.read_text(encoding="utf-8"))
+        if missing := {"model", "initial_weights", "settings", "classes"}.difference(config):
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        for part in (config["settings"], config["model"]["config"], config["classes"] or {}):
+            if not isinstance(part, dict):
+                raise ValueError(f"it has {part!r} in place of a dictionary")
+        if config["classes"]:
+            ClassList(**config["classes"])
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"A run keeps in {CONFIG} how its model is built. Received: file='{file}', which is "
+            f"damaged, or no run's ({error}). Take another copy of it; without it, the weights "
+            f"load into a model that is built anew: keras_psp.PSPNet(…, weights='{BEST}')."
+        ) from error
     return config
 
 
@@ -62,8 +78,12 @@ def find_run(path: str | os.PathLike[str]) -> RunFiles | None:
     folder, weights = (path, best_weights(path)) if path.is_dir() else (path.parent, path)
     try:
         return RunFiles(folder, weights, read_config(folder / CONFIG))
-    except (OSError, ValueError):
+    except FileNotFoundError:
         return None
+    except ValueError:
+        if path.is_dir():
+            raise
+        return None  # A file may lie beside the config of something else.
 
 
 def warn_of_differences(model: keras.Model, run: RunFiles) -> None:

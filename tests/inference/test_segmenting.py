@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_psp.inference.segmenting import Segmenter, segment
+from keras_psp.inference.segmenting import Segmenter, best_class, segment
 from keras_psp.inference.views import VIEWS, Views
 from tests.tiny import Tiny
 
@@ -389,3 +389,24 @@ def test_memory_holds_one_map_of_probabilities():
     # Of 600×800 pixels and 16 classes it takes 31 MB, and would take 94 MB at scale 1.75. Beside it
     # are a row of 60×1400 pixels (5), the label map (0.5), and what is being worked on.
     assert 31e6 < peak < 50e6
+
+
+@pytest.mark.parametrize("image_size", [None, 40, 90])
+@pytest.mark.parametrize("stride", [0.4, 1])
+def test_rows_are_finished_as_soon_as_no_window_covers_them(strongest_channel, image_size, stride):
+    """The label map alone is that of the probabilities, and far fewer of these exist at once."""
+    photo = np.random.default_rng(0).integers(0, 256, (70, 50, 3), "uint8")
+    views = Views(17, stride=stride, mirror=True)
+    whole = segment(strongest_channel, photo, image_size, views, probabilities=True)
+    sizes = []
+
+    def finish(probabilities):
+        sizes.append(len(probabilities))
+        return best_class(probabilities)
+
+    segmenter = Segmenter(strongest_channel, image_size, views, finish=finish)
+    ((_, _, labels),) = segmenter([(photo, None)])
+    np.testing.assert_array_equal(labels, best_class(whole))
+    np.testing.assert_array_equal(segment(strongest_channel, photo, image_size, views), labels)
+    assert sum(sizes) == 1 + 70  # The first row tells what kind of map it is.
+    assert max(sizes) < 45

@@ -129,12 +129,12 @@ def test_a_broken_video_is_an_error_without_output(strongest_channel, street, tm
         segment_video(strongest_channel, text, target)
     with pytest.raises(FileNotFoundError, match=r"nothing\.mp4"):
         segment_video(strongest_channel, tmp_path / "nothing.mp4", target)
-    sound = tmp_path / "sound.wav"
+    sound = tmp_path / "sound.avi"
     with av.open(str(sound), "w") as out:
         silence = av.AudioFrame.from_ndarray(np.zeros((1, 800), "int16"), layout="mono")
         silence.rate = 8000
         out.mux(out.add_stream("pcm_s16le", rate=8000, layout="mono").encode(silence))
-    with pytest.raises(ValueError, match=r"must have pictures\. Received: .*sound\.wav"):
+    with pytest.raises(ValueError, match=r"must have pictures\. Received: .*sound\.avi"):
         segment_video(strongest_channel, sound, target)
     with pytest.raises(ValueError, match=r"one of \.mp4, .*Received: target='.*a\.txt'"):
         segment_video(strongest_channel, street, target.with_suffix(".txt"))

@@ -115,7 +115,7 @@ def test_a_plain_model_is_left_to_keras(tmp_path):
         ("ResNet-18 ImageNet", "Did you mean 'resnet18_imagenet'?"),
         ("rum", "Did you mean 'run'?"),
         ("run", "preset='run'"),
-        ("b.keras", "preset='b.keras'"),
+        ("c.keras", "preset='c.keras'"),
     ],
 )
 def test_what_is_no_preset_is_answered(preset, hint, tmp_path, monkeypatch):
@@ -125,6 +125,8 @@ def test_what_is_no_preset_is_answered(preset, hint, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"one of PSPNet\.presets, a folder .* Choose") as error:
         PSPNet.from_preset(preset)
     assert hint in str(error.value)
+    with pytest.raises(ValueError, match=r"a whole ZIP file .* Received: path='b\.keras', which"):
+        PSPNet.from_preset("b.keras")
 
 
 def test_a_class_lists_its_own():

@@ -306,5 +306,5 @@ def test_load_weights_wants_a_file_it_can_read(tmp_path):
         ResNet("resnet18", weights=str(tmp_path / "none.weights.h5"))
     path = tmp_path / "text.weights.h5"
     path.write_text("no weights")
-    with pytest.raises(ValueError, match=r"Received: weights='.*text.weights.h5', which is not"):
+    with pytest.raises(ValueError, match=r"Received: path='.*text.weights.h5', which does not"):
         ResNet("resnet18", weights=str(path))

@@ -112,7 +112,8 @@ class Camvid(tfds.core.GeneratorBasedBuilder):
         return self.builder_config.name.split("-")[0]
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
-        folder = self.folder or release.fetch(self._merging, dl_manager.download_and_extract)
+        # Not by dl_manager, whose cache would keep what is not the release.
+        folder = self.folder or release.download(self._merging)
         found = find_camvid(folder)
         coding = camvid_coding(found, self._merging)
         return {s: self._generate_examples(found.samples(s, coding)) for s in found.splits}

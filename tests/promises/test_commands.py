@@ -1,0 +1,119 @@
+"""No command ends in a trace: a message and the exit code say what is wrong."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import keras_psp
+from keras_psp import cli
+from keras_psp.cli import main
+from tests.tiny import Tiny
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def files(tmp_path, write_image, monkeypatch):
+    """A photo, and a network as Keras saves it, in the folder that commands run in."""
+    monkeypatch.chdir(tmp_path)
+    write_image(tmp_path / "photo.png", np.full((6, 7, 3), 99, "uint8"))
+    Tiny().save(tmp_path / "tiny.keras")
+    keras_psp.export(Tiny(), tmp_path / "exported.keras")
+    (tmp_path / "broken.keras").write_bytes(b"PK")
+    return tmp_path
+
+
+WRONG = {
+    "predict photo.png --model tiny.keras --scales inf": "0.01 to 100 is needed. Received: inf",
+    "predict photo.png --model tiny.keras --scales 1e6": "0.01 to 100 is needed. Received: 1e6",
+    "predict photo.png --model tiny.keras --scales nan": "0.01 to 100 is needed. Received: nan",
+    "predict photo.png --model tiny.keras --stride 0": "0.01 to 1 is needed. Received: 0",
+    "predict photo.png --model tiny.keras --short-side 9999999": "at most 10,000,000,000 pixels",
+    "predict photo.png --model broken.keras": "a whole ZIP file",
+    "predict nothing.png --model tiny.keras": "must exist. Received: nothing.png",
+    "train --learning-rate -1": "Received: -1",
+    "train --learning-rate nan": "Received: nan",
+    "train --class-weights inf": "Received: inf",
+    "train --class-weights 1000": "0 to 10 is needed. Received: 1000",
+    "train --head-multiplier inf": "Received: inf",
+    "train --seed -1": "Received: -1",
+    "train --seed 4294967296": "A seed is 0",
+    "train --output-stride 7": "Received: output_stride=7",
+    "train --validation-split 2": "Received: 2",
+    "demo --seed 0": "Received: 0",
+    "convert exported.keras o.weights.h5": "another model",
+    "convert broken.keras o.weights.h5": "a whole ZIP file",
+    "evaluate photo.png": "photo.png",
+}
+
+
+@pytest.mark.parametrize("command", WRONG)
+def test_a_wrong_command_is_answered(files, capsys, command):
+    try:
+        code = main(command.split())
+    except SystemExit as end:  # argparse's
+        code = end.code
+    # Of photos, all that can be segmented are.
+    assert code == (1 if "--short-side" in command else 2)
+    said = "".join(capsys.readouterr())
+    assert WRONG[command] in said
+    assert "Traceback" not in said
+    assert not (files / "o.weights.h5").exists()
+
+
+def test_a_fault_of_ours_is_no_trace_either(monkeypatch, capsys):
+    def fail(args):
+        raise RuntimeError("what nobody thought of")
+
+    monkeypatch.setitem(cli.FUNCTIONS, "tables", fail)
+    assert main(["tables"]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("keras-psp: RuntimeError: what nobody thought of\n")
+    assert "keras-psp --traceback" in said
+    with pytest.raises(RuntimeError):
+        main(["--traceback", "tables"])
+
+
+@pytest.mark.parametrize(
+    "name, code, said",
+    [("SIGINT", 130, "interrupted. The same"), ("SIGTERM", 143, "ended. The same")],
+)
+def test_signals_end_a_training_with_a_message(monkeypatch, capsys, name, code, said):
+    before = signal.getsignal(signal.SIGTERM)
+    number = signal.Signals[name]
+    monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: signal.raise_signal(number))
+    assert main(["train"]) == code
+    assert said in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_a_training_that_the_system_ends_goes_on(tmp_path):
+    program = "import sys; from keras_psp.cli import main; sys.exit(main())"
+    options = "train --scenes 8 --image-size 33 41 --batch-size 2 --backbone-weights none --run run"
+    first = subprocess.Popen(
+        [sys.executable, "-c", program, *options.split(), "--epochs", "500"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    while not (tmp_path / "run" / "best.weights.h5").exists():
+        assert first.poll() is None
+        time.sleep(0.1)
+    first.terminate()
+    said = first.communicate()[1]
+    assert first.returncode == 143
+    assert "keras-psp: ended. The same command resumes it" in said
+    assert "Traceback" not in said
+    run = keras_psp.load_run(tmp_path / "run", "last")
+    assert isinstance(run.model, keras.Model)
