@@ -29,6 +29,7 @@ def export(
     batch_size: int | None = None,
     input_dtype: str = "float32",
     classes: bool = False,
+    resize: int | Sequence[int] | None = None,
     quantize: str | None = None,
     calibration_data: Iterable[Any] | None = None,
 ) -> Path:
@@ -60,6 +61,9 @@ def export(
         input_dtype: `"float32"`, or `"uint8"`, the type of images from cameras and files.
         classes: Whether the file returns `classes`, the best class of each pixel, uint8
             `(batch, height, width)`, in place of the logits.
+        resize: The size at which the model sees an image, `image_size` of `segment`: `(height,
+            width)`, or the shorter side. The file takes images of any size, or of `image_size`,
+            resizes them as `segment` does, and answers at the new size. Not for `.keras` files.
         quantize: Stores kernels in 8 bits, a quarter of the size. For ONNX, `"weights"`: they are
             float32 again before the file computes, and those that were in 8 bits, as those of the
             network in the package, keep their numbers. For LiteRT, `"dynamic"` also computes in 8
@@ -95,10 +99,18 @@ def export(
     row = _format(path, format)
     _check_quantization(row, quantize, calibration_data)
     check_name("input_dtype", input_dtype, ["float32", "uint8"])
+    _check_resize(row, resize)
 
-    form = fuse(model, image_size, batch_size, dtype="float32")
-    image = keras.Input(batch_shape=form.input.shape, dtype=input_dtype, name="image")
-    output = form(ops.cast(image, form.input.dtype))
+    if resize is None:
+        form = fuse(model, image_size, batch_size, dtype="float32")
+        shape = form.input.shape
+    else:
+        seen = (None, None) if isinstance(resize, int) else resize
+        form = fuse(model, seen, batch_size, dtype="float32")
+        shape = (batch_size, *(image_size or (None, None)), 3)
+    image = keras.Input(batch_shape=shape, dtype=input_dtype, name="image")
+    pixels = ops.cast(image, form.input.dtype)
+    output = form(pixels if resize is None else _Resize(resize, name="resize")(pixels))
     name = "logits" if len(output.shape) == 4 else "predictions"
     if classes:
         if name != "logits" or output.shape[-1] > 256:
@@ -128,6 +140,41 @@ class _BestClass(keras.layers.Layer):
 
         # Keras' own argmax reads the bits of zeros, which OpenVINO cannot.
         return tf.cast(tf.argmax(inputs, axis=-1), tf.uint8)
+
+
+class _Resize(keras.layers.Layer):
+    """Resizes images as `segment` does: by the shares that `interpolation` tells, as a matrix.
+
+    Every format multiplies matrices, but not every one smooths an image that shrinks.
+    """
+
+    def __init__(self, size, **kwargs):
+        super().__init__(**kwargs)
+        self.size = size
+
+    def compute_output_shape(self, input_shape):
+        size = (None, None) if isinstance(self.size, int) else self.size
+        return input_shape[0], *size, input_shape[3]
+
+    def call(self, images):
+        old = ops.cast(ops.stack(ops.shape(images)[1:3]), "float32")
+        if isinstance(self.size, int):
+            new = ops.round(old * self.size / ops.min(old))
+        else:
+            new = ops.convert_to_tensor(self.size, "float32")
+        smooth = ops.cast(ops.any(old > 2 * new), "float32")
+        reach = ops.maximum(smooth * old / new, 1)
+        known = (-1, -1) if isinstance(self.size, int) else self.size
+        for side in (0, 1):
+            places = (ops.arange(new[side]) + 0.5) * (old[side] / new[side]) - 0.5
+            distance = ops.abs(ops.arange(old[side]) - places[:, None])
+            shares = ops.maximum(1 - distance / reach[side], 0)
+            shares /= ops.sum(shares, axis=1, keepdims=True)
+            batch, height, width, channels = ops.shape(images)
+            rows = ops.matmul(shares, ops.reshape(images, (batch, height, width * channels)))
+            rows = ops.reshape(rows, (batch, known[side], width, channels))
+            images = ops.transpose(rows, (0, 2, 1, 3))  # Then the columns.
+        return images
 
 
 def _convert(model, path, format="tf_saved_model"):
@@ -330,6 +377,18 @@ def _check_quantization(row: Format, quantize: str | None, data: Any) -> None:
             f"Only {end} files have quantization {quantize!r}. "
             f"Received: quantize={quantize!r} for a path that ends in {row.suffix or 'nothing'}. "
             f"Let it end in {end}, or leave quantize out."
+        )
+
+
+def _check_resize(row: Format, resize: Any) -> None:
+    sides = resize if isinstance(resize, Sequence) else (resize, resize)
+    whole = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
+    if resize is not None and not (whole and row.suffix != ".keras"):
+        raise ValueError(
+            "Files for other programs resize to (height, width) in pixels, or to the shorter side; "
+            f".keras files leave that to segment. Received: resize={resize!r} for a path that ends "
+            f"in {row.suffix or 'nothing'}. Pass positive integers, such as (240, 320) or 240, or "
+            "leave resize out."
         )
 
 

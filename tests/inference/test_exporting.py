@@ -8,6 +8,7 @@ import pytest
 
 import keras_psp
 from keras_psp import layers
+from keras_psp.data.resizing import interpolate, interpolation, is_smoothed, scaled_size
 from keras_psp.inference import exporting
 from keras_psp.weights.keras_files import save_8_bit_weights
 
@@ -51,7 +52,8 @@ def saved_once(tmp_path_factory):
 
     def convert_or_copy(model, path, format="tf_saved_model"):
         (image,) = model.inputs
-        key = model.name, image.shape, image.dtype, *model.output
+        outputs = [(name, output.shape) for name, output in model.output.items()]
+        key = model.name, image.shape, image.dtype, *outputs
         if format != "tf_saved_model":
             convert(model, path, format)
             return
@@ -183,6 +185,21 @@ def test_one_size_and_the_best_class_of_bytes(file, model, tmp_path):
     classes = run(image)
     assert (classes.dtype, classes.shape) == ("uint8", (2, 60, 84))
     assert np.mean(classes == model.predict_on_batch(image).argmax(-1)) >= 0.999
+
+
+@pytest.mark.parametrize("file", [file for file in RUNTIMES if file != "model.keras"])
+@pytest.mark.parametrize("resize", [48, (48, 64)])
+def test_a_file_resizes_as_segment_does(file, resize, model, tmp_path):
+    run = exported(model, tmp_path / file, resize=resize, input_dtype="uint8", batch_size=1)
+    sizes = [(48, 64), (130, 170), (70, 101), (31, 40)]  # as it is, smoothed, smaller, larger
+    for (image,) in (frames(1, *size) for size in sizes):
+        size = scaled_size(*image.shape[:2], 48) if resize == 48 else resize
+        smooth = is_smoothed(image.shape, (*size, 3))
+        seen = image
+        for axis in (0, 1):
+            seen = interpolate(seen, axis, *interpolation(image.shape[axis], size[axis], smooth))
+        expected = model.predict_on_batch(seen[None].astype("float32"))
+        np.testing.assert_allclose(run(image[None]), expected, atol=1e-3)
 
 
 def test_names_of_inputs_outputs_and_axes(pixelwise, tmp_path):
@@ -323,6 +340,9 @@ def test_a_saved_model_replaces_only_another(pixelwise, tmp_path):
             {"quantize": "dynamic"},
             r"Only \.tflite .* ends in \.onnx\. Let it end in \.tfl",
         ),
+        ("a.keras", {"resize": 240}, r"leave that to segment\. Received: resize=240 .* in \.keras"),
+        ("a.onnx", {"resize": (240, None)}, r"shorter side; .* Received: resize=\(240, None\)"),
+        ("a.onnx", {"resize": 0}, r"Received: resize=0 for a path that ends in \.onnx"),
         ("a.tflite", {"quantize": "weights"}, r"Only \.onnx files have quantization 'weights'"),
         ("a.tflite", {"quantize": "int4"}, r"quantization='int4'"),
         ("a.tflite", {"quantize": "int8"}, r"Only int8 needs .*calibration_data=None. Pass both"),
