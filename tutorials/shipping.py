@@ -164,9 +164,10 @@ plt.show()
 # With 5 bits, one pixel in sixteen changes. A step for each channel is better at every number of
 # bits: one large number in a layer would make the steps of all its channels large.
 #
-# `quantize="weights"` stores kernels with a step for each channel. The program multiplies them
-# back, and computes in 32 bits. The network in the package was rounded in this way before, at a
-# cost of [0.001 of mean IoU](../docs/results.md#in-the-package). So the file has its very numbers:
+# `quantize="weights"` stores kernels with a step for each channel. In each run, the program
+# multiplies them back and computes in 32 bits, which takes longer. The network in the package was
+# rounded in this way before, at a cost of [0.001 of mean IoU](../docs/results.md#in-the-package).
+# So the file has its very numbers:
 
 # %%
 file = keras_psp.export(model, "small.onnx", quantize="weights", **fixed)
@@ -255,9 +256,9 @@ same = np.mean(answers["LiteRT, dynamic"] == reference)
 print(f"{sizes['LiteRT, dynamic']} with 8 bits, {same:.1%} of the pixels as in Keras")
 
 # %% [markdown]
-# What to take? The ONNX file with 8-bit weights says what Keras says, and is a quarter of the size.
-# In LiteRT, computing in 8 bits makes it several times faster, and costs 0.001 of mean IoU. The
-# last row has a perfect size and time: only the check found it out.
+# What to take? In ONNX, 8-bit weights say what Keras says at a quarter of the size, and are slower.
+# In LiteRT, `"dynamic"` is by far the fastest, and loses 0.001 of mean IoU. The last row has a good
+# size and time, too: only the check found it out.
 #
 # ## Exercises
 #
