@@ -30,6 +30,7 @@ def notebook_of(script):
     file, (title, cells) = script.with_suffix(".ipynb"), script.read_text().split("\n# %%", 1)
     record = nbformat.read(file, 4) if file.exists() else nbformat.v4.new_notebook()
     runs, head = record.metadata.get("runs", {}), ROOT / "docs/notebook.py.j2"
+    packages = re.match('# %% .*packages="(.*)"', title)  # that Colab and Kaggle lack
     text = jinja2.Template(head.read_text()).render(locals(), repository=REPOSITORY)
     notebook = combine_inputs_with_outputs(jupytext.reads(text, "py:percent"), record)
     code = "\n".join(cell.source for cell in notebook.cells[3:] if cell.cell_type == "code")
