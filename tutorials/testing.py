@@ -199,7 +199,8 @@ parts = [(one.image, one.label, one.prediction) for one in both]
 visualization.segmentation_gallery(None, *zip(*parts, strict=True), model.classes)
 
 # %% [markdown]
-# The house, in parts taken for cars and signs, is a house again, after ten times the work.
+# The house, in parts taken for cars and signs, is a house again, after ten times the work. (Other
+# programs ran beside this page, so its times are rough. Exercise 1 computes the work.)
 #
 # Is it more than chance? `compare` draws nine frames with replacement, 10,000 times, and scores
 # both on them. The *interval* holds the middle 95% of the differences. It compares networks, too.
