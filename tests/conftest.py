@@ -2,6 +2,7 @@
 
 import fcntl
 import gc
+import importlib.metadata
 import os
 import runpy
 
@@ -104,12 +105,9 @@ def xla_compiles_quickly(tmp_path_factory):
     """Leaves out XLA's optimizations, which take longer than what tests compute, on every backend;
     and the processes that tests start on JAX share what XLA has compiled."""
     folder = shared_folder(tmp_path_factory)
-    flags = (
-        "--xla_backend_optimization_level=0",
-        "--xla_llvm_disable_expensive_passes=true",
-        "--xla_cpu_use_fusion_emitters=false",
-        "--xla_cpu_parallel_codegen_split_count=1",
-    )
+    flags = ["--xla_backend_optimization_level=0", "--xla_llvm_disable_expensive_passes=true"]
+    if importlib.metadata.version("tensorflow") >= "2.20":  # XLA aborts at a flag it does not know.
+        flags += ["--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1"]
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XLA_FLAGS", " ".join([os.environ.get("XLA_FLAGS", ""), *flags]))
         patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "jax"))

@@ -78,10 +78,10 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def _read_torch(path: Path) -> Mapping[str, Any]:
-    import torch
-
     if zipfile.is_zipfile(path):
         check_archive(path)
+    import torch
+
     content = torch.load(path, map_location="cpu", weights_only=True)
     return content if isinstance(content, Mapping) else {type(content).__name__: content}
 
