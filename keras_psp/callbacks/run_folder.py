@@ -3,6 +3,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import json
 import math
 import os
@@ -14,7 +15,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 import keras
 import numpy as np
 from keras import ops
@@ -114,7 +114,7 @@ class RunFolder(keras.callbacks.Callback):
         # All processes must save together: what Keras saves is spread over them.
         self._scratch = tempfile.TemporaryDirectory() if number else None
         self._out = Path(self._scratch.name) if self._scratch else self.folder
-        self._lock: filelock.BaseFileLock | None = None
+        self._lock: Any = None
         self._samples = None
         # Keras' `predict` cannot gather the results of several processes.
         if validation_data is not None and count == 1:
@@ -285,8 +285,12 @@ class RunFolder(keras.callbacks.Callback):
             visualization.segmentation_gallery(file, images, labels, predictions, self.classes)
 
 
-def _lock(folder: Path) -> filelock.BaseFileLock | None:
+def _lock(folder: Path) -> Any:
     """Lets no other process train into a folder until this one has ended, or releases it."""
+    if importlib.util.find_spec("filelock") is None:
+        return _without_lock(folder, "the package filelock is not installed")
+    import filelock
+
     lock = filelock.FileLock(folder / _LOCK, timeout=0, thread_local=False, is_singleton=True)
     try:
         lock.acquire()
@@ -299,16 +303,19 @@ def _lock(folder: Path) -> filelock.BaseFileLock | None:
             "take another folder."
         ) from error
     except (OSError, NotImplementedError) as error:
-        warnings.warn(
-            f"The file system of '{folder}' has no locks ({error}). See to it that no other "
-            "process trains into this folder.",
-            stacklevel=3,
-        )
-        return None
+        return _without_lock(folder, f"its file system has no locks: {error}")
     since = time.strftime("%Y-%m-%d %H:%M")
     who = f"process {os.getpid()} on {platform.node()}, since {since},"
     write_whole(folder / _HOLDER, who.encode())
     return lock
+
+
+def _without_lock(folder: Path, reason: str) -> None:
+    warnings.warn(
+        f"See to it that no other process trains into this folder. Received: folder='{folder}', "
+        f"which cannot be locked ({reason}).",
+        stacklevel=4,
+    )
 
 
 def find_scores(model: keras.Model) -> MeanIoU | None:

@@ -149,3 +149,10 @@ def test_the_default_model_killed_anywhere_ends_as_if_never_killed(tmp_path):
     models = [keras_psp.load_run(end, "last").model for end in ends]
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_without_locks_a_training_says_so(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "filelock", None)
+    model, run = begin(tmp_path)
+    with pytest.warns(UserWarning, match=r"no other process trains.*filelock is not installed"):
+        train(model, run, epochs=1)
