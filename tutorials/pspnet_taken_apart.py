@@ -85,7 +85,7 @@ plt.show()
 # Level 1 has one color, the mean of all. Level 2 knows that there is sky above. In level 6 you find
 # the house on the left, the orange car and the road. Choose a place, and see its averages:
 #
-# <div class="widget" data-widget="pyramid">On the site, you choose a place of this street here.</div>
+# <div class="widget" data-widget="pyramid">On the site, you choose a place of a street here.</div>
 #
 # **Try it.** Drag, or use the arrow keys. Find a place whose class is a small part of its cell.
 # Then average the true classes, with 12 cells a side in level 4: what do they see that 6 do not?

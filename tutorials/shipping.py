@@ -230,8 +230,8 @@ visualization.segmentation_gallery(None, *parts, model.classes)
 # const { classes } = await session.run({ image }); // classes.data: one byte for each pixel
 # ```
 #
-# The photo never leaves the reader's machine. Browsers fetch such files from a server only, not
-# from a folder: `python -m http.server` is one.
+# Browsers take files from a server only (`python -m http.server`), and the photo stays where it is.
+# [PSPNet in your browser](../docs/playground.md) is such a page. Its file resizes photos, too.
 #
 # ## The table
 #

@@ -263,6 +263,8 @@ def confusion_matrix(
     visualization.confusion_matrix("matrix.png", [[90, 10], [40, 60]], ClassList(["Road", "Car"]))
     ```
     """
+    from matplotlib.ticker import PercentFormatter
+
     matrix, classes, names = _of_classes("matrix", matrix, 2, classes)
     totals = matrix.sum(axis=1, keepdims=True)
     shares = np.where(totals > 0, matrix / np.maximum(totals, 1), np.nan)
@@ -271,7 +273,7 @@ def confusion_matrix(
     axes = figure.subplots()
     axes.set_facecolor(figures.GRID)  # Shows where a class is absent.
     shown = axes.imshow(shares, cmap="BuPu", vmin=0, vmax=1)
-    figure.colorbar(shown, ax=axes, shrink=0.7, format="{x:.0%}")
+    figure.colorbar(shown, ax=axes, shrink=0.7, format=PercentFormatter(1))
     if len(classes) <= 20:
         for (row, column), share in np.ndenumerate(shares):
             # A share below half a per cent is not nothing.

@@ -187,8 +187,10 @@ def test_one_size_and_the_best_class_of_bytes(file, model, tmp_path):
     assert np.mean(classes == model.predict_on_batch(image).argmax(-1)) >= 0.999
 
 
-@pytest.mark.parametrize("file", [file for file in RUNTIMES if file != "model.keras"])
-@pytest.mark.parametrize("resize", [48, (48, 64)])
+@pytest.mark.parametrize(
+    "file, resize",
+    [("model.onnx", (48, 64)), *((file, 48) for file in RUNTIMES if file != "model.keras")],
+)
 def test_a_file_resizes_as_segment_does(file, resize, model, tmp_path):
     run = exported(model, tmp_path / file, resize=resize, input_dtype="uint8", batch_size=1)
     sizes = [(48, 64), (130, 170), (70, 101), (31, 40)]  # as it is, smoothed, smaller, larger
