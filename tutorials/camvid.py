@@ -9,8 +9,8 @@
 # GPU, on several, on Colab, on Kaggle without a network, and on a TPU.
 #
 # **You need** [your first segmentation](../tutorials/first_segmentation.ipynb) and
-# [IoU](../tutorials/iou.ipynb). CamVid is found among the inputs of a Kaggle notebook or in
-# kagglehub's cache, or else downloaded (180 MB; not for commercial use).
+# [IoU](../tutorials/iou.ipynb). `load_camvid` finds CamVid among the inputs of a Kaggle notebook or
+# in kagglehub's cache, or downloads it (180 MB; not for commercial use).
 
 # %% [markdown]
 # ## The data

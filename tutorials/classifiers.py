@@ -56,7 +56,7 @@ for name, model in networks.items():
 # (The [receptive field](../tutorials/receptive_fields.ipynb) is the side of what one place of the
 # last map can see, in pixels. The images have 224, AlexNet's 227.)
 #
-# VGG-16 has twice AlexNet's parameters, but 21 times its work. GoogLeNet has a ninth of AlexNet's
+# VGG-16 has twice AlexNet's parameters, and 21 times its work. GoogLeNet has a ninth of AlexNet's
 # parameters and twice its work. ResNet-152 does less work than VGG-16, with nearly ten times as
 # many layers. So parameters, work and depth do not go together. Why?
 #
@@ -92,9 +92,9 @@ for layer in [layer for layer in costs["AlexNet"].layers if layer.weights]:
 #
 # ## VGG: small kernels, stacked
 #
-# AlexNet begins with a kernel of 11×11. VGG has nothing but 3×3 (Simonyan and Zisserman, 2015). Two
-# of them, one on the other, see as far as one of 5×5; three see as far as one of 7×7. Which are
-# cheaper? On a map of 56×56 places with 256 channels:
+# AlexNet begins with a kernel of 11×11. VGG-16 has only 3×3 (Simonyan and Zisserman, 2015). Two of
+# these see as far as one 5×5, three as far as one 7×7. Which are cheaper? On 56×56 places with 256
+# channels:
 
 
 # %%
@@ -110,10 +110,11 @@ for kernels in [(5,), (3, 3), (7,), (3, 3, 3)]:
 
 # %% [markdown]
 # Two 3×3 kernels have 18 numbers for each pair of channels, one 5×5 has 25: 28 % fewer. Three 3×3
-# have 27, one 7×7 has 49: 45 % fewer. And there is a ReLU behind each of them.
+# have 27, one 7×7 has 49: 45 % fewer. And a ReLU follows each of them.
 #
 # Is something lost? Without the ReLU between them, two 3×3 convolutions are exactly *one* 5×5
-# convolution. Each number of the first kernel, times the whole second kernel, is added to it:
+# convolution. Its kernel adds up nine copies of the second kernel, each times a number of the
+# first:
 
 # %% alt="Two kernels of 3×3 numbers, and the kernel of 5×5 numbers that does what both do"
 rng, conv = np.random.default_rng(1), keras.ops.conv
@@ -135,8 +136,8 @@ for axis, (title, kernel) in zip(axes, kernels.items(), strict=True):
 plt.show()
 
 # %% [markdown]
-# The other way round it does not work: 18 numbers cannot make every kernel of 25. What VGG gets for
-# this is depth, and a ReLU more. Its paper tries 11 layers (A) to 19 (E):
+# The other way round it does not work: 18 numbers cannot make every kernel of 25. In return, VGG
+# gets depth, and one more ReLU. Its paper tries 11 layers (A) to 19 (E):
 
 # %%
 for letter in "ABDE":
@@ -146,7 +147,7 @@ for letter in "ABDE":
     print(f"{letter}: {depth} layers, {cost.parameters:,} parameters, {work:.1f} billion")
 
 # %% [markdown]
-# Eight more layers cost 8 % more parameters, as 124 millions are dense, and 2.6 times the work.
+# Eight more layers cost 2.6 times the work, and 8 % more parameters: 124 million are dense ones.
 #
 # ## GoogLeNet: 1×1 convolutions
 #
@@ -163,8 +164,8 @@ for naive in (True, False):
 
 # %% [markdown]
 # Look at the 5×5: 120 million multiply-adds without a reduction, 2.4 + 10.0 with it. The 1×1 makes
-# 16 channels of 192, and the 5×5 reads only these. The pooling has no weights, but naively it
-# hands on all channels. They pile up from module to module:
+# 16 channels of 192, and the 5×5 reads only these. The pooling has no weights, but in the naive
+# form it passes all its channels on. So the channels grow from module to module:
 
 # %% alt="Without reductions, channels and work of the modules grow to several times as much"
 figure, axes = plt.subplots(1, 2, figsize=(9, 3), layout="constrained")
@@ -201,8 +202,8 @@ for image_size in [(224, 224), (448, 448)]:
 # %% [markdown]
 # ## ResNet: shortcuts and bottlenecks
 #
-# ResNet goes from 22 layers to 152 (He et al., 2016). Each two or three convolutions have a
-# **shortcut** around them: what goes in is added to what comes out. What does this cost?
+# GoogLeNet has 22 layers, ResNet up to 152 (He et al., 2016). Every two or three convolutions have
+# a **shortcut** around them: what goes in is added to what comes out. What does this cost?
 
 # %%
 plain = analysis.count(build(keras_psp.ResNet, "plain34", **size))
@@ -220,11 +221,11 @@ for block, channels in [
 # %% [markdown]
 # - **Shortcuts are nearly free.** Most of them add the input as it is. Only where the number of
 #   channels changes, there is a 1×1 convolution: three times in 34 layers.
-# - **A bottleneck** is GoogLeNet's idea again: 1×1 down to 64 channels, 3×3, 1×1 up to 256. It is
-#   as cheap as two 3×3 on 64 channels, and its map has four times as many.
+# - **A bottleneck** is GoogLeNet's idea again: 1×1 down to 64 channels, 3×3, 1×1 up to 256. (Here,
+#   the 3×3 can be dilated.) It works on 256 channels, as cheaply as two 3×3 on 64.
 #
-# So ResNet-50 costs as much as ResNet-34, with as many blocks. *Why* the shortcuts are needed is a
-# page of its own: [why deeper got worse](../tutorials/residual_learning.ipynb).
+# So ResNet-50 costs little more than ResNet-34, with as many blocks. *Why* the shortcuts are needed
+# is a page of its own: [why deeper got worse](../tutorials/residual_learning.ipynb).
 #
 # ## Cost and error in one picture
 #
@@ -253,15 +254,14 @@ plt.show()
 # %% [markdown]
 # Down and to the left is good, and so is a small circle. VGG-16 makes about half of AlexNet's
 # errors, with 21 times the work. GoogLeNet does so with a tenth of VGG's work and a twentieth of
-# its parameters. ResNet-50 costs more and makes fewer errors. ResNet-152 gains one more point,
-# with three times the work. But read such a picture with care: from 2012 to 2015 the training
-# changed, too (augmentation, batch normalization, initial values). A point is a network *and* its
-# recipe.
+# its parameters. ResNet-50 costs more and makes fewer errors. ResNet-152 gains one more point, with
+# three times the work. But take care: from 2012 to 2015 the training changed, too (augmentation,
+# batch normalization, initial values). A point is a network *and* its recipe.
 #
 # ## Exercises
 #
 # **1.** Inception v3 has a 1×7 and a 7×1 convolution in the place of a 7×7. With C channels in and
-# out, which share of the weights is left? What does a place see?
+# out, which share of the weights is left? How large is the receptive field?
 
 # %% tags=["answer"]
 for model, numbers in ((stack((1, 7), (7, 1)), 14), (stack(7), 49)):
@@ -297,4 +297,4 @@ assert left == 15_227_688
 # [Why deeper got worse](../tutorials/residual_learning.ipynb) takes the shortcuts away. The
 # [reference](../docs/api/models.md) has every builder. Read [Simonyan and
 # Zisserman](https://arxiv.org/abs/1409.1556), section 2.3, [Szegedy et
-# al.](https://arxiv.org/abs/1409.4842), section 4, [He et al.](https://arxiv.org/abs/1512.03385).
+# al.](https://arxiv.org/abs/1409.4842), section 4, [He et al.](https://arxiv.org/abs/1512.03385)

@@ -82,7 +82,7 @@ print(f"mean IoU {float(metric.result()):.3f}")
 # %% [markdown]
 # Now look at the scores of three streets:
 #
-# <div class="widget" data-widget="slider">On the site, a street with a divider stands here.</div>
+# <div id="play" class="widget" data-widget="slider">On the site, a divider over a street.</div>
 #
 # **Try it.** Drag the divider. Choose a class below the picture, and put the errors on the right:
 # blue pixels are found, orange ones missed, yellow ones wrongly added. Which class has the lowest

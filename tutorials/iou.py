@@ -119,11 +119,11 @@ print(blind_iou.round(2), "mean IoU", blind_iou.mean().round(3))
 # %% [markdown]
 # Now change the pixels yourself. Paint truth or prediction, and watch the table:
 #
-# <div class="widget" data-widget="iou">On the site, a board to paint on stands here.</div>
+# <div id="play" class="widget" data-widget="iou">On the site, you paint here.</div>
 #
-# **Try it.** Table and third board are about the class that you paint. From "All right", paint a
-# cell beside the pole, then one beside the car: whose IoU falls more? Which score is high
-# in "All road"?
+# **Try it.** The table and the third board show the class that you paint. Begin with *All right*.
+# Paint a cell of *Pole* beside the pole, then one of *Car* beside the car: whose IoU falls more?
+# Which score is high in *All road*?
 #
 # ## A real network
 #

@@ -85,10 +85,10 @@ plt.show()
 # Level 1 has one color, the mean of all. Level 2 knows that there is sky above. In level 6 you find
 # the house on the left, the orange car and the road. Choose a place, and see its averages:
 #
-# <div class="widget" data-widget="pyramid">On the site, you choose a place of a street here.</div>
+# <div id="play" class="widget" data-widget="pyramid">On the site, you choose a place here.</div>
 #
 # **Try it.** Drag, or use the arrow keys. Find a place whose class is a small part of its cell.
-# Then average the true classes, with 12 cells a side in level 4: what do they see that 6 do not?
+# Then average the true classes, and write 12 in the place of 6: what do they see that 6 do not?
 #
 # Behind the average, each level has a 1×1 convolution, batch normalization and a ReLU of its own.
 # `pyramid_activations` shows what comes out, and what the head gets after the enlargement:

@@ -166,11 +166,11 @@ plt.show()
 # On the left, the person shares two boxes with wall and sidewalk, and the network has one answer
 # for each. On the right, the person has several. The thin posts still share theirs with the wall.
 #
-# <div class="widget" data-widget="receptive_field">On the site, you choose layers and a cell
-# here, and see its receptive field on a street.</div>
+# <div id="play" class="widget" data-widget="receptive_field">On the site, you choose
+# layers and a cell here, and see its receptive field on a street.</div>
 #
-# **Try it.** Move the cell. Look from one layer of VGG-16 after the other: where does the box
-# grow fastest? Then begin with dilation 2, 2, 2, and close the holes: one number is enough.
+# **Try it.** Move the cell. Choose the layers of VGG-16 one after the other: where does the box
+# grow fastest? Then choose *Dilation 2, 2, 2* at the top, and close the holes: change one number.
 #
 # ## Theory against gradients
 #

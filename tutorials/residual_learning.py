@@ -1,11 +1,11 @@
 # %% [markdown]
 # # Why deeper got worse, and residual learning
 #
-# A deeper network can compute more. Yet when people went from 20 layers to 50, their networks got
-# worse, and not only on new images, but on those that they learned from. On this page you repeat
-# that experiment in small, look for the reason, and follow the repair, ResNet's shortcut.
+# A deeper network can compute more. Yet when people went from 20 layers to 56, their networks got
+# worse, on new images and on their training images, too. On this page you repeat that experiment in
+# small, look for the reason, and see what repairs it: ResNet's shortcut.
 #
-# **You learn** why this is not overfitting; that a good deep network exists, and training does not
+# **You learn** why this is not overfitting; that a good deep network exists, but training does not
 # find it; what batch normalization repairs, and what it does not; how identity shortcuts and
 # projections work; and why it helps if the last scale of a block begins at zero.
 #
@@ -28,7 +28,7 @@
 # | plain | 48.8 %, 45.9 % | 80.1 %, 72.0 % |
 # | ResNet | 44.4 %, 41.5 % | 57.1 %, 51.3 % |
 #
-# This is not overfitting, which comes with a *low* training error. (Guessing: 91 %.)
+# This is not overfitting: with overfitting, the training error is *low*. (Guessing: 91 %.)
 #
 # ## A deeper network that is no worse
 #
@@ -90,20 +90,20 @@ for family in ("plain", "resnet"):
     print(f"{family}: 56 layers differ from 20 by {difference:.4%}")
 
 # %% [markdown]
-# So the best deep network is at least as good as the best shallow one, but training does not find
-# it: this is a problem of *optimization*.
+# (The plain networks differ by the epsilon of 36 batch normalizations.) So the best deep network is
+# at least as good as the best shallow one, but training does not find it: this is a problem of
+# *optimization*.
 #
 # To pass its input on, a plain block needs the very numbers of the identity, in two kernels and two
-# normalizations. A residual block needs a zero. That is the idea of **residual learning**: if a
-# block had best compute $H(x)$, let its layers learn the difference $F(x) = H(x) - x$, and add $x$
-# by a shortcut. Where little is to be done, little is to be learned.
+# normalizations. A residual block only needs zero. That is the idea of **residual learning**: if
+# $H(x)$ is what a block should compute, let its layers learn the difference $F(x) = H(x) - x$, and
+# add $x$ by a shortcut. Where a block has little to do, it has little to learn.
 #
 # ## Do the signals arrive?
 #
-# The usual suspect is a signal that dies on its way. Follow some patches through fresh networks,
-# and measure the standard deviation behind each block. A network that has not been trained has
-# statistics 0 and 1, so in inference its batch normalizations change nothing: this is the network
-# *without* them. In training they work.
+# Perhaps the signal fades on its way. Send some patches through untrained networks, and measure the
+# standard deviation behind each block. The statistics of their batch normalizations are still 0 and
+# 1, so in inference these change nothing: this is the network *without* them.
 
 # %% alt="Without normalization, signals fade in plain networks and explode in ResNets"
 figure, axes = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
@@ -123,14 +123,14 @@ plt.show()
 # %% [markdown]
 # Without normalization the plain signal fades, and the residual one explodes: $x$ and $F(x)$ are
 # about equally large and independent, so each block doubles the variance. Shortcuts alone are no
-# solution. On the right, batch normalization has repaired both. So dying *signals* do not explain
-# why plain networks degrade, and He et al. say so in their paper (section 4.1).
+# solution. On the right, batch normalization has repaired both. So fading *signals* do not explain
+# why plain networks get worse, and He et al. say so in their paper (section 4.1).
 #
 # ## Do the gradients say something?
 #
-# A step of gradient descent with a learning rate of 1 moves each weight by exactly its gradient.
-# Do this from the same weights with two batches of patches. How long is the gradient of each
-# block's first kernel, measured by the kernel? And do both batches pull the same way?
+# A step of gradient descent with a learning rate of 1 moves each weight by its gradient. Take one
+# from the same weights with each of two batches. How long is the gradient of each block's first
+# kernel, beside that kernel? And do both batches pull the same way? (Then, the cosine is 1.)
 
 
 # %%
@@ -174,11 +174,11 @@ plt.show()
 # Here is a difference. In 56 plain layers the first gradients are several hundred times as long as
 # the last ones, and no learning rate suits both. (Batch normalization itself does this in a deep
 # plain network at its start: Yang et al., 2019.) And they say little: two batches of the same task
-# pull at right angles, like noise (Balduzzi et al., 2017). With shortcuts, the gradients of all
-# blocks have about the same length, and in most blocks both batches pull the same way.
+# pull at right angles, like noise (Balduzzi et al., 2017). With shortcuts, the lengths differ by a
+# factor of ten at most, and in most blocks both batches pull in similar directions.
 #
-# This is the *first* step only. The bad start is certain; that it is the whole reason is not: He et
-# al. saw healthy gradients in their plain networks, and left the reason open.
+# This is the *first* step only. The start is bad, but it may not be the whole reason: He et al. saw
+# healthy gradients in their plain networks, and left the reason open.
 #
 # ## The block
 #
@@ -203,9 +203,9 @@ for block in blocks(trained.backbone):
         block.set_weights(kept)
 
 # %% [markdown]
-# A missing block costs 0.03 to 0.12, and none breaks the network: the blocks behind still get a
-# signal that they know. In VGG, a missing layer leaves nothing ([Veit et al.,
-# 2016](https://arxiv.org/abs/1605.06431)).
+# A missing block costs 0.03 to 0.12, and none breaks the network: the next blocks still get a
+# signal that they know. VGG without a layer only guesses ([Veit et
+# al.](https://arxiv.org/abs/1605.06431)).
 #
 # ## Begin with zero
 #
@@ -294,7 +294,7 @@ assert np.subtract(parameters, parameters[0]).tolist() == [0, 0, two_projections
 # ## Where to go from here
 #
 # `keras-psp degradation` trains by the paper's recipe, also on CIFAR-10. [Your first
-# segmentation](../tutorials/first_segmentation.ipynb) puts a ResNet to use. Read [He et
+# segmentation](../tutorials/first_segmentation.ipynb) uses a ResNet. Read [He et
 # al.](https://arxiv.org/abs/1512.03385), [Yang et al.](https://arxiv.org/abs/1902.08129) and
 # [Balduzzi et al.](https://arxiv.org/abs/1702.08591) on gradients, and [Goyal et
 # al.](https://arxiv.org/abs/1706.02677) on the zeros.

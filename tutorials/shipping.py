@@ -103,8 +103,8 @@ print(programs["ONNX, any size"](images[:1, :101, :77]).shape)
 # %% [markdown]
 # ### Preprocessing belongs in the file
 #
-# A file is right, and the program around it is not: it divides by 255, though the file does so, or
-# gives blue first, as OpenCV reads images. No error appears, only bad labels:
+# Often the file is right, but the program around it is wrong: it divides by 255, though the file
+# does so, or gives blue first, as OpenCV reads images. No error appears, only bad labels:
 
 # %%
 for mistake, wrong in ("divided by 255", images / 255), ("blue first", images[..., ::-1]):
@@ -161,13 +161,13 @@ plt.xlabel("bits"), plt.ylabel("pixels as before"), plt.legend()
 plt.show()
 
 # %% [markdown]
-# With 5 bits, one pixel in sixteen changes. A step for each channel is better at every number of
-# bits: one large number in a layer would make the steps of all its channels large.
+# With 5 bits and a step for each channel, one pixel in sixteen changes. One step for a whole layer
+# is worse at every number of bits: a single large number makes the steps of all channels large.
 #
 # `quantize="weights"` stores kernels with a step for each channel. In each run, the program
 # multiplies them back and computes in 32 bits, which takes longer. The network in the package was
 # rounded in this way before, at a cost of [0.001 of mean IoU](../docs/results.md#in-the-package).
-# So the file has its very numbers:
+# So the file has exactly its numbers:
 
 # %%
 file = keras_psp.export(model, "small.onnx", quantize="weights", **fixed)
@@ -256,9 +256,9 @@ same = np.mean(answers["LiteRT, dynamic"] == reference)
 print(f"{sizes['LiteRT, dynamic']} with 8 bits, {same:.1%} of the pixels as in Keras")
 
 # %% [markdown]
-# What to take? In ONNX, 8-bit weights say what Keras says at a quarter of the size, and are slower.
-# In LiteRT, `"dynamic"` is by far the fastest, and loses 0.001 of mean IoU. The last row has a good
-# size and time, too: only the check found it out.
+# Which file should you take? In ONNX, 8-bit weights give Keras' answers at a quarter of the size,
+# but take longer. In LiteRT, `"dynamic"` is by far the fastest, and loses 0.001 of mean IoU. The
+# last row has a good size and time, too: only the check shows that it is useless.
 #
 # ## Exercises
 #

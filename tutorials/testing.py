@@ -9,8 +9,8 @@
 # bring and what they cost; how many answers become one; and four ways to spoil a score.
 #
 # **You need** [your first segmentation](../tutorials/first_segmentation.ipynb) and
-# [IoU](../tutorials/iou.ipynb). CamVid is found among the inputs of a Kaggle notebook or in
-# kagglehub's cache, or else downloaded (180 MB; not for commercial use). Nothing is trained.
+# [IoU](../tutorials/iou.ipynb). `load_camvid` finds CamVid among the inputs of a Kaggle notebook or
+# in kagglehub's cache, or downloads it (180 MB; not for commercial use). Nothing is trained.
 
 # %% [markdown]
 # ## A network and nine frames
@@ -67,9 +67,9 @@ for side in (SIDE // 2, SIDE * 2 // 3, SIDE, SIDE * 4 // 3):
 results = {"once": results[f"shorter side {SIDE}"]}
 
 # %% [markdown]
-# The size of the training is best. At half of it, cars and people are smaller than those that the
-# network learned from. At 720, outlines are better, and a frame takes longer. All further scores
-# are at 540.
+# At the size of the training and at 720, the scores are nearly equal. At half of it, cars and people
+# are smaller than those that the network learned from. At 720, outlines are better, and a frame
+# takes longer. From here on, frames are seen at 540.
 #
 # ## Mirror images
 #
@@ -85,8 +85,8 @@ score("mirrored", mirror=True)
 # PSPNet averages features over the whole image and over the cells of three grids, its
 # [pyramid](../tutorials/pspnet_taken_apart.ipynb). In training, "the whole image" was a crop. A
 # frame has 1.7 times as many pixels, so its averages differ from all that the network learned to
-# read. A **window** as large as the crops gives it what it knows. And however large the image, the
-# network needs only the memory for a window. Windows overlap: each begins two thirds of its side
+# read. A **window** as large as the crops gives it what it knows. And the network needs memory only
+# for one window, however large the image is. Windows overlap: each begins two thirds of its side
 # after the one before, and the last one ends with the image. How many windows *vote* on a pixel?
 
 
@@ -133,7 +133,7 @@ score("windows, mirrored", window_size=WINDOW, mirror=True)
 #
 # What is far away is small. At a larger scale, it is as large as the things that the network knows
 # best. What is near and large fits into the receptive field only at a smaller scale. So each scale
-# has classes of its own:
+# is good for other classes:
 
 
 # %% alt="For each class, how much its IoU changes at a smaller and at a larger scale"
@@ -223,10 +223,10 @@ print(keras_psp.compare(most, once, ("all views", "once")))
 # | VOC 2012 | 0.7705 | 0.7802 |
 # | Cityscapes | 0.7730 | 0.7838 |
 #
-# Both columns are of windows with a stride of 2/3, and both are *mirrored*, also the first. The
-# second one has the scales 0.5, 0.75, 1, 1.25, 1.5 and 1.75. In [the
-# paper](https://arxiv.org/abs/1612.01105), the last step on ADE20K is the same: 0.4381 with
-# ResNet-269, 0.4494 at several scales. Compare ss with ss and ms with ms.
+# Both columns use windows with a stride of 2/3, and both are *mirrored*. The second one has six
+# scales: 0.5, 0.75, 1, 1.25, 1.5 and 1.75. In [the paper](https://arxiv.org/abs/1612.01105), the
+# last step on ADE20K is the same: 0.4381 with ResNet-269, 0.4494 at several scales. Compare ss with
+# ss and ms with ms.
 #
 # ## Four ways to spoil a score
 #
@@ -254,8 +254,8 @@ print(f"void counts: {wrong:.3f} instead of {most.mean_iou:.3f}")
 # %% [markdown]
 # ## Exercises
 #
-# **1.** The cost of a view is its pixels. How many times does the paper's multi-scale column, of
-# whole images, cost what one look at 540×720 costs? And our four windows?
+# **1.** The cost of a view is its pixels, and one look at 540×720 costs 1. What does the paper's
+# multi-scale column cost, for whole images? And what do our four windows cost?
 
 # %% tags=["answer"]
 six = Views(scales=(0.5, 0.75, 1, 1.25, 1.5, 1.75), mirror=True)

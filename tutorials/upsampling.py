@@ -68,10 +68,10 @@ plt.show()
 # column.) All these layers are in use: the network SegNet has max unpooling, FCN transposed
 # convolutions, DeconvNet both, and PSPNet bilinear interpolation.
 #
-# <div class="widget" data-widget="convolution">The site steps through all of this here.</div>
+# <div id="play" class="widget" data-widget="convolution">The site steps through this here.</div>
 #
-# **Try it.** Type your own numbers, and follow one cell. Then choose *Transposed convolution* and
-# *All ones*: how many copies of the kernel does each cell get? And with kernel 4?
+# **Try it.** Type your own numbers, and choose a cell of the output. Then choose *Transposed
+# convolution* and *All ones*: how many copies of the kernel does each cell get? And with kernel 4?
 #
 # ## Bilinear, by hand
 #

@@ -195,7 +195,7 @@
         button("▶", () => show(Math.min(place + 1, output.length ** 2 - 1)), "One cell on"),
         labeled("cell of the output", slider),
         button("All ones", () => fill(1)),
-        button("First numbers", () => fill()),
+        button("Reset the numbers", () => fill()),
       ),
       result,
     );

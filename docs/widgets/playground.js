@@ -116,7 +116,9 @@
       try {
         await ask(begun, "load", (came) => {
           bar.value += came;
-          state.textContent = `${megabytes(bar.value)} of ${megabytes(total)} MB`;
+          state.textContent = bar.value < total
+            ? `${megabytes(bar.value)} of ${megabytes(total)} MB`
+            : "The network starts …";
         });
         worker = begun;
         await run();

@@ -191,14 +191,14 @@
         input.value = level.bins = KerasPsp.whole(input);
         update();
       });
-      const {canvas, redraw} = board(`Level ${number + 1}`, (context, width, height, ...cell) => {
+      const {canvas, redraw} = board("A level of the pyramid", (context, width, height, ...cell) => {
         context.imageSmoothingEnabled = smooth.checked;
         context.drawImage(level.picture, 0, 0, width, height);
         for (const box of chosen(level)) outline(context, ...cell, box, level.color);
       });
       const swatch = element("i", {class: "widget-swatch", style: `background: ${level.color}`});
       const head = element("label", {class: "pyramid-head"}, element("span", {}, swatch,
-        `level ${number + 1}, cells a side`), input);
+        "level, cells a side"), input);
       const facts = element("div");
       const column = element("div", {}, head, canvas, facts);
       return Object.assign(level, {redraw, facts, column});

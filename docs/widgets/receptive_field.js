@@ -93,7 +93,7 @@
           {},
           picture,
           result,
-          element("p", {class: "widget-note"}, "Paths from each pixel of one row of the box:"),
+          element("p", {class: "widget-note"}, "How many paths lead from each pixel of a row to the cell:"),
           bars,
         ),
         scrolled,

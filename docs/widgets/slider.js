@@ -141,7 +141,10 @@
         [colors.false_alarm, `${falseAlarms} false alarms: `],
       ].flatMap(([color, text]) => [swatch(color), text]);
       const {name} = classes[label];
-      output.replaceChildren(`${whole} ${name}: `, ...counts, `IoU ${figure(scores.iou[label])}.`);
+      const iou = Number.isNaN(scores.iou[label])
+        ? "no true pixel, so no IoU, and no part in the mean."
+        : `IoU ${figure(scores.iou[label])}.`;
+      output.replaceChildren(`${whole} ${name}: `, ...counts, iou);
     };
 
     const load = async () => {
