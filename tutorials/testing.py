@@ -67,7 +67,7 @@ for side in (SIDE // 2, SIDE * 2 // 3, SIDE, SIDE * 4 // 3):
 results = {"once": results[f"shorter side {SIDE}"]}
 
 # %% [markdown]
-# At the size of the training and at 720, the scores are nearly equal. At half of it, cars and people
+# At the size of the training and at 720, scores are nearly equal. At half of it, cars and people
 # are smaller than those that the network learned from. At 720, outlines are better, and a frame
 # takes longer. From here on, frames are seen at 540.
 #
