@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_psp.arrays import to_numpy
 from keras_psp.checked import checked, short
 from keras_psp.visualization import figures
 from keras_psp.visualization.label_maps import as_uint8
@@ -134,6 +135,7 @@ def overlaps(
     visualization.overlaps("overlaps.png", counts)
     ```
     """
+    counts = {name: to_numpy(panel, name, [2]) for name, panel in counts.items()}
     largest = max(np.max(panel) for panel in counts.values())
     figure = figures.new_figure(2.6 * len(counts), 2.9)
     grid = figure.subplots(1, len(counts), squeeze=False)

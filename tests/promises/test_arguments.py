@@ -355,7 +355,7 @@ def build_rows(folder):
         "iou": Row(metrics.iou, dict.fromkeys(("intersection", "target", "predicted"), squares[0]),
                    dict.fromkeys(("intersection", "target", "predicted"), "number, negative")),
         "mean_of_present": Row(metrics.mean_of_present, {"values": np.ones(3)},
-                               {"values": "number, negative, not finite"}),
+                               {"values": "number, negative, not finite, flag"}),
         "PolynomialDecay": Row(optimizers.PolynomialDecay, {}, {"total_steps": "whole"}),
         "SGD": Row(optimizers.SGD, {}, {"learning_rate": "number", "weight_decay": "number",
                                         "learning_rate_multipliers": "mapping"}),
