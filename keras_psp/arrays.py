@@ -7,14 +7,38 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.checked import short
 
-def to_numpy(values: Any) -> np.ndarray:
+
+def to_numpy(values: Any, name: str = "values", axes: Sequence[int] = ()) -> np.ndarray:
     """Returns an array of NumPy, of numbers that any library holds on any device.
 
     Args:
         values: An array, a list, or a tensor of any backend. PyTorch's may be on an accelerator,
             have gradients, and be in bfloat16.
+        name: What the message calls it.
+        axes: How many axes it may have; any number by default.
+
+    Raises:
+        ValueError: If it holds something else than real numbers, or has other axes.
     """
+    try:
+        array = _to_numpy(values)
+        fault = "" if array.dtype.kind in "biufV" and not array.dtype.names else "no real numbers"
+    except (TypeError, ValueError):  # Lists of different lengths, objects.
+        fault = "no array"
+    if not fault and axes and array.ndim not in axes:  # V is bfloat16.
+        fault = f"an array of shape {array.shape}"
+    if fault:
+        wanted = f", along {' or '.join(map(str, axes))} axes" if axes else ""
+        raise ValueError(
+            f"{name} must be an array, a tensor or a list of real numbers{wanted}. "
+            f"Received: {name}={short(values)}, {fault}. Pass such numbers."
+        )
+    return array
+
+
+def _to_numpy(values: Any) -> np.ndarray:
     if _is_of_pytorch(values):
         values = values.detach().cpu()
         # NumPy has no bfloat16.

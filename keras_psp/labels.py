@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from keras_psp.arrays import to_numpy
+from keras_psp.checked import checked, short
 from keras_psp.choices import repeated, same_letters
 
 Color = tuple[int, int, int]
@@ -26,6 +27,7 @@ _UNKNOWN = 254  # Marks values and colors without a meaning inside the look-up t
 MAX_CLASSES = _UNKNOWN
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class ClassList:
     """The classes of a data set, in the order of their labels.
@@ -53,7 +55,7 @@ class ClassList:
     colors: tuple[Color, ...] = ()
 
     def __init__(self, names: Sequence[str], colors: Sequence[Sequence[int]] | None = None):
-        if isinstance(names, str) or not 1 <= len(names) <= MAX_CLASSES:
+        if not 1 <= len(names) <= MAX_CLASSES:
             raise ValueError(
                 f"A class list needs 1 to {MAX_CLASSES} names. Received: names={names!r}. "
                 f"Pass a sequence of strings, the name of class 0 first."
@@ -71,11 +73,6 @@ class ClassList:
                 f"Every class needs one color. Received: {len(names)} names, {len(triples)} "
                 f"colors. Pass as many colors as names, or none."
             )
-        if wrong := [c for c in triples if not 0 <= min(c) <= max(c) <= 255]:
-            raise ValueError(
-                f"A color is (red, green, blue), each 0 to 255. Received: color={wrong[0]}. "
-                f"Correct it."
-            )
         object.__setattr__(self, "names", tuple(names))
         object.__setattr__(self, "colors", triples)
 
@@ -83,6 +80,7 @@ class ClassList:
         return len(self.names)
 
 
+@checked
 def distinct_colors(count: int) -> list[Color]:
     """Returns `count` colors that are easy to tell apart, none of them black, which is void's.
 
@@ -104,6 +102,7 @@ def distinct_colors(count: int) -> list[Color]:
     return colors
 
 
+@checked
 def numbered_classes(count: int) -> ClassList:
     """Returns the classes "class 0", "class 1", … for data that nobody has named."""
     return ClassList([f"class {number}" for number in range(count)])
@@ -141,6 +140,7 @@ def check_same_classes(num_classes: int | ClassList, classes: ClassList) -> None
     )
 
 
+@checked
 def median_frequency_weights(pixels: ArrayLike, present: ArrayLike) -> list[float]:
     """Returns class weights that balance rare and frequent classes.
 
@@ -170,7 +170,12 @@ def median_frequency_weights(pixels: ArrayLike, present: ArrayLike) -> list[floa
         Eigen and Fergus, "Predicting Depth, Surface Normals and Semantic Labels with a Common
         Multi-Scale Convolutional Architecture" (2015), section 6.2.
     """
-    counts, totals = np.asarray(pixels, float), np.asarray(present, float)
+    counts, totals = to_numpy(pixels, "pixels", [1]), to_numpy(present, "present", [1])
+    if len(counts) != len(totals):
+        raise ValueError(
+            "Each class has both its numbers. "
+            f"Received: {len(counts)} pixels, {len(totals)} present. Pass as many of both."
+        )
     occurs = counts > 0
     frequency = counts[occurs] / totals[occurs]
     weights = np.zeros(len(counts))
@@ -178,6 +183,7 @@ def median_frequency_weights(pixels: ArrayLike, present: ArrayLike) -> list[floa
     return [float(weight) for weight in weights]
 
 
+@checked
 def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> list[float]:
     """Returns median-frequency weights of a dataset, for `fit(class_weight=…)`.
 
@@ -212,7 +218,14 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
     ```
     """
     pixels, present = np.zeros((2, num_classes), np.int64)
-    for _, labels in data:
+    for batch in data:
+        if not isinstance(batch, tuple | list) or len(batch) != 2:
+            raise ValueError(
+                "Classes are counted in batches of images and labels. "
+                f"Received: data={short(data)}, with a batch of {type(batch).__name__}. Pass pairs "
+                "(images, labels)."
+            )
+        _, labels = batch
         for label in to_numpy(labels):
             known = label[label != VOID]
             if other := sorted({int(n) for n in known[(known < 0) | (known >= num_classes)]}):
@@ -227,6 +240,7 @@ def class_weights(data: Iterable[Any], num_classes: int, power: float = 1.0) -> 
     return [weight**power for weight in median_frequency_weights(pixels, present)]
 
 
+@checked
 class LabelColors:
     """Translates label maps whose pixels are colors.
 
@@ -283,6 +297,7 @@ class LabelColors:
         return labels
 
 
+@checked
 class LabelValues:
     """Translates label maps whose pixels are numbers.
 

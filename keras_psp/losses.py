@@ -271,7 +271,7 @@ def label_map(labels, shape):
     repair = (
         "Resize the labels (nearest neighbor); turn one-hot labels into class numbers by argmax."
     )
-    if len(labels.shape) != 3 or any(one != other for one, other in known):
+    if len(labels.shape) != 3 or len(shape) < 3 or any(one != other for one, other in known):
         raise ValueError(
             f"{rule} Received: labels of shape {tuple(labels.shape)}, predictions of shape "
             f"{tuple(n if isinstance(n, int) else None for n in shape)}. {repair}"

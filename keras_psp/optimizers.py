@@ -2,12 +2,14 @@
 
 import copy
 import math
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
+from keras_psp.checked import checked
 from keras_psp.keras_internals import index_of, learning_rate_of
 
 # These layers of our segmentation models start from random values also where their backbone has
@@ -23,6 +25,7 @@ HEADS = (
 
 
 @keras.saving.register_keras_serializable("keras_psp")
+@checked(power=(0, 100))
 class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Decays the learning rate to 0 over the whole run: base · (1 − step/total)^power.
 
@@ -128,6 +131,7 @@ class PolynomialDecay(keras.optimizers.schedules.LearningRateSchedule):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
+@checked
 class SGD(keras.optimizers.SGD):
     """Stochastic gradient descent as PSPNet was trained with.
 
@@ -165,7 +169,7 @@ class SGD(keras.optimizers.SGD):
 
     def __init__(
         self,
-        learning_rate=None,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule | None = None,
         momentum: float = 0.9,
         nesterov: bool = False,
         weight_decay: float | None = None,
@@ -176,6 +180,11 @@ class SGD(keras.optimizers.SGD):
         **kwargs,
     ):
         learning_rate = PolynomialDecay() if learning_rate is None else learning_rate
+        # Keras wants floats, also of whole numbers and of NumPy's.
+        learning_rate, momentum = (
+            float(rate) if isinstance(rate, numbers.Real) else rate
+            for rate in (learning_rate, momentum)
+        )
         super().__init__(learning_rate, momentum, nesterov, weight_decay, name=name, **kwargs)
         self.l2 = l2
         given = learning_rate_multipliers
@@ -246,6 +255,7 @@ class SGD(keras.optimizers.SGD):
         return {**super().get_config(), **own}
 
 
+@checked
 def recipe(learning_rate: float = 0.01, head_multiplier: float = 10.0) -> SGD:
     """Makes the optimizer of the paper's recipe at a rate of one's own.
 

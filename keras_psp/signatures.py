@@ -6,6 +6,8 @@ import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from keras_psp.checked import ChecksArguments
+
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -49,7 +51,7 @@ def explains_other_names(function: Function) -> Function:
     return explained  # type: ignore[return-value]
 
 
-class FromArguments:
+class FromArguments(ChecksArguments):
     """Gives a class of Keras a `get_config` of all arguments of its `__init__`, defaults included.
 
     Each argument must be an attribute of the same name. Among the bases this comes first.

@@ -128,10 +128,10 @@ def test_distinct_colors_begin_as_in_pascal_voc():
     ("names", "colors", "message"),
     [
         ([], None, "needs 1 to 254 names. Received: names=\\[\\]"),
-        ("road", None, "Pass a sequence of strings"),
+        ("road", None, "Received: names='road'. Pass \\['road'\\]"),
         (["road", "car", "road"], None, "Received: 'road' more than once"),
         (["road"], [(0, 0, 0), (1, 1, 1)], "1 names, 2 colors"),
-        (["road"], [(0, 0, 256)], "each 0 to 255. Received: color=\\(0, 0, 256\\)"),
+        (["road"], [(0, 0, 256)], "from 0 to 255. Received: colors=\\[\\(0, 0, 256\\)\\]"),
     ],
 )
 def test_class_list_rejects_nonsense(names, colors, message):

@@ -72,7 +72,7 @@ def test_networks_show_all_their_arguments(name):
     ],
 )
 def test_editors_know_the_arguments_that_help_shows(network, options):
-    code = (network.__init__ if inspect.isclass(network) else network).__code__
+    code = inspect.unwrap(network.__init__ if inspect.isclass(network) else network).__code__
     own = {*code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]} - {"self"}
     assert own | options.__annotations__.keys() == {*inspect.signature(network).parameters}
 

@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.arrays import to_numpy
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 
 
+@checked
 def output_size(
     size: int,
     kernel_size: int,
@@ -53,18 +56,6 @@ def output_size(
     224
     ```
     """
-    numbers = {
-        "size": size,
-        "kernel_size": kernel_size,
-        "strides": strides,
-        "dilation_rate": dilation_rate,
-    }
-    for name, number in numbers.items():
-        if number < 1:
-            raise ValueError(
-                "Sizes, strides and dilation rates are at least 1. "
-                f"Received: {name}={number}. Give a larger one."
-            )
     if isinstance(padding, str):
         check_name("padding", padding, ["valid", "same"])
     span = dilation_rate * (kernel_size - 1) + 1
@@ -99,6 +90,7 @@ def padding_before(
     return int(padding)
 
 
+@checked
 def convolution_matrix(
     kernel: Any,
     size: int | Sequence[int],
@@ -158,8 +150,13 @@ def convolution_matrix(
     [1. 1. 2. 1. 2. 1. 2. 1. 1.]
     ```
     """
-    kernel = np.asarray(kernel)
-    sizes = [size] * kernel.ndim if isinstance(size, int) else size
+    kernel = to_numpy(kernel, "kernel", [1, 2])
+    sizes = size if isinstance(size, Sequence) else [size] * kernel.ndim
+    if len(sizes) != kernel.ndim or not kernel.size:
+        raise ValueError(
+            "A kernel has numbers, and the map has its axes. "
+            f"Received: kernel of shape {kernel.shape}, size={size}. Pass one size for each axis."
+        )
     axes = []  # of each: which cell of the map every number of the kernel meets, at every place
     for side, cells in zip(kernel.shape, sizes, strict=True):
         places = output_size(cells, side, strides, padding, dilation_rate, transposed=transposed)

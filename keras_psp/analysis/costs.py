@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.surgery.cost import LayerCost, layer_costs
 
 
@@ -65,6 +66,7 @@ class Costs:
         return format_table(heads, rows)
 
 
+@checked
 def count(model: keras.Model, image_size: tuple[int, int] | None = None) -> Costs:
     """Counts what a network costs. Nothing is computed, so it takes a moment only.
 

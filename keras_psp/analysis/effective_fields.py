@@ -9,6 +9,8 @@ import numpy as np
 from keras import ops
 
 from keras_psp.analysis.receptive_fields import ReceptiveField, receptive_field
+from keras_psp.arrays import to_numpy
+from keras_psp.checked import checked
 from keras_psp.keras_internals import gradient_of
 from keras_psp.surgery.graph import walk
 
@@ -32,6 +34,7 @@ class EffectiveReceptiveField:
         return float(np.sqrt((self.gradient > 1 - 0.9545).sum()))
 
 
+@checked
 def effective_receptive_field(
     model: keras.Model,
     layer: str | keras.Layer | None = None,
@@ -83,6 +86,7 @@ def effective_receptive_field(
     ```
     """
     if images is not None:
+        images = to_numpy(images, "images", [4])
         image_size = tuple(np.shape(images[0])[:2])
     field = receptive_field(model, layer, image_size=image_size)
     (given,) = model.inputs

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.keras_internals import layers_in, run_graph
 from keras_psp.layers import PaddedConv2D, PaddedMaxPooling2D
 from keras_psp.layers.blocks import Block
@@ -39,6 +40,7 @@ class TrainingMemory:
         return self.total + self.activations * 2 // 5 + 200_000_000
 
 
+@checked
 def training_memory(
     model: keras.Model, image_size: tuple[int, int], batch_size: int
 ) -> TrainingMemory:

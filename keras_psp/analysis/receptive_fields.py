@@ -10,6 +10,7 @@ import keras
 
 from keras_psp.analysis.costs import format_table
 from keras_psp.analysis.windows import NotKnownError, Pixels, Window, pointwise, rule_of
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.surgery.graph import has_graph, only_input, output_spec, walk
 
@@ -101,6 +102,7 @@ def _pair(numbers: Sequence[Pixels]) -> int | str:
     return (one if isinstance(one, int) else str(one)) if one == other else f"{one}×{other}"
 
 
+@checked
 def receptive_field(
     model: keras.Model,
     layer: str | keras.Layer | None = None,

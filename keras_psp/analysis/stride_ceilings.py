@@ -3,11 +3,13 @@
 import numpy as np
 
 from keras_psp.arrays import to_numpy
+from keras_psp.checked import checked
 from keras_psp.layers.bilinear_upsample import interpolation_matrix
 
 _RATE, _MOMENTUM = 8.0, 0.9
 
 
+@checked
 def best_at_stride(
     labels: np.ndarray,
     stride: int = 8,

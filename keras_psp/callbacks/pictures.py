@@ -12,11 +12,13 @@ import keras
 from keras_psp import visualization
 from keras_psp.atomic import check_writable, write_whole
 from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
+from keras_psp.checked import checked
 from keras_psp.data.info import Data, info_of
 from keras_psp.data.sharding import processes
 from keras_psp.labels import ClassList
 
 
+@checked
 class SegmentationPictures(keras.callbacks.Callback):
     """Draws a model's predictions for the same few images after every epoch.
 
@@ -84,8 +86,6 @@ class SegmentationPictures(keras.callbacks.Callback):
                 "Pictures are written to files, to TensorBoard, or both. Received: folder=None, "
                 "log_dir=None. Give one of them."
             )
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"every counts epochs. Received: every={every!r}. Pass 1 or more.")
         if processes()[0] > 1:
             raise RuntimeError(
                 "Keras predicts in one process only. Received: one of several that train together. "

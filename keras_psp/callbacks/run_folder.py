@@ -22,6 +22,7 @@ from keras import ops
 from keras_psp import visualization
 from keras_psp.atomic import check_writable, write_table, write_whole
 from keras_psp.callbacks.samples import find_classes, first_samples, predict_labels
+from keras_psp.checked import checked
 from keras_psp.choices import check_name, did_you_mean
 from keras_psp.data.info import Data, info_of
 from keras_psp.data.sharding import processes
@@ -38,6 +39,7 @@ _PER_CLASS = "per_class.csv"
 _LOCK, _HOLDER = ".lock", ".lock_holder"
 
 
+@checked
 class RunFolder(keras.callbacks.Callback):
     """Records a training run, epoch by epoch, and resumes it where it was cut off.
 
@@ -108,6 +110,14 @@ class RunFolder(keras.callbacks.Callback):
         self.folder = Path(folder)
         self._classes_from = info_of(validation_data), classes
         self.settings = dict(settings or {})
+        try:
+            json.dumps(self.settings)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "Settings are what JSON can hold: text, numbers of Python, lists, dictionaries. "
+                f"Received: settings={self.settings} ({error}). Turn numbers of NumPy into int or "
+                "float."
+            ) from error
         self.history: list[dict[str, float]] = []
         self._per_class: list[float] = []
         count, number = processes()
@@ -399,6 +409,7 @@ class Run:
     settings: dict[str, Any]
 
 
+@checked
 def load_run(folder: str | os.PathLike[str], weights: str = "best") -> Run:
     """Rebuilds the model of a run folder.
 

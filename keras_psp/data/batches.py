@@ -8,12 +8,14 @@ from typing import Any
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.data.epochs import AUTOTUNE, without_tuning
 from keras_psp.data.info import DatasetInfo, attach
 
 Batch = tuple[Any, ...]
 
 
+@checked
 class Batches(keras.utils.PyDataset):
     """Batches that depend on the epoch and on their number in it, and on nothing else.
 

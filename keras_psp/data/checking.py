@@ -10,6 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.checked import checked
 from keras_psp.data import folder as own
 from keras_psp.data.camvid import layouts as camvid
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_COLORS_32
@@ -95,6 +96,7 @@ def _shares(pixels: np.ndarray) -> list[str]:
     return [f"{part:.3%}" if part else "0" for part in parts]
 
 
+@checked
 def check_data(
     folder: str | os.PathLike | Sequence[Any],
     split: str | Sequence[str] | None = None,

@@ -7,7 +7,6 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -181,7 +180,7 @@ def read_classes(
         values = _numbers(numbering, list(meant.values()), labels)
     else:
         values = {
-            _number(number): VOID if name is None else meant[check_name("class", name, whole.names)]
+            int(number): VOID if name is None else meant[check_name("class", name, whole.names)]
             for number, name in by_name.items()
         }
     own_colors = whole is classes
@@ -204,15 +203,6 @@ def _numbers(numbering: Numbering, meant: list[int], labels: Labels | None) -> d
             "classes. Correct the class list, or choose another numbering."
         )
     return dict(zip(numbering.numbers, meant, strict=False)) | dict.fromkeys(numbering.void, VOID)
-
-
-def _number(number: Any) -> int:
-    if not isinstance(number, int | np.integer) or not 0 <= number <= 255:
-        raise ValueError(
-            "labels= gives the class of each number, 0 to 255, in the label maps. "
-            f"Received: number {number!r}. Pass for instance {{0: 'background', 255: 'person'}}."
-        )
-    return int(number)
 
 
 def _read_list(root: Path) -> ClassList | list[str]:

@@ -2,13 +2,16 @@
 
 import itertools
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import keras
 
 from keras_psp.arrays import to_numpy
+from keras_psp.checked import short
 from keras_psp.data.info import Data
+
+_NO_TENSOR = str | bytes | int | float
 
 
 def each_batch(data: Data) -> Iterator[tuple[Any, Any, Any]]:
@@ -43,7 +46,16 @@ def each_batch(data: Data) -> Iterator[tuple[Any, Any, Any]]:
     elif isinstance(data, keras.utils.PyDataset):
         # Python would ask for more and more batches, until one is an IndexError.
         batches = (data[number] for number in range(data.num_batches))
+    elif not isinstance(data, Iterable) or isinstance(data, str | bytes | Mapping):
+        batches = [None]
     for batch in batches:
+        parts = batch if isinstance(batch, tuple | list) else (batch,)
+        if not 1 <= len(parts) <= 3 or batch is None or isinstance(parts[0], _NO_TENSOR):
+            raise ValueError(
+                "Data are batches (images, labels), or (images, labels, weights). "
+                f"Received: data={short(data)}, with a batch of {type(batch).__name__}. Pass a "
+                "data set, a list of such pairs, or one pair of arrays."
+            )
         yield keras.utils.unpack_x_y_sample_weight(batch)
 
 

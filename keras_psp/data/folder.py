@@ -12,6 +12,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from keras_psp.checked import checked
 from keras_psp.data.camvid.layouts import KAGGLE, SEGNET_RELEASE
 from keras_psp.data.codings import TRAIN_IDS, Classes, LabelMeaning, Labels, read_classes
 from keras_psp.data.info import Dataset
@@ -74,6 +75,7 @@ def load_folder(
 ) -> list[Dataset]: ...
 
 
+@checked
 @passes_on(LoadingOptions)
 def load_folder(
     folder: str | os.PathLike,
@@ -187,6 +189,7 @@ def load_pairs(pairs: Pairs, split: str = ..., **options: Any) -> Dataset: ...
 def load_pairs(pairs: Pairs, split: Sequence[str], **options: Any) -> list[Dataset]: ...
 
 
+@checked
 @passes_on(load_folder, "split")
 def load_pairs(
     pairs: Pairs, split: str | Sequence[str] = "train", **options: Any
@@ -265,7 +268,8 @@ def find_own(source: Any, layouts: Sequence[Layout] = LAYOUTS) -> DataFiles:
 
 
 def _as_pair(pair: Any) -> tuple[Path, Path]:
-    if isinstance(pair, str) or len(pair) != 2:
+    files = isinstance(pair, Sequence) and all(isinstance(f, str | os.PathLike) for f in pair)
+    if isinstance(pair, str) or not files or len(pair) != 2:
         raise ValueError(
             "A list of pairs consists of (image, label map), two files each. "
             f"Received: {pair!r}. Pass [(image, label map), …], or a CSV file of them."

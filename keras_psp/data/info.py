@@ -5,6 +5,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
+from keras_psp.checked import checked, short
 from keras_psp.keras_internals import input_datasets
 from keras_psp.labels import ClassList, check_same_classes, numbered_classes
 
@@ -22,6 +23,7 @@ Datasets = TypeVar("Datasets", "Dataset", "list[Dataset]")
 """A data set or a list of them: what a function is given it returns."""
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class DatasetInfo:
     """What is known about a data set. `info_of` returns it, `attach` sets it.
@@ -122,6 +124,7 @@ def shared_classes(
     return classes
 
 
+@checked
 def attach(
     data: Dataset, info: DatasetInfo, set_epoch: Callable[[int], None] | None = None
 ) -> Dataset:
@@ -155,7 +158,14 @@ def attach(
     ['something']
     ```
     """
-    data.info = info
+    try:
+        data.info = info
+    except (AttributeError, TypeError) as error:
+        raise ValueError(
+            "What says of itself what it is has attributes. "
+            f"Received: data={short(data)}, a {type(data).__name__}, which takes none. Pass a "
+            "tf.data.Dataset or a keras.utils.PyDataset."
+        ) from error
     data.class_names = list(info.classes.names)
     data.class_colors = list(info.classes.colors)
     data.sample_names = list(info.sample_names)

@@ -5,12 +5,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name, repeated
 from keras_psp.data.batches import Batches
 from keras_psp.data.info import Datasets, attach, info_of
 from keras_psp.labels import VOID, ClassList
 
 
+@checked
 def merge_classes(
     data: Datasets, classes: Mapping[str, Sequence[str]], rest: str | None = None
 ) -> Datasets:

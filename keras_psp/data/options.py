@@ -4,9 +4,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import keras
+
+from keras_psp.checked import checked
+from keras_psp.choices import check_name
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class LoadingOptions:
     """The options that all loaders share: `load_camvid`, `load_folder`, `load_street_scenes`.
@@ -43,7 +47,7 @@ class LoadingOptions:
 
     image_size: tuple[int, int] | None = None
     batch_size: int = 8
-    augment: Any = "auto"
+    augment: str | keras.Layer | Sequence[keras.Layer] | None = "auto"
     crop_size: tuple[int, int] | None = None
     shuffle: bool | str = "auto"
     seed: int = 0
@@ -53,22 +57,13 @@ class LoadingOptions:
     centered_on: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        _check_positive("batch_size", self.batch_size)
         for name in ("image_size", "crop_size"):
             if (size := getattr(self, name)) is not None:
-                if not isinstance(size, Sequence) or len(size) != 2:
-                    raise ValueError(
-                        f"{name} must be (height, width) in pixels. Received: {name}={size!r}. "
-                        f"Pass two positive integers, such as (240, 320)."
-                    )
-                for length in size:
-                    _check_positive(name, length)
                 object.__setattr__(self, name, tuple(map(int, size)))
-        if isinstance(self.centered_on, str):
-            raise ValueError(
-                "Views are centered on a list of classes. "
-                f'Received: centered_on="{self.centered_on}". Pass ["{self.centered_on}"].'
-            )
+        object.__setattr__(self, "seed", int(self.seed))  # NumPy's would overflow.
+        for name in ("shuffle", "cache", "drop_remainder", "antialias"):
+            if isinstance(value := getattr(self, name), str):
+                check_name(name, value, ["auto"], "Or pass True or False.")
 
     def for_split(self, split: str | None) -> "LoadingOptions":
         """Returns the options with what `"auto"` means for a split, but for `cache`."""
@@ -87,10 +82,3 @@ def is_trained_on(split: str | None) -> bool:
         split: Its name, if it has one.
     """
     return split is not None and split.startswith("train")
-
-
-def _check_positive(name: str, value: Any) -> None:
-    if not isinstance(value, int | np.integer) or value < 1:
-        raise ValueError(
-            f"{name} must be a positive integer. Received: {name}={value!r}. Pass 1 or more."
-        )

@@ -7,11 +7,13 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.checked import checked, short
 from keras_psp.data.batches import Batches
 from keras_psp.data.info import Datasets, attach, info_of
 from keras_psp.labels import VOID
 
 
+@checked
 def shard_batches(
     data: Datasets, batch_size: int, *, num_shards: int | None = None, index: int | None = None
 ) -> Datasets:
@@ -106,12 +108,18 @@ def processes() -> tuple[int, int]:
 
 
 def _check(data: Any, batch_size: int, num_shards: int, index: int) -> None:
+    if not (isinstance(data, Batches) or hasattr(data, "element_spec")):
+        raise ValueError(
+            "Data to shard are what the loaders return. "
+            f"Received: data={short(data)}, a {type(data).__name__}. Pass a tf.data.Dataset or "
+            "keras_psp.data.Batches."
+        )
     if not 0 <= index < num_shards:
         raise ValueError(
             f"Processes are numbered from 0. Received: index={index}, num_shards={num_shards}. "
             f"Pass 0 to {num_shards - 1}."
         )
-    if batch_size < 1 or batch_size % num_shards:
+    if batch_size % num_shards:
         raise ValueError(
             "Processes must share a batch equally. "
             f"Received: batch_size={batch_size}, {num_shards} processes. Make it a multiple."

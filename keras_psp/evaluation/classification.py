@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_psp.arrays import to_numpy
+from keras_psp.checked import checked
 from keras_psp.data.each_batch import check_ends, each_batch
 from keras_psp.data.info import Data
 from keras_psp.inference.classifying import Member, as_bytes, ensemble
@@ -52,6 +53,7 @@ class ClassifierEvaluation:
         )
 
 
+@checked
 def evaluate_classifier(
     models: keras.Model | Sequence[keras.Model],
     data: Data,

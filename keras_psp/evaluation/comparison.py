@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from keras_psp import metrics
+from keras_psp.checked import checked
 from keras_psp.evaluation.segmentation import Evaluation, scores_by_name
 from keras_psp.visualization.figures import format_score
 
@@ -102,6 +103,7 @@ class Comparison:
         }
 
 
+@checked
 def compare(
     result: Evaluation,
     baseline: Evaluation,

@@ -17,6 +17,7 @@ import numpy as np
 from keras_psp import metrics, visualization
 from keras_psp.arrays import to_numpy
 from keras_psp.atomic import write_table, write_whole
+from keras_psp.checked import checked
 from keras_psp.data.each_batch import (
     check_ends,
     each_batch,
@@ -227,6 +228,7 @@ def scores_by_name(names: Sequence[str], values: Iterable[float]) -> dict[str, f
     return dict(zip(names, numbers, strict=True))
 
 
+@checked
 def evaluate(
     model: keras.Model,
     data: Data,

@@ -9,12 +9,14 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.checked import checked
 from keras_psp.data.resizing import resize_image
 from keras_psp.inference.images import as_pixels
-from keras_psp.inference.views import Views, check_batch_size, find_views, predict_views
+from keras_psp.inference.views import Views, find_views, predict_views
 from keras_psp.models.conversion import to_fully_convolutional
 
 
+@checked
 def classify(
     models: keras.Model | Sequence[keras.Model],
     images: Iterable[Any],
@@ -89,6 +91,7 @@ def classify(
     return probabilities
 
 
+@checked
 def cut_views(
     image: Any,
     image_size: int | Sequence[int] | None = 256,
@@ -202,7 +205,7 @@ class Member:
         self.image_size = image_size
         self.views = find_views(views)
         self.crop_size = size[0]
-        self.batch_size = check_batch_size(batch_size)
+        self.batch_size = batch_size
         self.network = model
         self.num_classes = model.outputs[0].shape[-1]
         self.gives_logits = activation is keras.activations.linear

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.atomic import scratch_beside, write_folder_whole, write_whole
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.keras_internals import layers_in
 from keras_psp.layers import MaxUnpool
@@ -20,6 +21,7 @@ from keras_psp.surgery.fusion import fuse
 from keras_psp.weights.comparing import warn_if_not_finite
 
 
+@checked
 def export(
     model: keras.Model,
     path: str | os.PathLike[str],

@@ -1,7 +1,7 @@
 """The images that users give: files, folders, Pillow images and arrays."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ def as_pixels(image: Any, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     # name is a method's.
     mode = getattr(image, "mode", "RGB")
     mode = mode if isinstance(mode, str) else "RGB"
-    pixels = to_numpy(image) if mode == "RGB" else np.asarray(image)
+    pixels = to_numpy(image, "image") if mode == "RGB" else np.asarray(image)
     check_pixels(pixels, mode=mode)
     warn_of_small_values(pixels)
     return pixels
@@ -72,7 +72,7 @@ def check_pixels(pixels: np.ndarray, axes: int = 3, mode: str = "RGB") -> np.nda
 
 def is_stream(images: Any) -> bool:
     """Whether something is neither an image nor a list of them, but yields images one by one."""
-    one = isinstance(images, str | bytes | bytearray) or hasattr(images, "shape")
+    one = isinstance(images, str | bytes | bytearray | Mapping) or hasattr(images, "shape")
     return isinstance(images, Iterable) and not (one or isinstance(images, list | tuple))
 
 

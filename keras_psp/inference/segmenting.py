@@ -16,11 +16,13 @@ import numpy as np
 from keras import ops
 
 from keras_psp import imagenet
+from keras_psp.checked import checked
 from keras_psp.data.resizing import interpolate, interpolation, is_smoothed
 from keras_psp.inference.images import MAX_PIXELS, as_pixels, image_files, is_stream
-from keras_psp.inference.views import Box, Views, check_batch_size, find_views, predict_views
+from keras_psp.inference.views import Box, Views, find_views, predict_views
 
 
+@checked
 def segment(
     model: keras.Model,
     image: Any,
@@ -100,7 +102,8 @@ def segment(
     """
     finish = _as_they_are if probabilities else best_class
     segmenter = Segmenter(model, image_size, views, batch_size, finish)
-    is_folder = isinstance(image, str | os.PathLike) and Path(image).is_dir()
+    is_path = isinstance(image, str | os.PathLike)
+    is_folder = is_path and image != "" and Path(image).is_dir()
     if is_folder or is_stream(image):
         images = image_files(image) if is_folder else image
         stream = _one_by_one(segmenter, images, max_pixels, progress)
@@ -193,7 +196,7 @@ class Segmenter:
         self.finish = finish
         self.image_size = image_size
         self.views = find_views(views)
-        self.batch_size = check_batch_size(batch_size)
+        self.batch_size = batch_size
         if self.views.crops:
             raise ValueError(
                 "A segmentation needs views that cover the whole image. "

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 
 from keras_psp.atomic import write_whole
+from keras_psp.checked import checked
 from keras_psp.inference.images import VIDEO_SUFFIXES
 from keras_psp.inference.segmenting import Segmenter, best_class
 from keras_psp.inference.views import Views
@@ -21,6 +22,7 @@ from keras_psp.visualization import overlay
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi"
 
 
+@checked(alpha=(0, 1))
 def segment_video(
     model: keras.Model,
     source: str | os.PathLike[str],

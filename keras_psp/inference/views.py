@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.data.resizing import scaled_size
 from keras_psp.weights.comparing import not_finite
@@ -40,6 +41,7 @@ class Box(NamedTuple):
 CROPS = ("corners", "center", "square")
 
 
+@checked
 @dataclasses.dataclass(frozen=True)
 class Views:
     """The views of an image that a network sees (test-time augmentation).
@@ -99,6 +101,8 @@ class Views:
     squares: int = 1
 
     def __post_init__(self):
+        for name in ("scales", "crops"):  # From a list or an array.
+            object.__setattr__(self, name, tuple(getattr(self, name)))
         window = self.window_size
         windows = window is None or (_sides(window) and not self.crops)
         scales = self.scales and all(0 < scale < math.inf for scale in self.scales)
@@ -109,6 +113,8 @@ class Views:
                 f"window_size={window}, stride={self.stride}, scales={self.scales}, "
                 f"crops={self.crops}. Leave out what need not differ from the default."
             )
+        if isinstance(self.antialias, str):
+            check_name("antialias", self.antialias, ["auto"], "Or pass True or False.")
         for crop in self.crops:
             check_name("crop", crop, CROPS)
         if self.squares not in (1, 3):
@@ -284,15 +290,6 @@ VIEWS: dict[str, Views] = {
 
 VGG's paper calls the shorter side S in training and Q in the test.
 """
-
-
-def check_batch_size(batch_size: int) -> int:
-    """Returns the number of views in a batch; raises `ValueError` if it is none."""
-    if not isinstance(batch_size, int | np.integer) or batch_size < 1:
-        raise ValueError(
-            f"A batch has at least one view. Received: batch_size={batch_size!r}. Pass 1 or more."
-        )
-    return batch_size
 
 
 def predict_views(

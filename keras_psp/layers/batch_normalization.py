@@ -8,12 +8,14 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_psp.checked import ChecksArguments
+
 # 1 or 0: whether the images of this replica count in the statistics. By default they do.
 _COUNTED: contextvars.ContextVar = contextvars.ContextVar("counted", default=1)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class BatchNormalization(keras.layers.BatchNormalization):
+class BatchNormalization(ChecksArguments, keras.layers.BatchNormalization):
     """Batch normalization as the ResNet and PSPNet papers use it.
 
     It takes the arguments of `keras.layers.BatchNormalization`, and three defaults differ: momentum

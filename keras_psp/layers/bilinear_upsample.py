@@ -1,7 +1,5 @@
 """Bilinear interpolation in both conventions, as two small matrix products."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
 from keras import ops
@@ -65,7 +63,7 @@ class BilinearUpsample(FromArguments, keras.layers.Layer):
 
     def __init__(
         self,
-        size: Sequence[int] | None = None,
+        size: tuple[int, int] | None = None,
         factor: int | None = None,
         align_corners: bool = True,
         **kwargs,
@@ -76,16 +74,7 @@ class BilinearUpsample(FromArguments, keras.layers.Layer):
                 "The output's size must be given once. "
                 f"Received: size={size}, factor={factor}. Leave one of them out."
             )
-        wanted = factor if size is None else size
-        numbers = wanted if isinstance(wanted, Sequence) else (wanted, wanted)
-        if wanted is not None and (
-            len(numbers) != 2 or any(not isinstance(n, int) or n < 1 for n in numbers)
-        ):
-            raise ValueError(
-                "The output's size must be positive integers. "
-                f"Received: size={size}, factor={factor}. Use size=(height, width) or factor=2."
-            )
-        self.size = None if size is None else tuple(numbers)
+        self.size = None if size is None else tuple(size)
         self.factor = factor
         self.align_corners = align_corners
 

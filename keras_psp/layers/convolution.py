@@ -7,6 +7,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from keras_psp.checked import ChecksArguments
 from keras_psp.keras_internals import uses_onednn
 from keras_psp.layers import products
 
@@ -27,7 +28,7 @@ class _PadsEvenly(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class PaddedConv2D(_PadsEvenly, keras.layers.Conv2D):
+class PaddedConv2D(ChecksArguments, _PadsEvenly, keras.layers.Conv2D):
     """A convolution that pads its odd kernel evenly on all sides, whatever the stride.
 
     With stride 2, `padding="same"` pads an image of even size by (0, 1). The papers and all of
@@ -68,7 +69,12 @@ class PaddedConv2D(_PadsEvenly, keras.layers.Conv2D):
     """
 
     def __init__(
-        self, filters: int, kernel_size: int, strides: int = 1, dilation_rate: int = 1, **kwargs
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int],
+        strides: int | tuple[int, int] = 1,
+        dilation_rate: int | tuple[int, int] = 1,
+        **kwargs,
     ):
         super().__init__(
             filters,
@@ -99,7 +105,7 @@ class PaddedConv2D(_PadsEvenly, keras.layers.Conv2D):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class PaddedMaxPooling2D(_PadsEvenly, keras.layers.MaxPooling2D):
+class PaddedMaxPooling2D(ChecksArguments, _PadsEvenly, keras.layers.MaxPooling2D):
     """Max pooling that pads evenly on all sides, with zeros: for maps behind a ReLU.
 
     It is to max pooling what `PaddedConv2D` is to convolution.
@@ -135,7 +141,7 @@ class PaddedMaxPooling2D(_PadsEvenly, keras.layers.MaxPooling2D):
     ```
     """
 
-    def __init__(self, pool_size: int, strides: int, **kwargs):
+    def __init__(self, pool_size: int | tuple[int, int], strides: int | tuple[int, int], **kwargs):
         super().__init__(pool_size, strides, padding="valid", data_format="channels_last", **kwargs)
 
     def call(self, inputs):

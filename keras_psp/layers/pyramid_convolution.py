@@ -60,7 +60,13 @@ class PyramidConv2D(FromArguments, keras.layers.Conv2D):
     ```
     """
 
-    def __init__(self, filters: int, kernel_size: int = 3, align_corners: bool = True, **kwargs):
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | tuple[int, int] = 3,
+        align_corners: bool = True,
+        **kwargs,
+    ):
         kwargs = {"padding": "same", "data_format": "channels_last", **kwargs}
         super().__init__(filters, kernel_size, **kwargs)
         if self.kernel_size[0] % 2 == 0 or self.kernel_size[0] != self.kernel_size[1]:

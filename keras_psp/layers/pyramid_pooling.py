@@ -52,6 +52,10 @@ class PyramidAveragePooling2D(FromArguments, keras.layers.Layer):
 
     def __init__(self, bins: Sequence[int], **kwargs):
         super().__init__(**kwargs)
+        if not len(bins):
+            raise ValueError(
+                "A pyramid has at least one level. Received: bins=(). The paper's are (1, 2, 3, 6)."
+            )
         self.bins = tuple(bins)
 
     def call(self, inputs):
@@ -179,11 +183,6 @@ class PyramidPooling(FromArguments, keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         self.bins = tuple(bins)
-        if not self.bins or any(not isinstance(b, int) or b < 1 for b in self.bins):
-            raise ValueError(
-                "Pyramid pooling needs at least one level, each of 1×1 cells or more. "
-                f"Received: bins={bins}. The paper's are (1, 2, 3, 6)."
-            )
         self.filters = filters
         self.momentum = momentum
         self.epsilon = epsilon

@@ -1,7 +1,5 @@
 """Unpooling: a pooled map becomes large again, each value in one place of its block."""
 
-from collections.abc import Sequence
-
 import keras
 from keras import ops
 
@@ -249,7 +247,7 @@ class MaxUnpool(_Blocks):
     ```
     """
 
-    def __init__(self, pool_size: int = 2, size: Sequence[int] | None = None, **kwargs):
+    def __init__(self, pool_size: int = 2, size: tuple[int, int] | None = None, **kwargs):
         super().__init__(pool_size, **kwargs)
         self.size = None if size is None else tuple(size)
 

@@ -6,10 +6,12 @@ import numpy as np
 from keras import ops
 
 from keras_psp.arrays import to_numpy
+from keras_psp.checked import checked
 from keras_psp.labels import VOID
 from keras_psp.losses import label_map, valid_labels
 
 
+@checked
 def confusion_matrix(
     labels, predictions, num_classes: int, ignore_class: int | None = VOID
 ) -> np.ndarray:
@@ -56,6 +58,7 @@ def confusion_matrix(
     return np.bincount(cells, minlength=num_classes**2).reshape(shape).astype("int64")
 
 
+@checked
 def boundary_confusion_matrix(
     labels, predictions, num_classes: int, width: int = 3, ignore_class: int | None = VOID
 ) -> np.ndarray:
@@ -102,10 +105,6 @@ def boundary_confusion_matrix(
     of the boundaries 0.33
     ```
     """
-    if width < 1:
-        raise ValueError(
-            f"A boundary is at least 1 pixel wide. Received: width={width}. The default is 3."
-        )
     predictions = to_numpy(predictions)
     labels = label_map(to_numpy(labels), predictions.shape)
     classes, valid, _ = valid_labels(labels, num_classes, ignore_class)
@@ -134,6 +133,7 @@ def _near_another(regions: np.ndarray, width: int) -> np.ndarray:
     return of_window(np.minimum, padded) != of_window(np.maximum, padded)
 
 
+@checked
 def iou_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
     """Intersection over union of every class.
 
@@ -160,6 +160,7 @@ def iou_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
     return iou(*class_areas(confusion_matrix))
 
 
+@checked
 def accuracy_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
     """The share of every class' pixels that was found.
 
@@ -186,21 +187,38 @@ def accuracy_per_class(confusion_matrix: np.ndarray) -> np.ndarray:
     return np.where(target > 0, intersection / np.maximum(target, 1), np.nan)
 
 
+@checked
 def class_areas(confusion_matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns the correct, the true and the predicted pixels of every class, each `(…, K)`."""
-    confusion_matrix = to_numpy(confusion_matrix)
+    confusion_matrix = to_numpy(confusion_matrix, "confusion_matrix")
+    if confusion_matrix.ndim < 2:
+        raise ValueError(
+            "A confusion matrix has a row and a column for each class. Received: confusion_matrix "
+            f"of shape {confusion_matrix.shape}. Pass (K, K), or several, (…, K, K)."
+        )
     intersection = np.diagonal(confusion_matrix, axis1=-2, axis2=-1)
     return intersection, confusion_matrix.sum(axis=-1), confusion_matrix.sum(axis=-2)
 
 
+@checked
 def iou(intersection: np.ndarray, target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Intersection over union of `class_areas`, NaN for a class without a true pixel."""
+    areas = {"intersection": intersection, "target": target, "predicted": predicted}
+    intersection, target, predicted = (to_numpy(area, name) for name, area in areas.items())
+    if not intersection.shape == target.shape == predicted.shape:
+        raise ValueError(
+            "Each class has its three areas. Received: intersection, target and predicted of shape "
+            f"{intersection.shape}, {target.shape} and {predicted.shape}. Pass those that "
+            "class_areas returns."
+        )
     union = target + predicted - intersection
     return np.where(target > 0, intersection / np.maximum(union, 1), np.nan)
 
 
+@checked
 def mean_of_present(values: np.ndarray) -> np.ndarray:
     """The mean over those classes `(…, K)` whose value is not NaN; NaN if there are none."""
+    values = to_numpy(values)
     present = ~np.isnan(values)
     total, count = np.where(present, values, 0).sum(axis=-1), present.sum(axis=-1)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_psp.arrays import from_pytorch, one_program_on_jax
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.keras_internals import higher_is_better
 from keras_psp.labels import VOID
@@ -40,6 +41,11 @@ class ConfusionMatrixMetric(FromArguments, keras.metrics.Metric):
         super().__init__(name=name or self.default_name, dtype=dtype)
         higher_is_better(self)
         check_class_axis(axis)
+        if num_classes < 2:
+            raise ValueError(
+                "A score tells classes apart, so there are at least two. "
+                f"Received: num_classes={num_classes}. Count the background as a class."
+            )
         if not keras.backend.is_float_dtype(self.dtype):
             raise ValueError(
                 "A score is a number between 0 and 1, so it needs a type with fractions. "
@@ -293,6 +299,7 @@ class PixelAccuracy(ConfusionMatrixMetric):
         return _share(intersection, target, self.dtype)
 
 
+@checked
 def segmentation_scores(num_classes: int, **kwargs: Any) -> list[keras.metrics.Metric]:
     """Mean IoU, mean accuracy and pixel accuracy together, at the cost of one of them.
 

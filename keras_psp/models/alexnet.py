@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.layers import LocalResponseNormalization
 from keras_psp.models.classifier import Classifier, TopOptions, build_classifier
@@ -33,6 +34,7 @@ ALEXNETS = {
 
 
 @keras.saving.register_keras_serializable("keras_psp")
+@checked
 @passes_on(build_classifier, "include_top")
 def AlexNet(
     variant: str = "alexnet",

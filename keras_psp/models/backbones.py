@@ -1,10 +1,12 @@
 """Feature extractors for segmentation: by name from one table, or any Keras model."""
 
+import os
 import warnings
 from collections.abc import Sequence
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.layers import ImageNormalization
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
@@ -85,10 +87,11 @@ _APPLICATIONS_NORMALIZATION = {
 }
 
 
+@checked
 def build_backbone(
     backbone: str | keras.Model,
     *,
-    weights: str | None = "auto",
+    weights: str | os.PathLike[str] | None = "auto",
     stages: Sequence[str] | None = None,
     output_stride: int = 8,
     input_shape: Sequence[int | None] = (None, None, 3),

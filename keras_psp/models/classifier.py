@@ -1,10 +1,12 @@
 """What all classifiers share: their arguments, the size of their images, and their last layers."""
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Any, TypedDict
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.layers import ImageNormalization
 from keras_psp.models.training import Model
@@ -51,7 +53,7 @@ class Classifier(Model):
 class ClassifierOptions(TypedDict, total=False):
     """What classifiers pass on to `build_classifier`, for editors."""
 
-    weights: str | None
+    weights: str | os.PathLike[str] | None
     fresh_head: bool
     pooling: str | None
     classifier_activation: str | None
@@ -70,6 +72,7 @@ _POOLS = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.Global
 
 
 @explains_other_names
+@checked
 def build_classifier(
     variant: str,
     features: Callable[[Any], Any],
@@ -84,7 +87,7 @@ def build_classifier(
     model_class: Callable[..., Classifier] = Classifier,
     include_top: bool = True,
     num_classes: int = 1000,
-    weights: str | None = "auto",
+    weights: str | os.PathLike[str] | None = "auto",
     fresh_head: bool = False,
     pooling: str | None = None,
     dropout: float = 0.0,
@@ -150,6 +153,13 @@ def build_classifier(
     (None, None, None, 3) (None, 10)
     ```
     """
+    try:
+        keras.activations.get(classifier_activation)
+    except ValueError as error:
+        raise ValueError(
+            "An activation is one of Keras' names, or None for logits. "
+            f"Received: classifier_activation={classifier_activation!r}. Pass 'softmax' or None."
+        ) from error
     if pooling is not None:
         check_name("pooling", pooling, _POOLS)
     side = image_size if include_top and not any_size else None

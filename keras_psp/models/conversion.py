@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.models.alexnet import ALEXNETS, AlexNet
 from keras_psp.models.classifier import Classifier
 from keras_psp.models.fcn import FCN
@@ -26,6 +27,7 @@ _BUILDERS: list[tuple[Any, Any]] = [
 ]
 
 
+@checked
 def model_from_checkpoint(path: str | os.PathLike, **options: Any) -> PSPNet | Classifier:
     """Builds the network that a checkpoint from elsewhere is of, with its weights.
 
@@ -131,6 +133,7 @@ def _fitting_variant(path: str | os.PathLike, source: Any, channels: Iterable[st
 _POOLINGS = keras.layers.Flatten, keras.layers.GlobalAveragePooling2D
 
 
+@checked
 def to_fully_convolutional(
     model: keras.Model, image_size: tuple[int, int] | None = None
 ) -> keras.Model:

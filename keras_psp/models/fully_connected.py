@@ -1,6 +1,7 @@
 """VGG's fully connected layers as convolutions, fc6 and fc7, with their trained weights."""
 
 import math
+import os
 from typing import Any
 
 import keras
@@ -9,8 +10,8 @@ from keras_psp.models.vgg import HIDDEN, VGG, VGGS
 
 
 def with_classifier(
-    backbone: Any, weights: str | None, filters: int | None
-) -> tuple[Any, str | None]:
+    backbone: Any, weights: str | os.PathLike[str] | None, filters: int | None
+) -> tuple[Any, str | os.PathLike[str] | None]:
     """Returns the classifier whose fully connected layers are fc6 and fc7, where there is one.
 
     Args:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.layers import BatchNormalization
 from keras_psp.models.classifier import Classifier, ClassifierOptions, build_classifier
@@ -21,6 +22,7 @@ INCEPTIONS = (*GOOGLENETS, *V3S)
 
 
 @keras.saving.register_keras_serializable("keras_psp")
+@checked
 @passes_on(build_classifier, "include_top")
 def Inception(
     variant: str = "googlenet",

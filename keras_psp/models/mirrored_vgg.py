@@ -1,5 +1,6 @@
 """What SegNet and DeconvNet share: a VGG that tells where its maxima were, and its mirror image."""
 
+import os
 from collections.abc import Sequence
 from typing import Any, TypedDict
 
@@ -36,8 +37,8 @@ _POINTWISE = (
 class MirroredOptions(TypedDict, total=False):
     """What SegNet and DeconvNet pass on to `MirroredVGG`, for editors."""
 
-    backbone_weights: str | None
-    weights: str | None
+    backbone_weights: str | os.PathLike[str] | None
+    weights: str | os.PathLike[str] | None
     fresh_head: bool
     input_shape: Sequence[int | None]
 
@@ -71,8 +72,8 @@ class MirroredVGG(SegmentationModel):
         backbone: str | keras.Model,
         num_classes: int,
         *,
-        backbone_weights: str | None = "auto",
-        weights: str | None = None,
+        backbone_weights: str | os.PathLike[str] | None = "auto",
+        weights: str | os.PathLike[str] | None = None,
         fresh_head: bool = False,
         input_shape: Sequence[int | None] = (None, None, 3),
         name: str | None = None,

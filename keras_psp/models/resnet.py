@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.layers import (
     BasicBlock,
@@ -120,6 +121,7 @@ CIFAR_RESNETS = {
 
 
 @keras.saving.register_keras_serializable("keras_psp")
+@checked
 @passes_on(build_classifier, "include_top")
 def ResNet(
     variant: str = "resnet50",

@@ -2,12 +2,14 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 import keras
 from keras import ops
 
+from keras_psp.checked import ChecksArguments
 from keras_psp.data.each_batch import only_tensor
 from keras_psp.keras_internals import add_layers, compiled_loss, layers_in
 from keras_psp.labels import ClassList
@@ -25,8 +27,8 @@ from keras_psp.weights.loading import load_weights
 class UnalignedOptions(TypedDict, total=False):
     """What networks pass on to `SegmentationModel` that do not align corners, for editors."""
 
-    backbone_weights: str | None
-    weights: str | None
+    backbone_weights: str | os.PathLike[str] | None
+    weights: str | os.PathLike[str] | None
     fresh_head: bool
     gradient_checkpointing: bool
     input_shape: Sequence[int | None]
@@ -38,7 +40,7 @@ class SegmentationOptions(UnalignedOptions, total=False):
     align_corners: bool
 
 
-class SegmentationModel(RecipeModel):
+class SegmentationModel(ChecksArguments, RecipeModel):
     """The base of the segmentation networks: any image in, class scores for each pixel out.
 
         image → features → decode → upsampling → logits
@@ -122,8 +124,8 @@ class SegmentationModel(RecipeModel):
         backbone: str | keras.Model,
         num_classes: int,
         *,
-        backbone_weights: str | None = "auto",
-        weights: str | None = None,
+        backbone_weights: str | os.PathLike[str] | None = "auto",
+        weights: str | os.PathLike[str] | None = None,
         fresh_head: bool = False,
         output_stride: int = 8,
         align_corners: bool = True,
@@ -178,7 +180,7 @@ class SegmentationModel(RecipeModel):
     def build_encoder(
         self,
         backbone: str | keras.Model,
-        weights: str | None,
+        weights: str | os.PathLike[str] | None,
         input_shape: Sequence[int | None],
     ) -> keras.Model:
         """Makes the model that gives the features. A network may override it with its own.

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.layers import BatchNormalization, LocalResponseNormalization
 from keras_psp.models.classifier import Classifier, TopOptions, build_classifier
@@ -44,6 +45,7 @@ HIDDEN = 4096
 
 
 @keras.saving.register_keras_serializable("keras_psp")
+@checked
 @passes_on(build_classifier, "include_top")
 def VGG(
     variant: str = "vgg16", *, dropout: float = 0.5, **kwargs: "Unpack[TopOptions]"

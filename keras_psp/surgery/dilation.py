@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.layers import (
     DilatedAveragePooling2D,
     DilatedMaxPooling2D,
@@ -47,6 +48,7 @@ _POINTWISE = (
 )
 
 
+@checked
 def dilate(
     model: keras.Model,
     output_stride: int,
@@ -92,7 +94,15 @@ def dilate(
     after:  (None, 8, 8, 1024)
     ```
     """
-    shape = model.inputs[0].shape[1:] if input_shape is None else tuple(input_shape)
+    if outputs is not None and not keras.tree.flatten(outputs):
+        raise ValueError("A copy gives something. Received: outputs of nothing. Leave them out.")
+    own = model.inputs[0].shape[1:]
+    shape = own if input_shape is None else tuple(input_shape)
+    if len(shape) != len(own):
+        raise ValueError(
+            "Images are (height, width, channels). "
+            f"Received: input_shape={shape} for a model of {own}. Name all three."
+        )
     image = normalized = keras.Input(shape, name="image")
     if preprocessing is not None:
         normalized = preprocessing(image)

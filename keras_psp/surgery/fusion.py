@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_psp.checked import checked
 from keras_psp.layers import BasicBlock, DilatedBottleneck, PyramidPooling, SegmentationHead
 from keras_psp.surgery.dilation import CONVOLUTIONS
 from keras_psp.surgery.graph import copy_operation, has_graph, only_input, walk
@@ -17,6 +18,7 @@ _FUSED = (*CONVOLUTIONS, keras.layers.Conv2DTranspose)
 _CHAINS = (BasicBlock, DilatedBottleneck, PyramidPooling, SegmentationHead)
 
 
+@checked
 def fuse(
     model: keras.Model,
     image_size: Sequence[int | None] | None = None,

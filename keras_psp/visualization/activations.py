@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.checked import checked
 from keras_psp.layers import BilinearUpsample, PyramidPooling
 from keras_psp.visualization import figures
 from keras_psp.visualization.label_maps import as_uint8
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@checked
 def pyramid_activations(
     file: str | os.PathLike[str] | None, model: keras.Model, image: Any
 ) -> "Path | Image":

@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_psp.arrays import to_numpy
 from keras_psp.atomic import read_table
+from keras_psp.checked import checked
 from keras_psp.labels import ClassList, numbered_classes
 from keras_psp.visualization import figures
 
@@ -17,9 +18,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@checked
 def training_curves(
     file: str | os.PathLike[str] | None,
-    history: Mapping[str, Sequence[float]] | str | os.PathLike[str],
+    history: Mapping[str, Sequence[Any]] | str | os.PathLike[str],
 ) -> "Path | Image":
     """Draws the curves of a training run: loss, scores and learning rate over the epochs.
 
@@ -46,10 +48,16 @@ def training_curves(
     ```
     """
     if isinstance(history, str | os.PathLike):
+        if Path(history).is_dir():
+            raise ValueError(
+                "A history is a dictionary or a CSV file. "
+                f"Received: history='{history}', a folder. Pass its history.csv."
+            )
         rows = read_table(history)
         # A later epoch may have added a column: the earlier ones have no value there.
         history = {name: [float(row[name] or "nan") for row in rows] for name in (rows or [{}])[0]}
-    values = {name: np.asarray(column, float) for name, column in history.items()}
+    columns = history.items()
+    values = {name: to_numpy(column, name, [1]).astype(float) for name, column in columns}
     epochs = values.pop("epoch", None)
     if not any(column.size for column in values.values()):
         raise ValueError(
@@ -94,6 +102,7 @@ def training_curves(
     return figures.finish(figure, file)
 
 
+@checked
 def degradation_curves(
     file: str | os.PathLike[str] | None,
     histories: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]],
@@ -146,6 +155,7 @@ def degradation_curves(
     return figures.finish(figure, file)
 
 
+@checked
 def points_per_seed(
     file: str | os.PathLike[str] | None,
     scores: Mapping[str, Sequence[Mapping[str, float]]],
@@ -186,6 +196,7 @@ def points_per_seed(
     return figures.finish(figure, file)
 
 
+@checked
 def per_class_bars(
     file: str | os.PathLike[str] | None,
     iou: Any,
@@ -237,6 +248,7 @@ def per_class_bars(
     return figures.finish(figure, file)
 
 
+@checked
 def confusion_matrix(
     file: str | os.PathLike[str] | None, matrix: Any, classes: ClassList | None = None
 ) -> "Path | Image":
@@ -293,7 +305,7 @@ def _of_classes(
 ) -> tuple[np.ndarray, ClassList, list[str]]:
     """Returns scores as an array, once along each axis for each class; the classes, and their names
     for people."""
-    scores = np.asarray(to_numpy(scores), float)
+    scores = to_numpy(scores, kind, [axes]).astype(float)
     classes = numbered_classes(len(scores)) if classes is None else classes
     if scores.shape != (len(classes),) * axes:
         raise ValueError(

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from keras_psp.arrays import to_numpy
+from keras_psp.checked import checked, short
 from keras_psp.visualization import figures
 from keras_psp.visualization.label_maps import as_uint8
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 _MARK = "#ff3b30"
 
 
+@checked
 def receptive_field(
     file: str | os.PathLike[str] | None,
     image: Any,
@@ -55,6 +58,13 @@ def receptive_field(
     visualization.receptive_field("field.png", image, field)
     ```
     """
+    for name, seen, part in (("field", field, "box"), ("effective", effective, "gradient")):
+        if not hasattr(seen, part) and (name == "field" or seen is not None):
+            raise ValueError(
+                "A field is what keras_psp.analysis finds out. "
+                f"Received: {name}={short(seen)}. Pass what receptive_field or "
+                "effective_receptive_field returns."
+            )
     image = as_uint8(image)
     for seen in (field, effective and effective.field):
         if seen is not None and image.shape[:2] != seen.image_size:
@@ -91,6 +101,7 @@ def _draw_box(axes: Any, box: Any, shape: Any) -> None:
     axes.add_patch(Rectangle(corner, *sides, fill=False, color=_MARK, linewidth=1.5))
 
 
+@checked
 def overlaps(
     file: str | os.PathLike[str] | None, counts: Mapping[str, np.ndarray]
 ) -> "Path | Image":
@@ -124,6 +135,7 @@ def overlaps(
     visualization.overlaps("overlaps.png", counts)
     ```
     """
+    counts = {name: to_numpy(panel, name, [2]) for name, panel in counts.items()}
     largest = max(np.max(panel) for panel in counts.values())
     figure = figures.new_figure(2.6 * len(counts), 2.9)
     grid = figure.subplots(1, len(counts), squeeze=False)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_psp.arrays import to_numpy
+from keras_psp.checked import checked, short
 from keras_psp.choices import check_name
 from keras_psp.labels import MAX_CLASSES, VOID, ClassList, Color, numbered_classes
 from keras_psp.visualization import figures
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+@checked
 def legend(file: str | os.PathLike[str] | None, classes: ClassList) -> "Path | Image":
     """Draws a strip with the color and the name of every class.
 
@@ -52,6 +54,7 @@ def legend(file: str | os.PathLike[str] | None, classes: ClassList) -> "Path | I
     return figures.finish(figure, file)
 
 
+@checked
 def segmentation_gallery(
     file: str | os.PathLike[str] | None,
     images: Any,
@@ -97,6 +100,14 @@ def segmentation_gallery(
     """
     if classes is None:
         classes, whole_legend = numbered_classes(MAX_CLASSES), False
+    given = {"images": images, "truths": truths, "predictions": predictions}
+    for name, several in given.items():
+        missing = several is None and name != "images"
+        if not (missing or isinstance(several, Sequence) or bool(getattr(several, "shape", ()))):
+            raise ValueError(
+                "A gallery shows lists or batches. "
+                f"Received: {name}={short(several)}. Pass a list of one or more."
+            )
     images = [as_uint8(image) for image in images]
     columns: dict[str, list[np.ndarray]] = {"Image": images}
     label_maps = []
@@ -134,6 +145,7 @@ def segmentation_gallery(
     return figures.finish(figure, file)
 
 
+@checked
 def class_errors(
     file: str | os.PathLike[str] | None,
     image: Any,
@@ -175,7 +187,14 @@ def class_errors(
     ```
     """
     classes = numbered_classes(MAX_CLASSES) if classes is None else classes
+    image = as_uint8(image)
     truth, prediction = (check_label_map(labels, classes) for labels in (truth, prediction))
+    if not truth.shape == prediction.shape == image.shape[:2]:
+        raise ValueError(
+            "Image, truth and prediction are of one size. Received: image, truth and prediction of "
+            f"shape {image.shape}, {truth.shape} and {prediction.shape}. Resize label maps to the "
+            "nearest pixel."
+        )
     if names is None:
         counted = truth != VOID
         chosen = np.union1d(truth[counted], prediction[counted]).tolist()
@@ -183,7 +202,6 @@ def class_errors(
         names = [names] if isinstance(names, str) else names
         chosen = [classes.names.index(check_name("class", name, classes.names)) for name in names]
 
-    image = as_uint8(image)
     columns = min(4, 1 + len(chosen))
     rows = -(-(1 + len(chosen)) // columns)
     figure, grid = figures.image_grid([image] * rows, columns)

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_psp.arrays import to_numpy
 from keras_psp.atomic import write_whole
+from keras_psp.checked import checked
 from keras_psp.labels import MAX_CLASSES, VOID, ClassList, numbered_classes
 
 VOID_COLOR = (0, 0, 0)
@@ -19,6 +20,7 @@ _OTHER_VOID_COLOR = (224, 224, 192)
 _KEEP_NUMBERS = (".png", ".tif", ".tiff", ".bmp")
 
 
+@checked
 def colorize(labels: Any, classes: ClassList | None = None) -> np.ndarray:
     """Turns a label map into a picture: class k gets `classes.colors[k]`, void becomes black.
 
@@ -63,6 +65,7 @@ def _palette(classes: ClassList) -> np.ndarray:
     return palette
 
 
+@checked(alpha=(0, 1))
 def overlay(
     image: Any, labels: Any, alpha: float = 0.5, classes: ClassList | None = None
 ) -> np.ndarray:
@@ -102,6 +105,7 @@ def overlay(
     return np.rint((1 - weight) * image + weight * colorize(labels, classes)).astype(np.uint8)
 
 
+@checked(label=(0, MAX_CLASSES))
 def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarray:
     """Shows where a prediction is wrong, for all classes together or for one.
 
@@ -148,11 +152,6 @@ def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarr
     if label is None:
         cases = [(truth == prediction, RIGHT), (truth != prediction, WRONG)]
     else:
-        if not isinstance(label, int | np.integer) or not 0 <= label < VOID:
-            raise ValueError(
-                "The errors of a class are found by its number, from 0 to K−1; void is no class. "
-                f"Received: label={label!r}. Find the number of a name with classes.names.index."
-            )
         true, predicted = truth == label, prediction == label
         cases = [
             (true & predicted, HIT),
@@ -166,6 +165,7 @@ def error_map(truth: Any, prediction: Any, label: int | None = None) -> np.ndarr
     return picture
 
 
+@checked
 def write_image(
     file: str | os.PathLike[str], picture: Any, classes: ClassList | None = None
 ) -> Path:
@@ -231,6 +231,11 @@ def as_uint8(image: Any) -> np.ndarray:
         raise ValueError(
             f"Pixels must lie between 0 and 255. Received: an image of shape {image.shape} with "
             f"values {image.min()} to {image.max()}. Scale it, or clip what is noise."
+        )
+    if image.ndim not in (3, 4) or image.shape[-1] != 3 or not image.size:
+        raise ValueError(
+            "An image is RGB, (height, width, 3). "
+            f"Received: image of shape {image.shape}. Repeat the one channel of a gray image."
         )
     return np.rint(image).astype(np.uint8)
 

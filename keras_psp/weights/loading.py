@@ -6,6 +6,7 @@ from pathlib import Path
 
 import keras
 
+from keras_psp.checked import checked
 from keras_psp.choices import did_you_mean
 from keras_psp.rates import RANDOM
 from keras_psp.weights.checkpoints import load_checkpoint, variant_of
@@ -22,7 +23,7 @@ from keras_psp.weights.runs import CONFIG, find_run, warn_of_differences
 
 def load_first_weights(
     model: keras.Model,
-    weights: str | None,
+    weights: str | os.PathLike[str] | None,
     *,
     fresh_head: bool = False,
     usual_shortcuts: bool = True,
@@ -83,6 +84,7 @@ def _has_classifier(model: keras.Model) -> bool:
     return any(layer.name == "predictions" for layer in model.layers)
 
 
+@checked
 def load_weights(model: keras.Model, path: str | os.PathLike, *, fresh_head: bool = False) -> str:
     """Loads the weights of a file, ours or somebody else's, into a model.
 

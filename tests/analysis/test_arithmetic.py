@@ -91,7 +91,7 @@ def test_checkerboards_come_from_uneven_overlap(side, strides, even):
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"strides": 0}, "at least 1. Received: strides=0. Give"),
+        ({"strides": 0}, "at least 1. Received: strides=0"),
         ({"padding": "full"}, "Received: padding='full'"),
         ({"kernel_size": 5}, r"Received: size=4, padding='valid', for a kernel that spans 5 cells"),
         ({"padding": 4, "transposed": True}, "Received: size=4, padding=4"),

@@ -170,7 +170,7 @@ def test_real_pictures_of_a_run_have_one_size(model, tmp_path):
     "arguments, error, message",
     [
         ({}, ValueError, r"Received: folder=None, log_dir=None\. Give one of them"),
-        ({"every": 0}, ValueError, r"Received: every=0\. Pass 1 or more"),
+        ({"every": 0}, ValueError, r"at least 1\. Received: every=0\."),
         ({"num_samples": 0}, ValueError, r"Received: num_samples=0, data with 1 images\."),
         ({"data": []}, ValueError, r"Received: num_samples=4, data with 0 images\."),
         ({"data": data(1)[0][0]}, ValueError, r"images of shape \(6, 7, 3\)\. Stack them"),

@@ -501,7 +501,6 @@ TWO_FILLS = [keras.layers.RandomZoom(0.1, fill_value=value) for value in (0.0, 4
     [
         (keras.layers.Dense(3), "it fails on them: "),
         (keras.layers.Rescaling(0.5), "it fails on them: "),
-        (keras.layers.RandomFlip, "it fails on them: "),  # The class, not a layer.
         (keras.layers.MixUp(), "it (fails on them|turns the labels)"),
         (keras.layers.RandomElasticTransform(), "it warps images and masks differently"),
         (keep(images=lambda x: x[:, :8]), r"it returns images \(4, 8, .* with masks \(4, 360,"),

@@ -290,7 +290,7 @@ def test_a_palette_may_number_classes_from_1(tmp_path, write_image):
     [
         ("binery", "Did you mean 'binary'"),
         ("binary", "labels='binary' is for 2 classes. Received: 3 classes"),
-        ({0: "road", 300: "car"}, "0 to 255, in the label maps. Received: number 300"),
+        ({0: "road", 300: "car"}, "from 0 to 255 .* Received: labels={0: 'road', 300: 'car'}"),
         ({0: "raod"}, "Did you mean 'road'"),
     ],
 )
@@ -481,7 +481,7 @@ def test_voc_colors_are_the_palette_of_its_files():
     [
         ("road,1,2,3", r"must have the columns name,r,g,b.*class_dict\.csv"),
         ("name,r,g,b\nroad,1,two,3", "invalid literal.*two"),
-        ("name,r,g,b\nroad,1,2,300", r"each 0 to 255. Received: color=\(1, 2, 300\)"),
+        ("name,r,g,b\nroad,1,2,300", r"from 0 to 255. Received: colors=\[\(1, 2, 300\)\]"),
         ("name,r,g,b\nroad,1,2", "must have the columns"),
         ("name,r,g,b\nroad,1,2,3\ncar,1,2,3", r"\(1, 2, 3\) more than once"),
         ("name,r,g,b", "needs 1 to 254 names"),

@@ -49,10 +49,13 @@ def test_auto_is_chosen_for_the_split():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_size": 0}, "batch_size must be a positive integer. Received: batch_size=0"),
-        ({"image_size": 240}, r"image_size must be \(height, width\).*Received: image_size=240"),
-        ({"crop_size": (3, -1)}, "Received: crop_size=-1"),
-        ({"centered_on": "Car"}, r'Received: centered_on="Car". Pass \["Car"\]'),
+        ({"batch_size": 0}, r"a whole number of at least 1\. Received: batch_size=0"),
+        (
+            {"image_size": 240},
+            "image_size must be None or 2 values, each .*Received: image_size=240",
+        ),
+        ({"crop_size": (3, -1)}, r"Received: crop_size=\(3, -1\)"),
+        ({"centered_on": "Car"}, r"Received: centered_on='Car'. Pass \['Car'\]"),
     ],
 )
 def test_values_must_make_sense(options, message):

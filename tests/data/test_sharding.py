@@ -54,7 +54,7 @@ def test_a_share_says_what_it_is():
     "batch_size, num_shards, index, message",
     [
         (4, 3, 0, "Received: batch_size=4, 3 processes. Make it a multiple"),
-        (0, 1, 0, "Received: batch_size=0, 1 processes"),
+        (0, 1, 0, r"at least 1\. Received: batch_size=0"),
         (4, 2, 2, "Received: index=2, num_shards=2. Pass 0 to 1"),
         (8, 2, 0, r"Received: batch_size=8, images of shape \(4, 2, 2, 3\)"),
     ],

@@ -161,7 +161,7 @@ def test_bad_input():
     with pytest.raises(ValueError, match="Did you mean 'train'"):
         load_street_scenes("trian")
     for number in (0, -1, loading.SCENES_PER_SPLIT + 1):
-        with pytest.raises(ValueError, match=f"1 to 1000000 scenes. Received: num_images={number}"):
+        with pytest.raises(ValueError, match=f"from 1 to 1000000. Received: num_images={number}"):
             load_street_scenes("val", num_images=number)
 
 

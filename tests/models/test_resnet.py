@@ -212,7 +212,7 @@ def test_features(pooling, size, image):
         ({"variant": "ResNet-18"}, "variant='ResNet-18'. Did you mean 'resnet18'"),
         ({"input_shape": (224, 224)}, "RGB, (height, width, 3). Received: input_shape=(224, 224)."),
         ({"input_shape": (64, 64, 1)}, "Received: input_shape=(64, 64, 1). Name all three; gray"),
-        ({"output_stride": 0}, "output_stride=0. Use 32, 16 or 8"),
+        ({"output_stride": 0}, "at least 1. Received: output_stride=0."),
         (
             {"weights": "imagenet", "num_classes": 5},
             "1000 classes. Received: weights='imagenet', num_classes=5. Use num_classes=1000, or",

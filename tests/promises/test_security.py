@@ -241,7 +241,7 @@ def test_videos_and_lists_are_files(no_file, tmp_path, write_image):
     with pytest.raises(ValueError, match=r"Received: .*street\.mp4 \(it is no file"):
         keras_psp.segment_video(Tiny(), no_file("street.mp4"), tmp_path / "out.mp4")
     with pytest.raises(ValueError, match=r"Received: .*pairs\.csv"):
-        keras_psp.load_folder(no_file("pairs.csv"), "train", ["a", "b"])
+        keras_psp.load_folder(no_file("pairs.csv"), "train", classes=["a", "b"])
     for place in ("images", "labels"):
         (tmp_path / "data" / "train" / place).mkdir(parents=True)
         write_image(tmp_path / "data" / "train" / place / "a.png", np.zeros((6, 7), "uint8"))

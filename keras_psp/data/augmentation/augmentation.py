@@ -10,6 +10,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_psp.checked import checked, short
 from keras_psp.data.augmentation.applying import apply_layer, find_flaw, layers_of, on_the_processor
 from keras_psp.data.augmentation.layers import RandomBlur, RandomColors, RandomView
 from keras_psp.data.augmentation.presets import PRESETS, preset_layers
@@ -18,6 +19,7 @@ from keras_psp.data.epochs import Epochs
 from keras_psp.data.info import attach, info_of
 
 
+@checked
 class Augmentation:
     """Mask-aware layers, one after the other, with exact labels and reproducible random numbers.
 
@@ -188,6 +190,7 @@ class Augmentation:
         return augmented if info is None else attach(augmented, info)
 
 
+@checked
 def get(
     augment: Any,
     output_size: tuple[int, int] = (240, 320),
@@ -262,6 +265,12 @@ def get(
     if augment is None:
         augment = []
     layers = augment if isinstance(augment, Sequence) else [augment]
+    if not all(isinstance(layer, keras.Layer) for layer in layers):
+        raise ValueError(
+            "An augmentation is a preset's name, a layer, a list of layers, or None. "
+            f"Received: augment={short(augment)}. Name a preset ({', '.join(PRESETS)}), or pass "
+            "layers such as keras.layers.RandomFlip."
+        )
     for layer in layers:
         if flaw := find_flaw(layer, num_classes, input_size):
             raise ValueError(

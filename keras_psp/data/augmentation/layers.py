@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from keras_psp import imagenet
+from keras_psp.checked import ChecksArguments
 from keras_psp.data.augmentation.drawing import draw_pixels, split_numbers
 from keras_psp.data.augmentation.random_numbers import NUMBERS_PER_VIEW, BatchNumbers
 from keras_psp.keras_internals import seed_generator
@@ -14,7 +15,7 @@ from keras_psp.labels import VOID
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class RandomView(keras.layers.RandomRotation):
+class RandomView(ChecksArguments, keras.layers.RandomRotation):
     """Takes a random view of each image and its label: scaled, rotated, flipped and cropped.
 
     One affine map and one resampling do what four layers would: faster, and with less blur. As in
@@ -269,7 +270,7 @@ class RandomView(keras.layers.RandomRotation):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class RandomBlur(keras.layers.RandomGaussianBlur):
+class RandomBlur(ChecksArguments, keras.layers.RandomGaussianBlur):
     """Keras' random Gaussian blur, without its dark rim, and several times as fast on a CPU.
 
     As in OpenCV, the image is reflected at its border. The kernel is applied along one axis after
@@ -331,7 +332,7 @@ class RandomBlur(keras.layers.RandomGaussianBlur):
 
 
 @keras.saving.register_keras_serializable("keras_psp")
-class RandomColors(keras.layers.RandomColorJitter):
+class RandomColors(ChecksArguments, keras.layers.RandomColorJitter):
     """Changes brightness, contrast and saturation at random, in this order.
 
     It does what Keras' color jitter does, several times as fast on a CPU, and knows no hue.
@@ -365,9 +366,9 @@ class RandomColors(keras.layers.RandomColorJitter):
 
     def __init__(
         self,
-        brightness_factor: Any = 0.0,
-        contrast_factor: Any = 0.0,
-        saturation_factor: Any = (0.5, 0.5),
+        brightness_factor: float | Sequence[float] = 0.0,
+        contrast_factor: float | Sequence[float] = 0.0,
+        saturation_factor: float | Sequence[float] = (0.5, 0.5),
         **kwargs: Any,
     ):
         super().__init__(

@@ -4,6 +4,9 @@ import os
 from collections.abc import Sequence
 from typing import Any, overload
 
+import keras
+
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.data.camvid import release
 from keras_psp.data.camvid.classes import CAMVID, CAMVID_MERGINGS
@@ -35,12 +38,13 @@ def load_camvid(
 def load_camvid(split: Sequence[str], *args: Any, **options: Any) -> list[Dataset]: ...
 
 
+@checked
 @passes_on(LoadingOptions)
 def load_camvid(
     split: str | Sequence[str] = "train",
     image_size: tuple[int, int] | None = (360, 480),
     batch_size: int = 8,
-    augment: Any = "auto",
+    augment: str | keras.Layer | Sequence[keras.Layer] | None = "auto",
     data_dir: str | os.PathLike | None = None,
     *,
     merging: str = "segnet",

@@ -11,12 +11,14 @@ from typing import Any
 
 import numpy as np
 
+from keras_psp.checked import checked
 from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.street_scenes.world import World
 
 _SUPERSAMPLING = 2  # Shapes are painted at twice the size, so that their edges are smooth.
 
 
+@checked
 def street_scene(
     seed: int, image_size: tuple[int, int] = (180, 240)
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -50,7 +52,7 @@ def street_scene(
 
     height, width = image_size
     scale, size = height * _SUPERSAMPLING, (width * _SUPERSAMPLING, height * _SUPERSAMPLING)
-    world = World(random.Random(seed))
+    world = World(random.Random(int(seed)))
     scene, labels = _sky(world, size), Image.new("L", size, CAMVID.names.index("Sky"))
     paint, paint_labels = ImageDraw.Draw(scene, "RGBA"), ImageDraw.Draw(labels)
     for shape, xs, ys, color, label in world.shapes:

@@ -6,6 +6,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from keras_psp.checked import checked
 from keras_psp.choices import check_name
 from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.info import Dataset
@@ -36,10 +37,11 @@ def load_street_scenes(
 def load_street_scenes(split: Sequence[str], *args: Any, **options: Any) -> list[Dataset]: ...
 
 
+@checked(num_images=(1, SCENES_PER_SPLIT))
 @passes_on(LoadingOptions)
 def load_street_scenes(
     split: str | Sequence[str] = "train",
-    image_size: tuple[int, int] = (180, 240),
+    image_size: tuple[int, int] | None = (180, 240),
     batch_size: int = 8,
     *,
     num_images: int | None = None,
@@ -53,7 +55,7 @@ def load_street_scenes(
     Args:
         split: `"train"` (400 scenes), `"val"` (100) or `"test"` (100), or a list of these. No scene
             is in two splits.
-        image_size: (height, width) in pixels that scenes are drawn at.
+        image_size: (height, width) in pixels that scenes are drawn at; `None` is 180×240.
         batch_size: Scenes per batch.
         num_images: Number of scenes instead of the above, at most a million; the first ones are
             always the same.
@@ -84,11 +86,6 @@ def load_street_scenes(
     """
     for name in [split] if isinstance(split, str) else split:
         check_name("split", name, SPLITS)
-    if num_images is not None and not 1 <= num_images <= SCENES_PER_SPLIT:
-        raise ValueError(
-            f"A split has 1 to {SCENES_PER_SPLIT} scenes. Received: num_images={num_images!r}. "
-            f"Pass a number in this range, or None for the usual one."
-        )
 
     options |= {"image_size": image_size, "batch_size": batch_size}
     return load_splits(
