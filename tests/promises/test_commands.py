@@ -86,10 +86,15 @@ def test_a_fault_of_ours_is_no_trace_either(monkeypatch, capsys):
     [("SIGINT", 130, "interrupted. The same"), ("SIGTERM", 143, "ended. The same")],
 )
 def test_signals_end_a_training_with_a_message(monkeypatch, capsys, name, code, said):
+    # Where the tests run in the background, Python ignores SIGINT.
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     before = signal.getsignal(signal.SIGTERM)
     number = signal.Signals[name]
     monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: signal.raise_signal(number))
-    assert main(["train"]) == code
+    try:
+        assert main(["train"]) == code
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert said in capsys.readouterr().err
     assert signal.getsignal(signal.SIGTERM) is before
 
