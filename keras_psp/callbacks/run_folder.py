@@ -152,7 +152,14 @@ class RunFolder(keras.callbacks.Callback):
         check_unchanged(self.folder, "model", _architecture(started), _architecture(now))
         optimizers = [{"optimizer": config.get("optimizer")} for config in (started, now)]
         check_unchanged(self.folder, "run", *optimizers)
-        self.history, self._per_class = load_state(self.model, self.folder / CHECKPOINT)
+        progress = load_state(self.model, self.folder / CHECKPOINT)
+        if progress is None:
+            raise ValueError(
+                f"A run is resumed by the history in its {CHECKPOINT}. Received: "
+                f"folder='{self.folder}', in which it has none, as in older versions of keras_psp. "
+                f"Take another folder; the weights in {BEST} can be the first ones there."
+            )
+        self.history, self._per_class = progress
         self.model.initial_weights = started["initial_weights"]
         if self.history:
             epoch = int(self.history[-1]["epoch"]) + 1

@@ -189,3 +189,15 @@ def test_a_preset_of_half_a_file(tmp_path):
     truncate(folder / "model.weights.h5")
     with pytest.raises(ValueError, match=r"Received: path='.*model\.weights\.h5', which does not"):
         PSPNet.from_preset(folder)
+
+
+def test_a_checkpoint_without_history_is_not_resumed(whole, tmp_path):
+    import h5py
+
+    folder = shutil.copytree(whole[0], tmp_path / "run")
+    with h5py.File(folder / "checkpoint.weights.h5", "a") as file:
+        del file["run"]
+        del file.attrs["checksum"]
+    model, run = begin(folder, settings=SETTINGS)
+    with pytest.raises(ValueError, match=r"history in its checkpoint.*older versions.*can be the"):
+        train(model, run)
