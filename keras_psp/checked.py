@@ -34,7 +34,7 @@ LIMITS: dict[str, Limits] = {
     "power": (-100, 100),
     "scale": (0.001, 1000),
 }
-_LENGTHS = {"image_size": 2}
+_LENGTHS = {"image_size": 2, "resize": 2}
 _NOT_EMPTY = {"labels", "histories", "scores", "counts"}
 
 _LIMITS: dict[Any, Limits] = {int: (1, _MOST), float: (0, math.inf)}

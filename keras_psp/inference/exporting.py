@@ -101,7 +101,11 @@ def export(
     row = _format(path, format)
     _check_quantization(row, quantize, calibration_data)
     check_name("input_dtype", input_dtype, ["float32", "uint8"])
-    _check_resize(row, resize)
+    if resize is not None and row.suffix == ".keras":
+        raise ValueError(
+            "Files for other programs resize images; .keras files leave that to segment. "
+            f"Received: resize={resize!r} for a path that ends in .keras. Leave resize out."
+        )
 
     if resize is None:
         form = fuse(model, image_size, batch_size, dtype="float32")
@@ -379,18 +383,6 @@ def _check_quantization(row: Format, quantize: str | None, data: Any) -> None:
             f"Only {end} files have quantization {quantize!r}. "
             f"Received: quantize={quantize!r} for a path that ends in {row.suffix or 'nothing'}. "
             f"Let it end in {end}, or leave quantize out."
-        )
-
-
-def _check_resize(row: Format, resize: Any) -> None:
-    sides = resize if isinstance(resize, Sequence) else (resize, resize)
-    whole = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)
-    if resize is not None and not (whole and row.suffix != ".keras"):
-        raise ValueError(
-            "Files for other programs resize to (height, width) in pixels, or to the shorter side; "
-            f".keras files leave that to segment. Received: resize={resize!r} for a path that ends "
-            f"in {row.suffix or 'nothing'}. Pass positive integers, such as (240, 320) or 240, or "
-            "leave resize out."
         )
 
 
