@@ -104,13 +104,16 @@ def is_hdf5(path: str | os.PathLike[str]) -> bool:
 
 
 @contextlib.contextmanager
-def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
+def open_hdf5(
+    path: str | os.PathLike[str], source: str | os.PathLike[str] | None = None
+) -> Iterator[Any]:
     """Opens an HDF5 file of weights for reading, if all that it holds lies in it.
 
     HDF5 can name other files of the machine, whose bytes would then be read as weights.
 
     Args:
         path: The file.
+        source: What the message calls it, where it comes out of an archive.
 
     Returns:
         A context manager that gives the opened `h5py.File`.
@@ -135,7 +138,7 @@ def open_hdf5(path: str | os.PathLike[str]) -> Iterator[Any]:
         except Exception as error:  # h5py's answers to damage are of many types.
             raise ValueError(
                 "A file of weights is a whole HDF5 file that holds all of its numbers itself. "
-                f"Received: path='{Path(path)}', which does not ({error}). Take a copy from a "
+                f"Received: path='{source or path}', which does not ({error}). Take a copy from a "
                 "source that you trust, or save the weights again."
             ) from error
         yield file

@@ -53,7 +53,7 @@ def load_keras_file(model: keras.Model, path: Path, *, fresh_head: bool = False)
         theirs, ours = (
             {
                 key: tensor
-                for key, tensor in _tensors(file).items()
+                for key, tensor in _tensors(file, path).items()
                 if not (fresh_head and predicts_classes(tensor.layer))
             }
             for file in (source, own)
@@ -182,8 +182,8 @@ def save_8_bit_weights(model: keras.Model, path: Path) -> None:
             read.visititems(visit)
 
 
-def _tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file, by the place where they lie."""
+def _tensors(path: Path, source: Path) -> dict[str, Tensor]:
+    """The tensors of a file, by the place where they lie; messages call it by its source."""
     import h5py
 
     tensors: dict[str, Tensor] = {}
@@ -197,8 +197,8 @@ def _tensors(path: Path) -> dict[str, Tensor]:
             layer = "/".join(map(text, filter(None, names))) or "/".join(groups)
             tensors[key] = Tensor(f"{layer} #{number}", layer, item.shape)
 
-    with open_hdf5(path) as file:
-        _check_checksum(path, file)
+    with open_hdf5(path, source) as file:
+        _check_checksum(source, file)
         file.visititems(visit)
     return tensors
 

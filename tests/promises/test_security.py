@@ -89,7 +89,8 @@ def test_hdf5_holds_its_own_numbers(tmp_path, secret, model, attack, name):
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", "{}")
             archive.write(inside, inside.name)
-    with pytest.raises(ValueError, match=r"of weights .*Received: .*(link|other file|memory|type)"):
+    message = rf"of weights .*Received: path='.*{path.name}'.*(link|other file|memory|type)"
+    with pytest.raises(ValueError, match=message):
         load_weights(model, path)
 
 
