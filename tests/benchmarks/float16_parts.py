@@ -55,7 +55,8 @@ def write_parts(weights: str | os.PathLike[str], target: Path, part_mib: float) 
 
     try:
         with h5py.File(weights) as old, h5py.File(whole, "w") as new:
-            new.attrs.update(old.attrs)
+            # The checksum is that of the numbers in float32.
+            new.attrs.update({k: v for k, v in old.attrs.items() if k != "checksum"})
             old.visititems(copy)
         content = whole.read_bytes()
     finally:
