@@ -111,7 +111,7 @@ def boundary_confusion_matrix(
     valid = ops.convert_to_numpy(valid)
 
     def boundary(regions):
-        regions = np.where(valid, regions, -1).astype("int16")
+        regions = np.where(valid, regions.astype("int16"), np.int16(-1))
         return np.where(_near_another(regions, width) | ~valid, regions, num_classes)
 
     true, predicted = boundary(ops.convert_to_numpy(classes)), boundary(predictions)

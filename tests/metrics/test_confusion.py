@@ -44,3 +44,11 @@ def test_a_boundary_has_a_width():
     labels = np.zeros((1, 2, 2), int)
     with pytest.raises(ValueError, match=r"at least 1\. Received: width=0\."):
         boundary_confusion_matrix(labels, labels, 2, width=0)
+
+
+def test_boundaries_of_predictions_in_8_bits():
+    """As `segment` returns them: -1 is none of their numbers."""
+    labels = np.array([[[0, 1, 255, 1]]])
+    predictions = np.array([[[0, 1, 1, 1]]], "uint8")
+    expected = boundary_confusion_matrix(labels, predictions.astype("int64"), 2, 1)
+    np.testing.assert_array_equal(boundary_confusion_matrix(labels, predictions, 2, 1), expected)
