@@ -139,7 +139,7 @@ def _checksum(file: Any) -> int:
 
 
 def _check_checksum(path: Path, file: Any) -> None:
-    if file.attrs.get(_CHECKSUM, found := _checksum(file)) != found:
+    if _CHECKSUM in file.attrs and file.attrs[_CHECKSUM] != _checksum(file):
         raise ValueError(
             "The numbers in a file of weights are those that were written. "
             f"Received: path='{path}', which has changed since. Take another copy."
