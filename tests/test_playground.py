@@ -3,14 +3,11 @@
 The page stands alone, in a folder with what the hook of the site made for it: no site is built.
 """
 
-import functools
-import http.server
 import importlib.util
 import io
 import re
 import shutil
 import tarfile
-import threading
 from base64 import b64encode
 from pathlib import Path
 
@@ -20,7 +17,7 @@ from PIL import Image
 
 import keras_psp
 from keras_psp.data import CAMVID
-from tests.browser import needs_a_browser
+from tests.browser import needs_a_browser, serve
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = """<!DOCTYPE html>
@@ -63,15 +60,8 @@ def folder(hook, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def address(folder):
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=folder)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serve(folder) as address:
+        yield address
 
 
 @pytest.fixture

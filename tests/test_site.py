@@ -3,20 +3,17 @@
 `python -m pytest -m site` runs all of it.
 """
 
-import functools
-import http.server
 import os
 import re
 import subprocess
 import sys
-import threading
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
 
 import pytest
 
-from tests.browser import needs_a_browser
+from tests.browser import needs_a_browser, serve
 
 ROOT = Path(__file__).parent.parent
 ADDRESS = re.search('\nRepository = "(.*)"', (ROOT / "pyproject.toml").read_text())[1]
@@ -141,15 +138,8 @@ def test_pages_are_below_a_megabyte(site, pages):
 
 @pytest.fixture(scope="module")
 def address(site):
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    handler = functools.partial(Handler, directory=site)
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}/"
-        server.shutdown()
+    with serve(site) as address:
+        yield address
 
 
 @pytest.mark.site
