@@ -133,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--recompute", help, action="store_true")
     add("--image-size", f"pixels of the images ({_default('image_size')})", **_SIZE)
     add("--crop-size", "pixels of the crops to train on (default: whole images)", **_SIZE)
-    add("--augment", f"authors, course, flip, scratch, none ({_default('augment')})")
+    add("--augment", f"authors, course, flip, scratch, scratch_long, none ({_default('augment')})")
     help = "classes that half of the crops show in the middle, such as rare ones (default: none)"
     add("--centered-on", help, nargs="+", metavar="CLASS")
     add("--batch-size", f"images per step ({_default('batch_size')})", type=_count)
@@ -149,6 +149,7 @@ def _parser() -> argparse.ArgumentParser:
     help = "exponent of the median-frequency weights in the loss: 0 for none, 0.5 for their roots "
     help += f"({_default('class_weights')})"
     add("--class-weights", help, type=_real(0, 10), metavar="POWER")
+    add("--dtype-policy", **_DTYPE_POLICY)
     add("--seed", "of all random numbers", type=_seed, default=1)
 
     add = _add_run_command(commands, "evaluate")
@@ -222,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--crop-size", "pixels of the crops, and of the windows", default=[201, 201], **_SIZE)
     add("--batch-size", "images per step", type=_count, default=8)
     add("--epochs", "of each training", type=_count, default=50)
+    add("--dtype-policy", **_DTYPE_POLICY)
     add("--seeds", "one training for each", type=_seed, nargs="+", default=[1, 2])
     add("--run", "folder; old runs in it are continued", default="runs/ladder")
 
@@ -324,6 +326,11 @@ def _count(text: str) -> int:
 
 
 _SIZE: dict[str, Any] = {"nargs": 2, "type": _count, "metavar": ("HEIGHT", "WIDTH")}
+_DTYPE_POLICY: dict[str, Any] = {
+    "help": "how layers compute: mixed_bfloat16 or mixed_float16 is faster on most GPUs",
+    "default": "float32",
+    "choices": ["float32", "mixed_bfloat16", "mixed_float16"],
+}
 _CAMVID_FOLDER = "folder of camvid (default: $KERAS_PSP_DATA, or a download)"
 
 

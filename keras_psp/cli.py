@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         interrupted; 143 if the system ended it.
     """
     args = parse(arguments)
-    with warnings.catch_warnings(), _ended_by_the_system():
+    with warnings.catch_warnings(), _ended_by_the_system(), _dtype_policy(args):
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
             return FUNCTIONS[args.command](args) or 0
@@ -95,6 +95,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 raise
             print(f"keras-psp: {_message(error)}", file=sys.stderr)
             return 2
+
+
+@contextlib.contextmanager
+def _dtype_policy(args: argparse.Namespace) -> Iterator[None]:
+    """Makes layers compute as a command asks, if it does."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(getattr(args, "dtype_policy", before))
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 RESUMED = ("train", "degradation", "ladder")
@@ -360,9 +371,8 @@ def ladder(args: argparse.Namespace) -> None:
     ways = args.split_by if args.data == "camvid" else ["scenes"]
     load = {way: functools.partial(load_data, settings | {"split_by": way}) for way in ways}
     weights = None if args.backbone_weights == "none" else args.backbone_weights
-    rates = rates_for(weights or RANDOM)
     names = ("ladder", "rungs", "backbone", "seeds", "epochs", "crop_size")
-    options: dict[str, Any] = {name: getattr(args, name) for name in names} | rates
+    options: dict[str, Any] = {name: getattr(args, name) for name in names}
     rows = run_ladder(folder, load, backbone_weights=weights, **options)
     table = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
     print(format_table(list(rows[0]), table))

@@ -21,13 +21,13 @@ from keras_psp.atomic import write_table
 from keras_psp.cli import main
 from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.street_scenes import street_scene
-from keras_psp.experiments import degradation, papers
+from keras_psp.experiments import degradation, ladder, papers
 from keras_psp.inference.views import Views
 from keras_psp.models import BACKBONES, SegmentationModel
 from keras_psp.settings import network_arguments
 from keras_psp.weights import PRESETS
 from tests.conftest import draw_nothing
-from tests.tiny import tiny_backbone
+from tests.tiny import Tiny, tiny_backbone
 
 pytestmark = pytest.mark.usefixtures("no_pictures")  # but for `trained`
 
@@ -601,3 +601,24 @@ def test_degradation_trains_on_patches_of_scenes(tmp_path, monkeypatch):
     assert re.search(r"plain-20 .* 0\.25 +0\.5", out)
     assert f"Histories, table.csv and curves.png lie in {tmp_path}" in out
     assert (tmp_path / "curves.png").is_file()
+
+
+def test_ladder_trains_on_scenes_as_its_options_say(tmp_path, monkeypatch):
+    monkeypatch.setitem(DEFAULTS["street-scenes"], "scenes", 4)
+    policies = []
+
+    def build(num_classes, backbone, output_stride, auxiliary_weight, **others):
+        assert (backbone, others["bins"]) == ("resnet34", ())
+        policies.append(keras.config.dtype_policy().name)
+        return Tiny(num_classes, auxiliary_weight)
+
+    monkeypatch.setattr(ladder, "PSPNet", build)
+    options = ["--data", "street-scenes", "--rungs", "1", "--seeds", "3", "--epochs", "1"]
+    options += ["--backbone", "resnet34", "--dtype-policy", "mixed_bfloat16", "--batch-size", "2"]
+    options += ["--image-size", "16", "24", "--crop-size", "12", "12", "--run", tmp_path]
+    code, out, err = run_command("ladder", *options)
+    assert code == 0, err
+    assert policies == ["mixed_bfloat16"]
+    assert keras.config.dtype_policy().name == "float32"
+    assert re.search(r"scenes +baseline +3 +0\.\d{3}", out)
+    assert (tmp_path / "parts.png").is_file()

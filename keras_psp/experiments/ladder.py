@@ -124,6 +124,7 @@ def run_ladder(
         "backbone_weights": backbone_weights,
         "epochs": epochs,
         "crop_size": crop_size and tuple(crop_size),
+        "dtype_policy": keras.config.dtype_policy().name,
     }
     keep_settings(folder, recipe)
     rows: list[dict[str, Any]] = []

@@ -562,13 +562,10 @@ def train(spec):
 
 def _data(spec):
     import keras_psp
-    from keras_psp.data import augmentation
 
     given = tuple(spec["image_size"]), spec["batch"]
-    # As the preset "scratch", and as there will be more passes over the data, more of it.
-    colors = augmentation.RandomColors(0.2, 0.4, (0.3, 0.7), dtype="float32")
-    view = augmentation.RandomView(*spec["crop_size"], (0.6, 1.5), degrees=10.0, dtype="float32")
-    views = {"augment": [view, colors], "crop_size": tuple(spec["crop_size"])}
+    # There will be many passes over the data.
+    views = {"augment": "scratch_long", "crop_size": tuple(spec["crop_size"])}
     load, options = keras_psp.load_street_scenes, {"num_images": spec["scenes"]}
     if spec["data"] == "camvid":
         load, options = keras_psp.load_camvid, {"data_dir": spec["camvid"]}

@@ -7,7 +7,9 @@ Every entry trains from random values on CamVid's 367 frames at 180×240, in bat
 for each number of minutes, in a process of its own on as many cores as --threads says. The first
 steps, which a library needs to get ready, do not count. The next ones tell what a step takes; so
 many are planned that the learning rate has decayed to 0 when the minutes are over. Then all 101
-frames of val are scored, also at 180×240, by one confusion matrix.
+frames of val are scored, also at 180×240, by one confusion matrix. A GPU does an hour of two cores
+in a few minutes: --steps-of takes the seconds a step from a folder of results, and trains as many
+steps as the minutes have by these; KERAS_BACKEND=jax or torch is for ours there.
 
 Theirs are segmentation_models_pytorch's networks on ResNet-18, as they are mostly trained: AdamW at
 1e-3 with polynomial decay, images mirrored and scaled by .5 to 2. Their views are made by PyTorch
@@ -63,6 +65,8 @@ ENTRIES = {
 def make(spec):
     """The one job of an entry: to learn for so many minutes, and to be scored."""
     learner = {"keras_psp": Ours, "smp": Theirs}[spec["library"]](spec)
+    if spec["steps"]:
+        return [lambda: learn_for(learner, spec["steps"])]
     clock, minute = (time.process_time, 120) if spec["processor_time"] else (time.perf_counter, 60)
     return [lambda: learn(learner, minute * spec["minutes"], clock)]
 
@@ -75,8 +79,6 @@ def learn(learner, seconds, clock):
         seconds: From when the learner is ready to its last step.
         clock: Tells the seconds.
     """
-    from keras_psp.metrics import iou_per_class
-
     learner.train(READY)
     start = clock()
     learner.train(MEASURED)
@@ -84,14 +86,22 @@ def learn(learner, seconds, clock):
     steps = max(round(seconds / step_s) - MEASURED, 1)
     learner.train(steps)
     spent = clock() - start
+    found = {"step_s": step_s, "steps": MEASURED + steps, "trained_s": spent}
+    return found | scores(learner)
+
+
+def learn_for(learner, steps):
+    """Trains so many steps and returns how good that is."""
+    start = time.perf_counter()
+    learner.train(steps)
+    return {"steps": steps, "trained_s": time.perf_counter() - start} | scores(learner)
+
+
+def scores(learner):
+    from keras_psp.metrics import iou_per_class
+
     per_class = iou_per_class(learner.confusion())
-    return {
-        "step_s": step_s,
-        "steps": MEASURED + steps,
-        "trained_s": spent,
-        "mean_iou": float(np.nanmean(per_class)),
-        "per_class": per_class.tolist(),
-    }
+    return {"mean_iou": float(np.nanmean(per_class)), "per_class": per_class.tolist()}
 
 
 def frames(data_dir, split, **options):
@@ -113,6 +123,16 @@ def confusion(batches, predict):
     )
 
 
+def endless(data, steps):
+    """Data that go round, for so many steps; on JAX and PyTorch, they are not tf.data's."""
+    from keras_psp.data import Batches
+
+    if not isinstance(data, Batches):
+        return data.repeat()
+    length = len(data)
+    return Batches(lambda _, step: data.make(step // length, step % length), steps, data.info)
+
+
 class Ours:
     """PSPNet of this package, trained by its own recipe."""
 
@@ -130,7 +150,7 @@ class Ours:
         options = {"seed": spec["seed"]}
         if "scales" in spec:
             options["augment"] = RandomView(*SIZE, spec["scales"], dtype="float32")
-        self.train_frames = frames(spec["data_dir"], "train", **options).repeat()
+        self.train_frames = frames(spec["data_dir"], "train", **options)
         self.val_frames = frames(spec["data_dir"], "val")
         self.model = keras_psp.PSPNet(num_classes=CLASSES, backbone_weights=None, **spec["network"])
         if "learning_rate" in spec:
@@ -142,7 +162,7 @@ class Ours:
             )
 
     def train(self, steps):
-        self.model.fit(self.train_frames, steps_per_epoch=steps, verbose=0)
+        self.model.fit(endless(self.train_frames, steps), steps_per_epoch=steps, verbose=0)
 
     def confusion(self):
         return confusion(
@@ -163,22 +183,26 @@ class Theirs:
         torch.manual_seed(spec["seed"])
         network = getattr(segmentation_models_pytorch, spec["network"])
         self.network = network("resnet18", encoder_weights=None, classes=CLASSES)
-        self.network.to(memory_format=torch.channels_last)
-        self.half = torch.autocast("cpu", torch.bfloat16, enabled=spec["half"])
+        self.device = "cuda" if torch.cuda.is_available() else "cpu"
+        self.network.to(self.device, memory_format=torch.channels_last)
+        self.half = torch.autocast(self.device, torch.bfloat16, enabled=spec["half"])
         self.optimizer = torch.optim.AdamW(self.network.parameters(), self.RATE)
         self.mean, self.deviation = (
-            torch.tensor(colors)[:, None, None] for colors in (imagenet.MEAN, imagenet.DEVIATION)
+            torch.tensor(colors, device=self.device)[:, None, None]
+            for colors in (imagenet.MEAN, imagenet.DEVIATION)
         )
         in_order = {"augment": None, "shuffle": False, "drop_remainder": False}
         parts = zip(*frames(spec["data_dir"], "train", **in_order), strict=True)
-        self.images, self.labels = (torch.tensor(np.concatenate(part)) for part in parts)
+        self.images, self.labels = (
+            torch.tensor(np.concatenate(part)).to(self.device) for part in parts
+        )
         self.val_frames = frames(spec["data_dir"], "val")
 
     def batches(self):
         import torch
 
         while True:
-            order = torch.randperm(len(self.images))
+            order = torch.randperm(len(self.images)).to(self.device)
             yield from order[: len(order) // BATCH * BATCH].split(BATCH)
 
     def train(self, steps):
@@ -213,7 +237,8 @@ class Theirs:
 
         def predict(images):
             with torch.inference_mode(), self.half:
-                return self.logits(self.normalized(torch.tensor(images))).argmax(1).numpy()
+                x = self.normalized(torch.tensor(images).to(self.device))
+                return self.logits(x).argmax(1).cpu().numpy()
 
         return confusion(self.val_frames, predict)
 
@@ -228,12 +253,12 @@ def random_views(images, labels, scales=(0.5, 2.0)):
     """
     import torch
 
-    scale = torch.empty(len(images)).uniform_(*scales)
-    side = torch.randint(0, 2, scale.shape) * 2.0 - 1
+    scale = images.new_empty(len(images)).uniform_(*scales)
+    side = torch.randint(0, 2, scale.shape, device=images.device) * 2.0 - 1
     # Pixel (x, y) of a view, −1 … 1, is pixel (side·x/scale + dx, y/scale + dy) of the image.
     free = (1 - 1 / scale).clamp(min=0)
     zero = torch.zeros_like(scale)
-    dx, dy = ((2 * torch.rand(2, len(images)) - 1) * free).unbind()
+    dx, dy = ((2 * images.new_empty(2, len(images)).uniform_() - 1) * free).unbind()
     affine = torch.stack([side / scale, zero, dx, zero, 1 / scale, dy], 1).view(-1, 2, 3)
     grid = torch.nn.functional.affine_grid(affine, images.shape, align_corners=False)
 
@@ -261,23 +286,23 @@ def train_all(args):
             if file.exists():
                 continue
             print(f"{time.strftime('%H:%M')}  {name}, {minutes:g} minutes: ", end="", flush=True)
-            spec = {
-                **ENTRIES[name],
-                "minutes": minutes,
-                "data_dir": args.data_dir,
-                "half": args.half,
-                "seed": args.seed,
-                "processor_time": args.processor_time,
-            }
+            names = ("data_dir", "half", "seed", "processor_time")
+            spec = {name: getattr(args, name) for name in names}
+            spec |= {"minutes": minutes, "steps": None, **ENTRIES[name]}
+            measured = {"name": name, "minutes": minutes}
+            if args.steps_of:
+                step_s = {row["name"]: row["step_s"] for row in read(Path(args.steps_of))}
+                measured["step_s"] = step_s[name]
+                spec["steps"] = round(60 * minutes / step_s[name])
             found = _train(spec, args)
             print(f"mean IoU {found['mean_iou']:.3f}", flush=True)
-            contest.write_json(file, {"name": name, "minutes": minutes, **found})
+            contest.write_json(file, {**measured, **found})
     report(folder)
 
 
 def _train(spec, args):
     ours = spec["library"] == "keras_psp"
-    backend = "tensorflow" if ours else "torch"
+    backend = os.environ.get("KERAS_BACKEND", "tensorflow") if ours else "torch"
     spec["imports"] = ["keras_psp", backend] if ours else ["torch", "keras_psp"]
     names = ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS")
     environment = dict.fromkeys(names, str(args.threads))
@@ -285,12 +310,14 @@ def _train(spec, args):
         return one.step()
 
 
+def read(folder):
+    """All that is there."""
+    return [json.loads(file.read_text()) for file in folder.glob("*.json")]
+
+
 def report(folder):
     """Prints and draws all that is there."""
-    found = sorted(
-        (json.loads(file.read_text()) for file in folder.glob("*.json")),
-        key=lambda row: (row["minutes"], -row["mean_iou"]),
-    )
+    found = sorted(read(folder), key=lambda row: (row["minutes"], -row["mean_iou"]))
     rows = [["", "minutes", "s a step", "steps", "trained s", "mean IoU"]]
     for row in found:
         cells = [f"{row['minutes']:g}", f"{row['step_s']:.2f}", str(row["steps"])]
@@ -335,6 +362,12 @@ def main():
         action="store_true",
         help="a minute is two of processor time, for a machine that does other work, too; threads "
         "that wait may count, so take it with --threads 1",
+    )
+    parser.add_argument(
+        "--steps-of",
+        metavar="FOLDER",
+        help="train as many steps as these minutes have by that folder's seconds a step, on a "
+        "device that is not the one whose minutes count",
     )
     parser.add_argument("--half", action="store_true", help="mixed precision in all, bfloat16")
     parser.add_argument("--seed", type=int, default=0)

@@ -214,6 +214,7 @@ def get(
             | `"course"` | 5x5 blur (p 0.5), rotation up to 10° (p 0.5), scale 0.5–2, flip, crop |
             | `"flip"` | flip, and a random crop where `output_size` is smaller than the images |
             | `"scratch"` | without ImageNet weights: scale 0.6–1.5, flip, crop, color jitter |
+            | `"scratch_long"` | for 100 epochs and more: that, more jitter, rotation up to 10° |
 
             `"course"` is what Georgia Tech's course on computer vision uses.
         output_size: `(height, width)` in pixels that the presets return.

@@ -23,11 +23,17 @@ def _scratch(height: int, width: int) -> list[keras.Layer]:
     return [RandomView(height, width, scale=(0.6, 1.5), dtype=SINGLE), colors]
 
 
+def _scratch_long(height: int, width: int) -> list[keras.Layer]:
+    colors = RandomColors(0.2, 0.4, saturation_factor=(0.3, 0.7), dtype=SINGLE)
+    return [RandomView(height, width, scale=(0.6, 1.5), degrees=10.0, dtype=SINGLE), colors]
+
+
 PRESETS: dict[str, Callable[[int, int], list[keras.Layer]]] = {
     "authors": _authors,
     "course": lambda height, width: _authors(height, width)[::-1],
     "flip": lambda height, width: [RandomView(height, width, dtype=SINGLE)],
     "scratch": _scratch,
+    "scratch_long": _scratch_long,
 }
 """Name → what makes the layers for the height and the width that shall come out."""
 
