@@ -167,8 +167,7 @@ def train(args: argparse.Namespace) -> None:
         label_maps = ((None, label[None]) for label in train.label_maps())
         weights = class_weights(label_maps, num_classes, settings["class_weights"])
     if adamw:
-        decay = optimizers.PolynomialDecay(settings["learning_rate"])
-        optimizer = keras.optimizers.AdamW(decay, weight_decay=0.05)
+        optimizer: keras.optimizers.Optimizer = optimizers.adamw(settings["learning_rate"])
     else:
         optimizer = optimizers.recipe(settings["learning_rate"], settings["head_multiplier"])
     model.compile(optimizer, losses.SparseCategoricalCrossentropy(class_weights=weights))

@@ -279,3 +279,28 @@ def recipe(learning_rate: float = 0.01, head_multiplier: float = 10.0) -> SGD:
         PolynomialDecay(learning_rate),
         learning_rate_multipliers=dict.fromkeys(HEADS, head_multiplier),
     )
+
+
+@checked
+def adamw(learning_rate: float = 0.001) -> keras.optimizers.AdamW:
+    """Makes the optimizer for networks of random values: AdamW, with the schedule of the paper.
+
+    Args:
+        learning_rate: The rate of the first step, which decays to 0; it is that of all layers.
+
+    Returns:
+        `keras.optimizers.AdamW` with `PolynomialDecay` and a weight decay of 0.05.
+
+    Reference:
+        [Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101), algorithm 2.
+
+    Example:
+
+    ```python
+    import keras_psp
+
+    model = keras_psp.PSPNet("resnet18", num_classes=11, backbone_weights=None)
+    model.compile(keras_psp.optimizers.adamw())
+    ```
+    """
+    return keras.optimizers.AdamW(PolynomialDecay(learning_rate), weight_decay=0.05)

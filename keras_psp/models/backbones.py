@@ -63,7 +63,11 @@ def _maps(network, *layers):
 BACKBONES: dict = {
     **dict.fromkeys(RESNETS, _resnet),
     # For small budgets and small devices: the second stage is at 1/8 of the image without dilation.
-    **{f"resnet{depth}_stage{n}": _first_stages for depth in (18, 34, 50) for n in (2, 3)},
+    **{
+        f"resnet{name}_stage{n}": _first_stages
+        for name in ("18", "18_v1c", "34", "50")
+        for n in (2, 3)
+    },
     **dict.fromkeys(VGGS, _dilated(VGG)),
     **dict.fromkeys(GOOGLENETS, _googlenet),
     **dict.fromkeys(ALEXNETS, _dilated(AlexNet)),

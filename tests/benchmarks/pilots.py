@@ -52,6 +52,8 @@ ENTRIES = {
     "copy-paste of rare classes": {"pasted": 0.5},
     "street scenes first": {"scenes_first": 4},
     "half width at stride 4": {"network": {"backbone": "half", "output_stride": 8}},
+    "four epochs more": {"second_round": "alone"},
+    "four epochs more, taught by the first eight": {"second_round": "taught"},
 }
 
 
@@ -83,8 +85,7 @@ def pilot(spec):
     model = keras_psp.PSPNet(num_classes=11, backbone_weights=None, **network)
     optimizer = optimizers.recipe(0.03, head_multiplier=1.0)
     if "adamw" in spec:
-        rate = optimizers.PolynomialDecay(spec["adamw"])
-        optimizer = keras.optimizers.AdamW(rate, weight_decay=0.05)
+        optimizer = optimizers.adamw(spec["adamw"])
     weights = [weight**0.5 for weight in CAMVID_CLASS_WEIGHTS]
     loss, callbacks = losses.SparseCategoricalCrossentropy(class_weights=weights), []
     if "hardest" in spec:
@@ -97,6 +98,13 @@ def pilot(spec):
         scenes = keras_psp.load_street_scenes("train", num_images=BATCH * STEPS, **options)
         model.fit(scenes, epochs=spec["scenes_first"], verbose=0)
     model.fit(train, steps_per_epoch=STEPS, epochs=spec["epochs"], callbacks=callbacks, verbose=0)
+    if "second_round" in spec:
+        if spec["second_round"] == "taught":
+            teacher = keras_psp.PSPNet(num_classes=11, backbone_weights=None, **network)
+            teacher.set_weights(model.get_weights())
+            train, loss = train.map(with_probabilities(teacher)), Taught(loss)
+        model.compile(optimizers.recipe(0.015, head_multiplier=1.0), loss, metrics=None)
+        model.fit(train, steps_per_epoch=STEPS, epochs=4, verbose=0)
     val = keras_psp.load_camvid("val", FRAME, data_dir=spec["data_dir"])
     per_class = keras_psp.evaluate(model, val, image_size=size, num_samples=0).per_class
     return {"mean_iou": per_class.mean(), "per_class": per_class.tolist()}
@@ -114,6 +122,37 @@ def paste_rare(images, labels, share):
     pasted &= tf.random.uniform((len(labels), 1, 1)) < share
     images = tf.where(pasted[..., None], tf.roll(images, 1, axis=0), images)
     return images, tf.where(pasted, given, labels)
+
+
+def with_probabilities(teacher):
+    """Returns what adds a teacher's probabilities to labels: of the images and of their mirrors."""
+
+    def add(images, labels):
+        both = tf.concat([images, images[:, :, ::-1]], 0)
+        found = tf.nn.softmax(tf.cast(teacher(both, training=False), "float32"))
+        one, other = tf.split(found, 2)
+        labels = tf.cast(labels, "float32")[..., None]
+        return images, tf.concat([labels, (one + other[:, :, ::-1]) / 2], -1)
+
+    return add
+
+
+class Taught(keras.losses.Loss):
+    """Half of the cross-entropy with the labels, and half with a teacher's probabilities.
+
+    Reference:
+        [Hinton et al., 2015](https://arxiv.org/abs/1503.02531), at temperature 1.
+    """
+
+    def __init__(self, cross_entropy):
+        super().__init__()
+        self.cross_entropy = cross_entropy
+
+    def call(self, labels_and_probabilities, logits):
+        labels, probabilities = tf.split(labels_and_probabilities, [1, logits.shape[-1]], -1)
+        soft = tf.nn.softmax_cross_entropy_with_logits(probabilities, tf.cast(logits, "float32"))
+        hard = self.cross_entropy(tf.cast(labels[..., 0], "int32"), logits)
+        return (hard + tf.reduce_mean(soft)) / 2
 
 
 class Hardest(keras.losses.Loss):

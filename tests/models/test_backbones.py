@@ -448,9 +448,11 @@ def basic(channels, count, before):
 
 
 STEM = 7 * 7 * 3 * 64 + 2 * 64
+DEEP_STEM = 27 * 32 + 2 * 32 + 9 * 32 * 32 + 2 * 32 + 9 * 32 * 64 + 2 * 64
 EARLY = {
     "resnet18_stage2": STEM + basic(64, 2, 64) + basic(128, 2, 64),
     "resnet18_stage3": STEM + basic(64, 2, 64) + basic(128, 2, 64) + basic(256, 2, 128),
+    "resnet18_v1c_stage2": DEEP_STEM + basic(64, 2, 64) + basic(128, 2, 64),
     "resnet34_stage2": STEM + basic(64, 3, 64) + basic(128, 4, 64),
 }
 
