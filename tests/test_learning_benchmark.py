@@ -6,6 +6,8 @@ import json
 import numpy as np
 import pytest
 
+from keras_psp.data import Batches
+
 
 @pytest.fixture
 def learning(benchmark):
@@ -44,7 +46,7 @@ def test_a_finished_training_is_not_done_again(learning, monkeypatch, tmp_path, 
     monkeypatch.setattr(learning, "_train", train)
     monkeypatch.setattr(learning.importlib.util, "find_spec", lambda name: name)
     options = {"data_dir": "CamVid", "half": False, "seed": 0, "out": tmp_path / "out"}
-    options["processor_time"] = False
+    options |= {"processor_time": False, "steps_of": None}
     for minutes in ([5], [5, 20]):
         names = ["Unet of smp", "FPN of smp"]
         learning.train_all(argparse.Namespace(minutes=minutes, entries=names, **options))
@@ -54,6 +56,39 @@ def test_a_finished_training_is_not_done_again(learning, monkeypatch, tmp_path, 
     assert (tmp_path / "out" / "learning.png").stat().st_size > 0
     *_, last = capsys.readouterr().out.strip().splitlines()
     assert last.split() == ["Unet", "of", "smp", "20", "0.50", "600", "300", "0.300"]
+
+
+def test_another_device_takes_as_many_steps_as_the_minutes_have(learning, monkeypatch, tmp_path):
+    learner, specs = Learner(), []
+    assert learning.learn_for(learner, 7)["steps"] == 7
+    assert learner.runs == [7]
+
+    def train(spec, args):
+        specs.append(spec)
+        return {"steps": spec["steps"], "trained_s": 3, "mean_iou": 0.5}
+
+    monkeypatch.setattr(learning, "_train", train)
+    monkeypatch.setattr(learning.importlib.util, "find_spec", lambda name: name)
+    name = "FPN of smp"
+    (tmp_path / "measured").mkdir()
+    measured = {"name": name, "minutes": 0.2, "step_s": 0.25}
+    (tmp_path / "measured" / "any.json").write_text(json.dumps(measured))
+    args = argparse.Namespace(
+        minutes=[5],
+        entries=[name],
+        out=tmp_path / "out",
+        steps_of=tmp_path / "measured",
+        **{"data_dir": "CamVid", "half": False, "seed": 0, "processor_time": False},
+    )
+    learning.train_all(args)
+    (found,) = learning.read(tmp_path / "out")
+    assert (specs[0]["steps"], found["steps"], found["step_s"]) == (1200, 1200, 0.25)
+
+
+def test_data_go_round_on_every_backend(learning):
+    data = Batches(lambda epoch, index: (np.array([epoch]), np.array([index])), length=3)
+    steps = [(int(x[0]), int(y[0])) for x, y in learning.endless(data, 7)]
+    assert steps == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)]
 
 
 def test_views_change_labels_as_images(learning):
