@@ -185,9 +185,11 @@ def points_per_seed(
     all_axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, panel in zip(all_axes, panels, strict=True):
         for row, runs in enumerate(scores.values()):
-            values = [run[panel] for run in runs if panel in run]
-            axes.plot(values, [row] * len(values), "o", color="C0", alpha=0.8, clip_on=False)
+            # A line without points would lie in the figure's corner.
+            if values := [run[panel] for run in runs if panel in run]:
+                axes.plot(values, [row] * len(values), "o", color="C0", alpha=0.8, clip_on=False)
         axes.set_title(panel, fontsize=11, color=figures.INK)
+        axes.locator_params(axis="x", nbins=3)  # More would touch each other.
         axes.grid(color=figures.GRID)
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)

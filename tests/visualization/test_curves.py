@@ -1,6 +1,7 @@
 """Curves and bars, looked up in what was written."""
 
 import csv
+import warnings
 
 import numpy as np
 import pytest
@@ -87,3 +88,11 @@ def test_absent_class_is_a_dash(figure):
 def test_scores_of_unnamed_classes_are_numbered(figure, draw, scores):
     (axes, *_) = draw(None, scores).axes
     assert [text.get_text() for text in axes.get_yticklabels()] == ["class 0", "class 1"]
+
+
+def test_models_without_a_score_leave_its_panel_as_it_is(tmp_path):
+    scores = {"mean IoU, frame": 0.5, "mean IoU, drive": 0.2315}
+    runs = {"baseline": [scores], "+ windows, mirror, scales": [{"mean IoU, frame": 0.5}]}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Matplotlib's, that a panel has no room.
+        visualization.points_per_seed(tmp_path / "seeds.png", runs)
