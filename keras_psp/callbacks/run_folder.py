@@ -10,7 +10,6 @@ import os
 import platform
 import tempfile
 import time
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from keras_psp.keras_internals import set_initial_epoch
 from keras_psp.labels import ClassList, check_same_classes, named_classes, numbered_classes
 from keras_psp.metrics import MeanIoU
 from keras_psp.models.presets import describe, rebuild
+from keras_psp.warning import warn
 from keras_psp.weights.comparing import warn_if_not_finite
 from keras_psp.weights.keras_files import load_state, save_state
 from keras_psp.weights.runs import BEST, CHECKPOINT, CONFIG, best_weights, read_config
@@ -328,10 +328,9 @@ def _lock(folder: Path) -> Any:
 
 
 def _without_lock(folder: Path, reason: str) -> None:
-    warnings.warn(
+    warn(
         f"See to it that no other process trains into this folder. Received: folder='{folder}', "
         f"which cannot be locked ({reason}).",
-        stacklevel=4,
     )
 
 

@@ -1,7 +1,6 @@
 """The batches of everything that `fit` and `evaluate` of Keras take."""
 
 import itertools
-import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -10,6 +9,7 @@ import keras
 from keras_psp.arrays import to_numpy
 from keras_psp.checked import short
 from keras_psp.data.info import Data
+from keras_psp.warning import warn
 
 _NO_TENSOR = str | bytes | int | float
 
@@ -135,9 +135,8 @@ def warn_of_small_values(images: Any) -> bool:
     pixels = to_numpy(images)
     if not (pixels.size and 0 < pixels.max() <= 1):
         return False
-    warnings.warn(
+    warn(
         "Images are RGB, 0–255: models normalize them by themselves. Received: images of floats of "
         "at most 1, as if divided by 255. Leave the division out, or give 255 * images.",
-        stacklevel=2,
     )
     return True

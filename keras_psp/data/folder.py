@@ -5,7 +5,6 @@ import dataclasses
 import io
 import os
 import threading
-import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, overload
@@ -30,6 +29,7 @@ from keras_psp.data.split import Arrays, Sample
 from keras_psp.labels import VOID, LabelCoding
 from keras_psp.signatures import passes_on
 from keras_psp.untrusted import read_text
+from keras_psp.warning import warn
 
 LAYOUTS = (
     Layout("folders", "{split}/{images}", "{split}/{labels}"),
@@ -348,7 +348,7 @@ class _LabelCount:
             if kind == "two meanings":
                 raise ValueError(message)
             if not self.unread:
-                warnings.warn(message, stacklevel=4)
+                warn(message)
         self.begun = True
 
     def add(self, name: str, label: np.ndarray) -> None:
@@ -363,7 +363,7 @@ class _LabelCount:
                 self.counts += counts
         if was_last and self.begun:
             for _, message in self.faults():
-                warnings.warn(message, stacklevel=2)
+                warn(message)
 
     def faults(self) -> list[tuple[str, str]]:
         classes = len(self.meaning.classes)

@@ -1,7 +1,6 @@
 """Feature extractors for segmentation: by name from one table, or any Keras model."""
 
 import os
-import warnings
 from collections.abc import Sequence
 
 import keras
@@ -16,6 +15,7 @@ from keras_psp.models.inception import V3S, Inception
 from keras_psp.models.resnet import RESNETS, ResNet, stage_dilations
 from keras_psp.models.vgg import VGG, VGGS
 from keras_psp.surgery.dilation import CONVOLUTIONS, dilate, strides_of
+from keras_psp.warning import warn
 
 
 def _resnet(name, **options):
@@ -271,12 +271,11 @@ def _wanted_normalization(source) -> str:
     for family, normalization in _APPLICATIONS_NORMALIZATION.items():
         if source.name.startswith(family):
             return normalization
-    warnings.warn(
+    warn(
         "The normalization of images is detected for models of keras.applications, by their name, "
         "and for networks that normalize by themselves. "
         f"Received: backbone={source.name}, which begins with a convolution and gets RGB 0–255 as "
         "it is. Give build_backbone(model, output_stride=32, normalization=…) in its place, with "
         "'tf' (−1 … 1), 'torch' or 'caffe', or with 'none' if RGB 0–255 is right.",
-        stacklevel=4,
     )
     return "none"

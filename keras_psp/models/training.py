@@ -1,7 +1,6 @@
 """How networks train: as fast as the backend can, and by more than they return."""
 
 import functools
-import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, NoReturn
@@ -13,6 +12,7 @@ from keras_psp import onednn
 from keras_psp.data.each_batch import first_batch, only_tensor, warn_of_small_values
 from keras_psp.keras_internals import ModelThatKeepsItsState, writes_hdf5
 from keras_psp.models.presets import PresetModel
+from keras_psp.warning import warn
 
 
 def _looks_at_images(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -168,7 +168,7 @@ class ModelWithOwnLoss(keras.Model):
             return super().train_step(*args)  # which calls `compute_loss_and_updates`
         x, y, sample_weight = _unpack(*args)
         if not self.trainable_variables:
-            warnings.warn("The model does not have any trainable weights.", stacklevel=2)
+            warn("The model does not have any trainable weights.")
             loss, outputs = self.loss_and_outputs(x, y, sample_weight, training=True)
         elif keras.backend.backend() == "tensorflow":
             loss, outputs = self._learn_on_tensorflow(x, y, sample_weight)

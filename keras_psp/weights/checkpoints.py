@@ -1,11 +1,11 @@
 """Puts checkpoints from elsewhere into our networks."""
 
 import os
-import warnings
 
 import keras
 import numpy as np
 
+from keras_psp.warning import warn
 from keras_psp.weights.comparing import (
     Tensor,
     check_same_tensors,
@@ -96,12 +96,11 @@ def load_checkpoint(
 
     for argument, value in source.usual.items():
         if getattr(model, argument, value) != value:
-            warnings.warn(
+            warn(
                 f"Most networks of {source.title} have {argument}={value}; no tensor tells. "
                 f"Received: weights='{path}' for a model with {argument}="
                 f"{getattr(model, argument)}. See the configuration that the file was trained "
                 f"with, and build the model with its {argument}.",
-                stacklevel=4,
             )
     without = f", without {', '.join(dict.fromkeys(left_out))}" if left_out else ""
     return f"the file {path} ({source.title}{without})"

@@ -2,12 +2,13 @@
 
 import itertools
 import re
-import warnings
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
+
+from keras_psp.warning import warn
 
 
 def end_of(layer: str) -> str:
@@ -48,10 +49,9 @@ def warn_if_not_finite(model: Any, received: str) -> None:
         received: What brought them, for the message.
     """
     if broken := not_finite(model):
-        warnings.warn(
+        warn(
             f"Weights are finite numbers. Received: {received} with NaN or infinity in {broken}. "
             "Take weights from before the training failed.",
-            stacklevel=4,
         )
 
 

@@ -1,7 +1,6 @@
 """Loads weights into a model: from a file, ours or somebody else's, or by a published name."""
 
 import os
-import warnings
 from pathlib import Path
 
 import keras
@@ -9,6 +8,7 @@ import keras
 from keras_psp.checked import checked
 from keras_psp.choices import did_you_mean
 from keras_psp.rates import RANDOM
+from keras_psp.warning import warn
 from keras_psp.weights.checkpoints import load_checkpoint, variant_of
 from keras_psp.weights.comparing import warn_if_not_finite
 from keras_psp.weights.keras_files import (
@@ -60,7 +60,7 @@ def load_first_weights(
     except WeightsNotAvailable as error:
         if weights == "imagenet":
             raise
-        warnings.warn(f"{model.name} starts from random values: {error}", stacklevel=4)
+        warn(f"{model.name} starts from random values: {error}")
         return f"{RANDOM} ({error.reason})"
     return "ImageNet"
 

@@ -3,7 +3,6 @@
 import hashlib
 import importlib.util
 import os
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from keras_psp.atomic import scratch_beside
 from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.class_lists import ADE20K, CITYSCAPES, VOC2012
 from keras_psp.labels import ClassList
+from keras_psp.warning import warn
 
 
 class WeightsNotAvailable(OSError):
@@ -285,10 +285,9 @@ def find_file(file: File) -> Path:
             f"Save {file.url} as {cached}. {other_ways}",
         ) from error
     if not file.digest:
-        warnings.warn(
+        warn(
             f"Nobody tells the digest of {file.url}, which was taken as it came: {cached}, with "
             f"the SHA-256 {_digest_of(cached, 'sha256')}.",
-            stacklevel=2,
         )
     return cached
 

@@ -2,7 +2,6 @@
 
 import json
 import os
-import warnings
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +9,7 @@ import keras
 
 from keras_psp.labels import ClassList, named_classes
 from keras_psp.untrusted import check_regular
+from keras_psp.warning import warn
 from keras_psp.weights.checkpoints import variant_of
 
 CONFIG = "config.json"
@@ -99,9 +99,8 @@ def warn_of_differences(model: keras.Model, run: RunFiles) -> None:
         asked, received = (
             ", ".join(f"{name}={values[name]!r}" for name in theirs) for values in (theirs, own)
         )
-        warnings.warn(
+        warn(
             f"The weights of the run in {run.folder} were trained in a model with {asked}. "
             f"Received: weights='{run.weights}' for a model with {received}, in which they answer "
             f"otherwise. Build it with {asked}, or take keras_psp.load_run('{run.folder}').model.",
-            stacklevel=4,
         )

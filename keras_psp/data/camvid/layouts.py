@@ -5,12 +5,12 @@ import dataclasses
 import glob
 import os
 import re
-import warnings
 
 from keras_psp.choices import check_name
 from keras_psp.data.camvid.classes import camvid_label_colors, segnet_labels
 from keras_psp.data.layouts import DataFiles, Layout, find_data, regroup
 from keras_psp.labels import LabelCoding, LabelColors
+from keras_psp.warning import warn
 
 HOMEPAGE = "http://mi.eng.cam.ac.uk/research/projects/VideoRec/CamVid/"
 """Where the original release is."""
@@ -130,11 +130,10 @@ def with_published_split(found: DataFiles) -> DataFiles:
     if not moved:
         return found
     if found.layout != ORIGINAL_RELEASE:
-        warnings.warn(
+        warn(
             f"{len(moved)} frames in {found.root}, such as {moved[0]}, lie in another split's "
             "folder than the published split says. That split is used (367, 101 and 233 frames), "
             "so that scores compare; load_camvid(..., split_by='folder') takes them as they lie.",
-            stacklevel=3,
         )
     return dataclasses.replace(found, splits=regroup(found.splits, published_split))
 
