@@ -43,6 +43,11 @@ LIGHT = {
     "class_weights": 0.5,
     "scales": (0.5, 2.0),
 }
+# A stage more, at 1/8 of the image, too.
+THREE = {**LIGHT, "network": {**LIGHT["network"], "backbone": "resnet18_v1c_stage3"}}
+# For hundreds of epochs, after which the frames are known by heart.
+RARE = ["SignSymbol", "Pedestrian", "Column_Pole", "Bicyclist"]
+VIEWS = {"augment": "scratch_long", "crop_size": SIZE, "centered_on": RARE}
 ENTRIES = {
     # The command line's network and `fit` without `compile`.
     "keras-psp by default": {
@@ -50,11 +55,8 @@ ENTRIES = {
         "network": {"backbone": "resnet18", "output_stride": 16},
     },
     "keras-psp light": LIGHT,
-    # A stage more, at 1/8 of the image, too.
-    "keras-psp of three stages": {
-        **LIGHT,
-        "network": {"backbone": "resnet18_v1c_stage3", "auxiliary_weight": 0},
-    },
+    "keras-psp of three stages": THREE,
+    "keras-psp of three stages, other views": {**THREE, "scales": None, "views": VIEWS},
     "PSPNet of smp": {"library": "smp", "network": "PSPNet"},
     "FPN of smp": {"library": "smp", "network": "FPN"},
     "Unet of smp": {"library": "smp", "network": "Unet"},
@@ -146,8 +148,8 @@ class Ours:
         keras.utils.set_random_seed(spec["seed"])
         if spec["half"]:
             keras.config.set_dtype_policy("mixed_bfloat16")
-        options = {"seed": spec["seed"]}
-        if "scales" in spec:
+        options = {"seed": spec["seed"], **spec.get("views", {})}
+        if spec.get("scales"):
             options["augment"] = RandomView(*SIZE, spec["scales"], dtype="float32")
         self.train_frames = frames(spec["data_dir"], "train", **options)
         self.val_frames = frames(spec["data_dir"], "val")
