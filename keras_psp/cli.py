@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _dtype_policy(args: argparse.Namespace) -> Iterator[None]:
     """Makes layers compute as a command asks, if it does."""
     before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(getattr(args, "dtype_policy", before))
+    keras.config.set_dtype_policy(getattr(args, "dtype_policy", None) or before)
     try:
         yield
     finally:

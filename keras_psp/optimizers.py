@@ -283,7 +283,7 @@ def recipe(learning_rate: float = 0.01, head_multiplier: float = 10.0) -> SGD:
 
 @checked
 def adamw(learning_rate: float = 0.001) -> keras.optimizers.AdamW:
-    """Makes the optimizer for networks of random values: AdamW, with the schedule of the paper.
+    """Makes an optimizer for networks that begin with random values: AdamW, with polynomial decay.
 
     Args:
         learning_rate: The rate of the first step, which decays to 0; it is that of all layers.
