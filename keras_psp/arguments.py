@@ -327,8 +327,8 @@ def _count(text: str) -> int:
 
 _SIZE: dict[str, Any] = {"nargs": 2, "type": _count, "metavar": ("HEIGHT", "WIDTH")}
 _DTYPE_POLICY: dict[str, Any] = {
-    "help": "how layers compute: mixed_bfloat16 and mixed_float16 are faster on most GPUs (default: "
-    "Keras' own, float32)",
+    "help": "how layers compute: mixed_bfloat16 and mixed_float16 are faster on most GPUs "
+    "(default: Keras' own, float32)",
     "choices": ["float32", "mixed_bfloat16", "mixed_float16"],
 }
 _CAMVID_FOLDER = "folder of camvid (default: $KERAS_PSP_DATA, or a download)"
