@@ -46,7 +46,7 @@ CHARTS = {
                     ("H200, 5.6 min; one scale", True, GPU, "", "one scale", "mean IoU"),
                     ("in the package, 12 MB", True, PACKAGE, "", "the mean in 8", "CamVid's"),
                     ("two CPU cores, 82 min", True, CPU, "", "mean IoU", "`runs/fine`"),
-                    ("20 min of two cores, small", True, MINUTES, "", "keras-psp, three", "20 min"),
+                    ("60 min of two cores, small", True, MINUTES, "", "keras-psp, three", "60 min"),
                     ("5 min of two cores, small", True, MINUTES, "", "keras-psp, light", "5 min"),
                 ],
             ),
