@@ -17,6 +17,7 @@ PACKAGE = FOLDER.parents[1] / "keras_psp"
 # Folder or file → the question it answers. Each imports only from those above it.
 ROOMS = {
     "checked": "are the arguments what they must be?",
+    "warning": "which line of the user is warned of?",
     "choices": "is this one of the names that we know?",
     "atomic": "how is a file written whole or not at all?",
     "untrusted": "what may a stranger's file be and ask for?",

@@ -432,7 +432,7 @@ def test_a_network_takes_the_stages_that_it_needs(tiny_backbone):
 def test_classifiers_are_backbones_by_the_same_name():
     tables = (models.RESNETS, models.VGGS, models.INCEPTIONS, models.ALEXNETS)
     names = {name for table in tables for name in table}
-    early = {f"resnet{depth}_stage{n}" for depth in (18, 34, 50) for n in (2, 3)}
+    early = {f"resnet{name}_stage{n}" for name in ("18", "18_v1c", "34", "50") for n in (2, 3)}
     assert {*models.BACKBONES} == names | early
     backbone = build_backbone("plain18", weights=None)
     assert backbone.count_params() == build_backbone("resnet18", weights=None).count_params() - sum(

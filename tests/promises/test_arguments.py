@@ -360,6 +360,7 @@ def build_rows(folder):
         "SGD": Row(optimizers.SGD, {}, {"learning_rate": "number", "weight_decay": "number",
                                         "learning_rate_multipliers": "mapping"}),
         "recipe": Row(optimizers.recipe),
+        "adamw": Row(optimizers.adamw),
         "best_at_stride": Row(analysis.best_at_stride,
                               {"labels": LABEL[None], "num_classes": 3, "steps": 1},
                               {"image_size": "sequence of number"}),
