@@ -8,6 +8,7 @@ import argparse
 import contextlib
 import dataclasses
 import functools
+import os
 import re
 import signal
 import sys
@@ -78,18 +79,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 if the command found something wrong; 2 if it failed; 130 if it was
-        interrupted; 143 if the system ended it.
+        interrupted. If the system ends it by SIGTERM, the whole process ends, with 143.
     """
     args = parse(arguments)
-    with warnings.catch_warnings(), _ended_by_the_system(), _dtype_policy(args):
+    with warnings.catch_warnings(), _ended_by_the_system(args.command), _dtype_policy(args):
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
             return FUNCTIONS[args.command](args) or 0
-        except (KeyboardInterrupt, _Ended) as error:
-            ended = isinstance(error, _Ended)
-            again = ". The same command resumes it" if args.command in RESUMED else ""
-            print(f"\nkeras-psp: {'ended' if ended else 'interrupted'}{again}", file=sys.stderr)
-            return 143 if ended else 130
+        except KeyboardInterrupt:
+            print(f"\nkeras-psp: interrupted{_again(args.command)}", file=sys.stderr)
+            return 130
         except Exception as error:
             if args.traceback:
                 raise
@@ -112,25 +111,29 @@ RESUMED = ("train", "degradation", "ladder")
 """Commands that go on where they stopped."""
 
 
-class _Ended(BaseException):
-    """The system ended this process: Kaggle, Slurm, Docker send SIGTERM before they kill it."""
-
-
 @contextlib.contextmanager
-def _ended_by_the_system() -> Iterator[None]:
-    """Ends the process as Ctrl-C does when it gets SIGTERM."""
+def _ended_by_the_system(command: str) -> Iterator[None]:
+    """Ends the process with a message when it gets SIGTERM, which Kaggle, Slurm and Docker send."""
     if threading.current_thread() is not threading.main_thread():
         yield  # Only the main thread gets signals.
         return
 
     def end(*_: Any) -> None:
-        raise _Ended
+        # At once: an exception would get lost where Python cannot pass it on, as in a `__del__`.
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        os.write(2, f"\nkeras-psp: ended{_again(command)}\n".encode())
+        os._exit(143)
 
     before = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _again(command: str) -> str:
+    return ". The same command resumes it" if command in RESUMED else ""
 
 
 def train(args: argparse.Namespace) -> None:

@@ -81,22 +81,49 @@ def test_a_fault_of_ours_is_no_trace_either(monkeypatch, capsys):
         main(["--traceback", "tables"])
 
 
-@pytest.mark.parametrize(
-    "name, code, said",
-    [("SIGINT", 130, "interrupted. The same"), ("SIGTERM", 143, "ended. The same")],
-)
-def test_signals_end_a_training_with_a_message(monkeypatch, capsys, name, code, said):
+def test_ctrl_c_ends_a_training_with_a_message(monkeypatch, capsys):
     # Where the tests run in the background, Python ignores SIGINT.
-    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
-    before = signal.getsignal(signal.SIGTERM)
-    number = signal.Signals[name]
-    monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: signal.raise_signal(number))
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: signal.raise_signal(signal.SIGINT))
     try:
-        assert main(["train"]) == code
+        assert main(["train"]) == 130
     finally:
-        signal.signal(signal.SIGINT, interrupt)
-    assert said in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGTERM) is before
+        signal.signal(signal.SIGINT, before)
+    assert "keras-psp: interrupted. The same command resumes it" in capsys.readouterr().err
+
+
+def test_a_command_gives_the_handler_of_sigterm_back(monkeypatch):
+    handlers = [signal.getsignal(signal.SIGTERM)]
+    look = lambda args: handlers.append(signal.getsignal(signal.SIGTERM))  # noqa: E731
+    monkeypatch.setitem(cli.FUNCTIONS, "tables", look)
+    assert main(["tables"]) == 0
+    assert handlers[1] != handlers[0] == signal.getsignal(signal.SIGTERM)
+
+
+# Python drops what is raised in a `__del__`, and in a callback of a weak reference or of the garbage
+# collection. Of trainings that were ended by an exception, one in twenty went on.
+IN_A_DEL = """
+import signal, sys
+from keras_psp import cli
+
+class Last:
+    def __del__(self):
+        signal.raise_signal(signal.SIGTERM)
+
+cli.FUNCTIONS["train"] = lambda args: [print("printed before", end=""), Last()].pop() and None
+sys.exit(cli.main(["train"]))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
+def test_no_sigterm_gets_lost():
+    command = [sys.executable, "-c", IN_A_DEL]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 143
+    assert ended.stdout == "printed before"
+    assert ended.stderr.endswith("\nkeras-psp: ended. The same command resumes it\n")
+    assert "ignored" not in ended.stderr
 
 
 @pytest.mark.slow
@@ -104,19 +131,22 @@ def test_signals_end_a_training_with_a_message(monkeypatch, capsys, name, code, 
 def test_a_training_that_the_system_ends_goes_on(tmp_path):
     program = "import sys; from keras_psp.cli import main; sys.exit(main())"
     options = "train --scenes 8 --image-size 33 41 --batch-size 2 --backbone-weights none --run run"
-    first = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", program, *options.split(), "--epochs", "500"],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
-    )
-    while not (tmp_path / "run" / "best.weights.h5").exists():
-        assert first.poll() is None
-        time.sleep(0.1)
-    first.terminate()
-    said = first.communicate()[1]
+    ) as first:
+        try:
+            while not (tmp_path / "run" / "best.weights.h5").exists():
+                assert first.poll() is None
+                time.sleep(0.1)
+            first.terminate()
+            said = first.communicate(timeout=60)[1]
+        finally:
+            first.kill()
     assert first.returncode == 143
     assert "keras-psp: ended. The same command resumes it" in said
     assert "Traceback" not in said
