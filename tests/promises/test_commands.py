@@ -100,8 +100,8 @@ def test_a_command_gives_the_handler_of_sigterm_back(monkeypatch):
     assert handlers[1] != handlers[0] == signal.getsignal(signal.SIGTERM)
 
 
-# Python drops what is raised in a `__del__`, and in a callback of a weak reference or of the garbage
-# collection. Of trainings that were ended by an exception, one in twenty went on.
+# Python drops what is raised in a `__del__`, and in a callback of a weak reference or of the
+# garbage collection. Of trainings that were ended by an exception, one in twenty went on.
 IN_A_DEL = """
 import signal, sys
 from keras_psp import cli
