@@ -622,3 +622,6 @@ def test_ladder_trains_on_scenes_as_its_options_say(tmp_path, monkeypatch):
     assert keras.config.dtype_policy().name == "float32"
     assert re.search(r"scenes +baseline +3 +0\.\d{3}", out)
     assert (tmp_path / "parts.png").is_file()
+    code, _, err = run_command("ladder", *options, "--image-size", "24", "32")
+    assert code == 2
+    assert "where the settings changed (image_size: [16, 24] → [24, 32])" in err
