@@ -120,11 +120,9 @@ def _ended_by_the_system(command: str) -> Iterator[None]:
 
     def end(*_: Any) -> None:
         # At once: an exception would get lost where Python cannot pass it on, as in a `__del__`.
-        # Who reads what is printed may have been ended, too.
         with contextlib.suppress(Exception):
             sys.stdout.flush()
-        with contextlib.suppress(OSError):
-            os.write(2, f"\nkeras-psp: ended{_again(command)}\n".encode())
+        os.write(2, f"\nkeras-psp: ended{_again(command)}\n".encode())
         os._exit(143)
 
     before = signal.signal(signal.SIGTERM, end)
