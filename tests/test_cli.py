@@ -127,7 +127,7 @@ def test_train_takes_adamw(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--optimizer", "adamv"], "Received: optimizer='adamv'. Did you mean 'adamw'"),
+        (["--optimizer", "adamv"], "An optimizer must be one of 'sgd', 'adamw'. Received: optim"),
         (["--optimizer", "adamw", "--head-multiplier", "1"], "--head-multiplier 1.0 with"),
     ],
 )
