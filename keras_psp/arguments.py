@@ -206,14 +206,10 @@ def _parser() -> argparse.ArgumentParser:
     add = _add_command(commands, "ladder")
     add("--data", "what to train on", default="camvid", choices=["camvid", "street-scenes"])
     add("--data-dir", _CAMVID_FOLDER)
-    add(
-        "--merging",
-        "how camvid's 32 classes become 11",
-        default="segnet",
-        choices=["segnet", "mseg"],
-    )
-    ways, help = ["frame", "drive"], "splits of camvid: frame (published), drive (0006R0 to score)"
-    add("--split-by", help, nargs="+", choices=ways, default=ways)
+    help = "how camvid's 32 classes become 11 (default: segnet)"
+    add("--merging", help, choices=["segnet", "mseg"])
+    help = "splits of camvid: frame (published), drive (0006R0 to score on; default: both)"
+    add("--split-by", help, nargs="+", choices=["frame", "drive"])
     ladders = ["parts", "pyramid", "depth"]
     add("--ladder", "which one", default="parts", choices=ladders)
     add("--rungs", "their numbers (default: all)", type=_count, nargs="+", metavar="NUMBER")

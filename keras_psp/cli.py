@@ -42,6 +42,7 @@ from keras_psp.models.networks import NETWORKS
 from keras_psp.rates import RANDOM, rates_for
 from keras_psp.settings import (
     OWN_DATA,
+    check_options,
     class_names,
     data_settings,
     load_data,
@@ -197,6 +198,7 @@ def evaluate_run(args: argparse.Namespace) -> None:
     if args.data:
         changes = dict.fromkeys(OWN_DATA) | changes  # The run's say nothing about other data.
     settings = data_settings(run, "--data", changes)
+    check_options(settings["data"], vars(args))
     as_published = bool(_views(args) or args.short_side)
     if as_published:
         settings |= {"image_size": None, "batch_size": 1}
@@ -349,6 +351,7 @@ def tables(args: argparse.Namespace) -> None:
 
 
 def degradation(args: argparse.Namespace) -> None:
+    check_options(args.data, vars(args))
     folder = Path(args.run)
     check_writable(folder)
     if args.data == "cifar10":
@@ -367,10 +370,11 @@ def degradation(args: argparse.Namespace) -> None:
 
 
 def ladder(args: argparse.Namespace) -> None:
+    check_options(args.data, vars(args))
     folder = Path(args.run)
     check_writable(folder)
-    settings = vars(args) | {"scenes": None}
-    ways = args.split_by if args.data == "camvid" else ["scenes"]
+    settings = vars(args) | {"merging": args.merging or "segnet", "scenes": None}
+    ways = args.split_by or (["frame", "drive"] if args.data == "camvid" else ["scenes"])
     load = {way: functools.partial(load_data, settings | {"split_by": way}) for way in ways}
     weights = None if args.backbone_weights == "none" else args.backbone_weights
     names = ("ladder", "rungs", "backbone", "seeds", "epochs", "crop_size")

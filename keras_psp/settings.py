@@ -2,6 +2,7 @@
 
 import argparse
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,12 @@ from keras_psp.models import BACKBONES, SegmentationModel
 from keras_psp.models.networks import NETWORKS
 
 OWN_DATA = ("classes", "labels", "validation_split", "split_seed")
+ONLY_WITH = {
+    **dict.fromkeys(OWN_DATA, FOLDER),
+    **dict.fromkeys(("data_dir", "split_by", "merging", "street_scenes"), "camvid"),
+    "scenes": "street-scenes",
+}
+"""Options that say something about some data only."""
 
 
 def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
@@ -46,6 +53,7 @@ def network_arguments(args: argparse.Namespace) -> dict[str, Any]:
 def run_settings(args: argparse.Namespace) -> dict[str, Any]:
     """Returns the settings that decide the outcome of a run; its folder records them."""
     defaults = _defaults(args.data)
+    check_options(args.data, vars(args))
     settings = {
         name: defaults.get(name) if value is None else value
         for name, value in vars(args).items()
@@ -62,26 +70,30 @@ def run_settings(args: argparse.Namespace) -> dict[str, Any]:
             f"Received: --head-multiplier {args.head_multiplier} with --optimizer adamw. "
             "Leave it out."
         )
-    given = [f"--{n.replace('_', '-')}" for n in OWN_DATA if settings[n] is not None]
-    if defaults is not DEFAULTS[FOLDER] and given:
-        raise ValueError(
-            f"{', '.join(given)}: only data of your own need that. Received: --data {args.data}. "
-            "Leave it out, or pass the path of your data."
-        )
-    if args.street_scenes and args.data != "camvid":
-        raise ValueError(
-            "Drawn scenes have the classes of camvid, and are mixed into its frames alone. "
-            f"Received: --street-scenes {args.street_scenes} with --data {args.data}. Leave it out."
-        )
     if defaults is DEFAULTS[FOLDER] and settings["validation_split"] is None:
         settings["validation_split"] = None if "val" in find_own(args.data).splits else 0.2
     return settings
 
 
+def check_options(data: str, given: Mapping[str, Any]) -> None:
+    """Raises a ValueError if an option was given that says nothing about these data."""
+    for option, others in ONLY_WITH.items():
+        if given.get(option) is not None and others != _kind(data):
+            raise ValueError(
+                f"--{option.replace('_', '-')} goes with --data {others} only. "
+                f"Received: --data {data}. Leave the option out, or name such data."
+            )
+
+
+def _kind(data: str) -> str:
+    """Returns what these data are called where they are one of several kinds."""
+    is_own = data not in DEFAULTS and (Path(data).is_dir() or Path(data).suffix == ".csv")
+    return FOLDER if is_own else data
+
+
 def _defaults(data: str) -> dict[str, Any]:
     """Returns the default settings of a run on these data."""
-    is_own = data not in DEFAULTS and (Path(data).is_dir() or Path(data).suffix == ".csv")
-    return DEFAULTS[check_name("data set", FOLDER if is_own else data, DEFAULTS)]
+    return DEFAULTS[check_name("data set", _kind(data), DEFAULTS)]
 
 
 def data_settings(run: Run, otherwise: str, changes: dict[str, Any]) -> dict[str, Any]:

@@ -31,10 +31,11 @@ from tests.tiny import Tiny, tiny_backbone
 
 pytestmark = pytest.mark.usefixtures("no_pictures")  # but for `trained`
 
-SMALL = [
-    *("--backbone", "tiny", "--scenes", "4", "--image-size", "33", "48"),
+SMALL_RUN = [
+    *("--backbone", "tiny", "--image-size", "33", "48"),
     *("--batch-size", "2", "--epochs", "1"),
 ]
+SMALL = [*SMALL_RUN, "--scenes", "4"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -97,7 +98,7 @@ def prepared(tmp_path, monkeypatch):
         monkeypatch.setattr(cli, "RunFolder", stop)
         with warnings.catch_warnings():
             warnings.simplefilter("default")
-            _, _, said = run_command("train", *SMALL, *options, "--run", tmp_path / "run")
+            _, _, said = run_command("train", *SMALL_RUN, *options, "--run", tmp_path / "run")
         assert said.endswith("keras-psp: prepared\n")
         return made, said
 
@@ -542,13 +543,25 @@ def test_train_takes_images_and_masks_alone(prepared, tmp_path, write_image):
     assert settings["validation_split"] == 0.4
 
 
-def test_some_options_want_some_data(tmp_path):
-    code, _, err = run_command("train", "--labels", "voc", "--run", tmp_path)
+@pytest.mark.parametrize(
+    "command, data, others",
+    [
+        ("train --labels voc", "street-scenes", "path/of/a/folder"),
+        ("train --split-seed 3 --data camvid", "camvid", "path/of/a/folder"),
+        ("train --street-scenes 0.1", "street-scenes", "camvid"),
+        ("train --split-by drive", "street-scenes", "camvid"),
+        ("train --data . --data-dir .", ".", "camvid"),
+        ("train --data camvid --scenes 9", "camvid", "street-scenes"),
+        ("degradation --data cifar10 --data-dir .", "cifar10", "camvid"),
+        ("ladder --data street-scenes --merging mseg", "street-scenes", "camvid"),
+        ("ladder --data street-scenes --split-by drive", "street-scenes", "camvid"),
+    ],
+)
+def test_some_options_go_with_some_data(command, data, others, tmp_path):
+    code, _, err = run_command(*command.split(), "--run", tmp_path / "run")
     assert code == 2
-    assert "--labels: only data of your own need that. Received: --data street-scenes" in err
-    code, _, err = run_command("train", "--street-scenes", "0.1", "--run", tmp_path)
-    assert code == 2
-    assert "Received: --street-scenes 0.1 with --data street-scenes. Leave it out." in err
+    assert f" goes with --data {others} only. Received: --data {data}. Leave" in err
+    assert not (tmp_path / "run").exists()
 
 
 def test_data_check_reports_and_sets_the_exit_code(tmp_path, write_image):
