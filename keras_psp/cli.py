@@ -120,10 +120,14 @@ def _ended_by_the_system(command: str) -> Iterator[None]:
 
     def end(*_: Any) -> None:
         # At once: an exception would get lost where Python cannot pass it on, as in a `__del__`.
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-        os.write(2, f"\nkeras-psp: ended{_again(command)}\n".encode())
-        os._exit(143)
+        try:
+            with contextlib.suppress(Exception):
+                sys.stdout.flush()
+            # Without a standard error, another file may have its number.
+            if sys.__stderr__ is not None:
+                os.write(2, f"\nkeras-psp: ended{_again(command)}\n".encode())
+        finally:  # Also where nobody reads that.
+            os._exit(143)
 
     before = signal.signal(signal.SIGTERM, end)
     try:

@@ -126,6 +126,33 @@ def test_no_sigterm_gets_lost():
     assert "ignored" not in ended.stderr
 
 
+def nobody_reads():
+    """The end of a pipe that can be written to, but for the other end, which is closed."""
+    read, written = os.pipe()
+    os.close(read)
+    return written
+
+
+@pytest.mark.parametrize("stderr", ["broken", "closed"])
+def test_sigterm_ends_a_command_that_nobody_listens_to(monkeypatch, tmp_path, stderr):
+    monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    # In the place of standard error: a broken pipe, or a file that was opened after it was closed.
+    place = nobody_reads() if stderr == "broken" else os.open(tmp_path / "weights", os.O_CREAT | os.O_RDWR)
+    if stderr == "closed":
+        monkeypatch.setattr(sys, "__stderr__", None)
+    before = os.dup(2)
+    try:
+        os.dup2(place, 2)
+        with pytest.raises(SystemExit, match="143"):
+            main(["train"])
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(place)
+    assert not [file for file in tmp_path.iterdir() if file.read_bytes()]
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM to send")
 def test_a_training_that_the_system_ends_goes_on(tmp_path):
