@@ -92,6 +92,25 @@ def test_ctrl_c_ends_a_training_with_a_message(monkeypatch, capsys):
     assert "keras-psp: interrupted. The same command resumes it" in capsys.readouterr().err
 
 
+class Interrupt:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_no_ctrl_c_gets_lost(monkeypatch, capfd):
+    before, codes = signal.signal(signal.SIGINT, signal.default_int_handler), []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(sys, "unraisablehook", hook := lambda lost: None)
+    monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: [Interrupt()].clear())
+    try:
+        main(["train"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert codes == [130]
+    assert capfd.readouterr().err == "\nkeras-psp: interrupted. The same command resumes it\n"
+    assert sys.unraisablehook is hook
+
+
 def test_a_command_gives_the_handler_of_sigterm_back(monkeypatch):
     handlers = [signal.getsignal(signal.SIGTERM)]
     look = lambda args: handlers.append(signal.getsignal(signal.SIGTERM))  # noqa: E731
@@ -138,7 +157,11 @@ def test_sigterm_ends_a_command_that_nobody_listens_to(monkeypatch, tmp_path, st
     monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: signal.raise_signal(signal.SIGTERM))
     monkeypatch.setattr(os, "_exit", sys.exit)
     # In the place of standard error: a broken pipe, or a file that was opened after it was closed.
-    place = nobody_reads() if stderr == "broken" else os.open(tmp_path / "weights", os.O_CREAT | os.O_RDWR)
+    place = (
+        nobody_reads()
+        if stderr == "broken"
+        else os.open(tmp_path / "weights", os.O_CREAT | os.O_RDWR)
+    )
     if stderr == "closed":
         monkeypatch.setattr(sys, "__stderr__", None)
     before = os.dup(2)
