@@ -79,7 +79,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 if the command found something wrong; 2 if it failed; 130 if it was
-        interrupted. If the system ends it by SIGTERM, the whole process ends, with 143.
+        interrupted; 141 if nobody reads its output to the end. If the system ends it by SIGTERM,
+        the whole process ends, with 143.
     """
     args = parse(arguments)
     with (
@@ -90,15 +91,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ):
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
-            return FUNCTIONS[args.command](args) or 0
+            code = FUNCTIONS[args.command](args) or 0
+            print(end="", flush=True)
+            return code
         except KeyboardInterrupt:
-            print(f"\nkeras-psp: interrupted{_again(args.command)}", file=sys.stderr)
+            _say(f"\nkeras-psp: interrupted{_again(args.command)}")
             return 130
+        except BrokenPipeError:  # As in `keras-psp tables | head`.
+            # Python writes once more, at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if again := _again(args.command):
+                _say(f"keras-psp: nobody reads its output{again}")
+            return 141
         except Exception as error:
             if args.traceback:
                 raise
-            print(f"keras-psp: {_message(error)}", file=sys.stderr)
+            _say(f"keras-psp: {_message(error)}")
             return 2
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends `tee`, too.
+        print(message, file=sys.stderr)
 
 
 @contextlib.contextmanager

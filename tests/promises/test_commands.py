@@ -1,5 +1,6 @@
 """No command ends in a trace: a message and the exit code say what is wrong."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -150,6 +151,28 @@ def nobody_reads():
     read, written = os.pipe()
     os.close(read)
     return written
+
+
+@pytest.mark.parametrize("command, said", [("tables", ""), ("train", "same command resumes it")])
+def test_nobody_need_read_all(monkeypatch, capsys, command, said):
+    monkeypatch.setitem(cli.FUNCTIONS, command, lambda args: print("a table"))
+    with open(nobody_reads(), "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main([command]) == 141
+    error = capsys.readouterr().err
+    assert said in error if said else not error
+
+
+def test_ctrl_c_may_end_also_who_reads_the_messages(monkeypatch):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.FUNCTIONS, "train", interrupt)
+    pipe = open(nobody_reads(), "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", pipe)
+    assert main(["train"]) == 130
+    with contextlib.suppress(BrokenPipeError):
+        pipe.close()
 
 
 @pytest.mark.parametrize("stderr", ["broken", "closed"])
