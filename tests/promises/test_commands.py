@@ -168,7 +168,7 @@ def test_ctrl_c_may_end_also_who_reads_the_messages(monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setitem(cli.FUNCTIONS, "train", interrupt)
-    pipe = open(nobody_reads(), "w", buffering=1)
+    pipe = os.fdopen(nobody_reads(), "w", buffering=1)
     monkeypatch.setattr(sys, "stderr", pipe)
     assert main(["train"]) == 130
     with contextlib.suppress(BrokenPipeError):
