@@ -140,7 +140,8 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     """Makes a folder if it is missing; raises an OSError if nothing can be written there."""
     probe = Path(folder, ".writable")
     try:
-        write_whole(probe, b"").unlink()
+        # Another process may look at the same time.
+        write_whole(probe, b"").unlink(missing_ok=True)
     except OSError as error:
         raise OSError(
             f"A run needs a folder that can be written to. Received: folder='{folder}' ({error}). "
