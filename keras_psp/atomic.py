@@ -118,6 +118,8 @@ def write_folder_whole(
         if not folder.exists():
             os.replace(new, folder)
         elif not _exchange(new, folder):
+            if (aside / member).is_file():  # A process was killed behind the next two lines.
+                os.replace(aside, scratch / aside.name)
             os.replace(folder, aside)
             os.replace(new, folder)
             os.replace(aside, new)

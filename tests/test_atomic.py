@@ -158,6 +158,31 @@ def test_a_folder_is_exchanged(tmp_path, monkeypatch, at_once):
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 
+def test_a_folder_is_exchanged_after_a_kill_that_left_the_older_one(tmp_path, monkeypatch):
+    def write(text):
+        def make(folder):
+            folder.mkdir()
+            (folder / "mark").write_text(text)
+
+        return write_folder_whole(tmp_path / "folder", make, "mark")
+
+    def kill(source, target):
+        if source == tmp_path / ".old-folder":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    write("old")
+    replace = os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            write("new")
+    assert (tmp_path / ".old-folder" / "mark").read_text() == "old"
+    assert (write("newer") / "mark").read_text() == "newer"
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
 def test_missing_values_of_a_row_are_empty(tmp_path):
     rows = [{"a": 1, "b": float("nan")}, {"a": 2.5, "b": "x, ÿ"}]
     file = write_table(tmp_path / "a.csv", rows)
