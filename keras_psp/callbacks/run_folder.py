@@ -135,6 +135,13 @@ class RunFolder(keras.callbacks.Callback):
         self._read_config()  # Nothing is put into the folder of something else.
         if self._scratch is None:
             self._lock = _lock(self.folder)
+        try:
+            self._begin()
+        except BaseException:
+            self._release()
+            raise
+
+    def _begin(self):
         self.classes = find_classes(self.model, *self._classes_from)
         if getattr(self.model, "classes", self.classes) is None:
             self.model.classes = named_classes(self.classes)
@@ -186,8 +193,12 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         set_initial_epoch(self.model, None)
+        self._release()
+
+    def _release(self):
         if self._lock is not None:
-            self._lock.release()
+            # A `fit` that was interrupted in this process still holds it, too.
+            self._lock.release(force=True)
 
     def _read_config(self):
         """Reads the config of the run in the folder; `None` if there is no run to resume."""

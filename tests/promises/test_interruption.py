@@ -68,6 +68,18 @@ def test_a_second_process_is_told_who_trains(other, tmp_path):
     assert train(model, run).epoch == [1, 2]
 
 
+def is_free(folder):
+    """Whether another process could train into the folder."""
+    filelock = pytest.importorskip("filelock")
+    lock = filelock.FileLock(folder / ".lock", timeout=0)  # Even here another one is not let in.
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        return False
+    lock.release()
+    return True
+
+
 def test_a_cell_may_be_run_again(tmp_path):
     class Fail(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -79,6 +91,15 @@ def test_a_cell_may_be_run_again(tmp_path):
         train(model, run, callbacks=[Fail()])
     again, second = begin(tmp_path)
     assert train(again, second).epoch == [1, 2]
+    assert is_free(tmp_path)
+
+
+def test_a_training_that_is_refused_locks_no_folder(tmp_path):
+    train(*begin(tmp_path))
+    model, run = begin(tmp_path, settings={"another": 1})
+    with pytest.raises(ValueError, match="another: None → 1"):
+        train(model, run)
+    assert is_free(tmp_path)
 
 
 @pytest.mark.parametrize("what", ["removed", "full"])
