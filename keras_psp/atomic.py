@@ -159,7 +159,8 @@ def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Pat
     writer.writeheader()
     # NaN is the one number that is not equal to itself.
     writer.writerows({key: _as_text(v) for key, v in row.items() if v == v} for row in rows)
-    return write_whole(file, table.getvalue().encode())
+    # File names of other systems may hold bytes that are no UTF-8.
+    return write_whole(file, table.getvalue().encode(errors="backslashreplace"))
 
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # with apostrophes, so that reading takes off one
