@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -321,6 +322,7 @@ def _lock(folder: Path) -> Any:
 
     lock = filelock.FileLock(folder / _LOCK, timeout=0, thread_local=False, is_singleton=True)
     try:
+        _check_locks(folder)
         lock.acquire()
     except filelock.Timeout as error:
         holder = folder / _HOLDER
@@ -336,6 +338,19 @@ def _lock(folder: Path) -> Any:
     who = f"process {os.getpid()} on {platform.node()}, since {since},"
     write_whole(folder / _HOLDER, who.encode())
     return lock
+
+
+def _check_locks(folder: Path) -> None:
+    """Raises an OSError where the file system has no locks.
+
+    There filelock goes by whether a file exists, which a killed process leaves. On another machine
+    nobody can know that the process has ended, and the run could not be resumed.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _without_lock(folder: Path, reason: str) -> None:
