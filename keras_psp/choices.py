@@ -24,9 +24,10 @@ def check_name(
         return composed
     similar = _nearest(name, known)
     hint = f"Did you mean {similar!r}? " if similar else ""
+    article = "An" if kind[0] in "aeiou" else "A"
+    names = ", ".join(map(repr, known))
     raise ValueError(
-        f"A {kind} must be one of {', '.join(map(repr, known))}. Received: {kind}={name!r}. {hint}"
-        f"{repair}"
+        f"{article} {kind} must be one of {names}. Received: {kind}={name!r}. {hint}{repair}"
     )
 
 

@@ -417,6 +417,7 @@ def ladder(args: argparse.Namespace) -> None:
     weights = None if args.backbone_weights == "none" else args.backbone_weights
     names = ("ladder", "rungs", "backbone", "seeds", "epochs", "crop_size")
     options: dict[str, Any] = {name: getattr(args, name) for name in names}
+    options["settings"] = {n: settings[n] for n in ("merging", "image_size", "batch_size")}
     rows = run_ladder(folder, load, backbone_weights=weights, **options)
     table = [[f"{v:.3f}" if isinstance(v, float) else v for v in row.values()] for row in rows]
     print(format_table(list(rows[0]), table))

@@ -289,7 +289,8 @@ def adamw(learning_rate: float = 0.001) -> keras.optimizers.AdamW:
         learning_rate: The rate of the first step, which decays to 0; it is that of all layers.
 
     Returns:
-        `keras.optimizers.AdamW` with `PolynomialDecay` and a weight decay of 0.05.
+        `keras.optimizers.AdamW` with `PolynomialDecay` and a weight decay of 0.05. All trainable
+        weights decay: kernels, biases, and what batch normalization learns.
 
     Reference:
         [Loshchilov and Hutter, 2019](https://arxiv.org/abs/1711.05101), algorithm 2.

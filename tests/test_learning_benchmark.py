@@ -83,6 +83,10 @@ def test_another_device_takes_as_many_steps_as_the_minutes_have(learning, monkey
     learning.train_all(args)
     (found,) = learning.read(tmp_path / "out")
     assert (specs[0]["steps"], found["steps"], found["step_s"]) == (1200, 1200, 0.25)
+    args.entries = ["keras-psp light", name]
+    with pytest.raises(SystemExit, match="measured without keras-psp light"):
+        learning.train_all(args)
+    assert len(specs) == 1
 
 
 def test_data_go_round_on_every_backend(learning):

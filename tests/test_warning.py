@@ -1,6 +1,7 @@
 """Warnings name the line of the user's program."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 
 import keras
 import numpy as np
@@ -45,6 +46,12 @@ def test_without_the_package_in_between_it_is_the_caller():
     with pytest.warns(UserWarning, match="^so$") as records:
         warn("so")
     assert line_of(records) == here(-1)
+
+
+def test_a_thread_has_no_line_of_the_user():
+    with pytest.warns(UserWarning, match="^so$") as records, ThreadPoolExecutor(1) as pool:
+        pool.submit(warn, "so").result()
+    assert line_of(records)[0] == "sys"
 
 
 def test_a_program_that_is_the_package_has_no_other_line(monkeypatch):

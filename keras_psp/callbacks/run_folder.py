@@ -146,8 +146,10 @@ class RunFolder(keras.callbacks.Callback):
         self.classes = find_classes(self.model, *self._classes_from)
         if getattr(self.model, "classes", self.classes) is None:
             self.model.classes = named_classes(self.classes)
-        # An optimizer without variables would neither save nor load its state.
-        self.model.optimizer.build(self.model.trainable_variables)
+        # An optimizer without variables would neither save nor load its state. One that scales
+        # losses would get its own twice.
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
         config = self._config()
         started = self._read_config()
         if not _as_the_first_process(started is not None):
@@ -223,7 +225,10 @@ class RunFolder(keras.callbacks.Callback):
 
     def _config(self) -> str:
         config = describe(self.model, self.classes, self.settings)
-        config["optimizer"] = type(self.model.optimizer).__name__
+        optimizer = self.model.optimizer
+        config["optimizer"] = type(optimizer).__name__
+        if hasattr(optimizer, "inner_optimizer"):
+            config["optimizer"] += f" of {type(optimizer.inner_optimizer).__name__}"
         return json.dumps(config, indent=1)
 
     def on_train_batch_end(self, batch, logs=None):

@@ -66,6 +66,7 @@ def run_ladder(
     seeds: Sequence[int] = (1, 2),
     epochs: int = 50,
     crop_size: tuple[int, int] | None = (201, 201),
+    settings: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Trains and scores every rung of a ladder, with every seed.
 
@@ -85,6 +86,8 @@ def run_ladder(
         epochs: Epochs of each training.
         crop_size: `(height, width)` of the crops where images are augmented, and of the windows
             that the last rung sees; `None` for whole images.
+        settings: Further facts to record, such as the size of what `load` gives; anything that JSON
+            can hold. The experiment goes on only with the same.
 
     Returns:
         For each split, rung and seed a row: `split`, `rung`, `seed`, `mean_iou`,
@@ -121,6 +124,7 @@ def run_ladder(
             "Choose among them."
         )
     recipe = {
+        **(settings or {}),
         "backbone_weights": backbone_weights,
         "epochs": epochs,
         "crop_size": crop_size and tuple(crop_size),
@@ -129,22 +133,22 @@ def run_ladder(
     keep_settings(folder, recipe)
     rows: list[dict[str, Any]] = []
     for split in load:
-        settings: dict[str, Any] = {"backbone": backbone}
+        rung: dict[str, Any] = {"backbone": backbone}
         for number, (name, changes) in enumerate(LADDERS[ladder].items(), 1):
-            settings = settings | changes
+            rung = rung | changes
             for seed in seeds if number in chosen else ():
                 print(f"{ladder}, {split}: {name}, seed {seed}")
-                scores = _scores(folder / split, load[split], settings, recipe, seed)
+                scores = _scores(folder / split, load[split], rung, recipe, seed)
                 rows.append({"split": split, "rung": name, "seed": seed, **scores})
                 write_table(folder / f"{ladder}.csv", rows)
                 _draw(folder / f"{ladder}.png", rows)
     return rows
 
 
-def _scores(folder: Path, load, settings, recipe, seed: int) -> dict[str, float]:
+def _scores(folder: Path, load, rung, recipe, seed: int) -> dict[str, float]:
     """Trains a network, unless that was done before, and scores it."""
-    augment, views = settings["augment"], settings["views"]
-    network = {name: value for name, value in settings.items() if name not in ("augment", "views")}
+    augment, views = rung["augment"], rung["views"]
+    network = {name: value for name, value in rung.items() if name not in ("augment", "views")}
     parts = {**network, "augment": augment, "seed": seed}
     run = folder / "_".join(f"{name}-{_word(value)}" for name, value in parts.items())
     scores = run / f"scores-{views}.json"

@@ -279,6 +279,15 @@ def train_all(args):
             "Their networks are segmentation_models_pytorch's. Received: an environment without "
             'it. Run pip install "keras-psp[bench]", or pass --entries "keras-psp light".'
         )
+    step_s = {}
+    if args.steps_of:
+        step_s = {row["name"]: row["step_s"] for row in read(Path(args.steps_of))}
+        if missing := [name for name in args.entries if name not in step_s]:
+            raise SystemExit(
+                "What a step takes must have been measured. "
+                f"Received: --steps-of {args.steps_of} without {', '.join(missing)}. Run these "
+                f"with --out {args.steps_of} --minutes 0.3 on the device whose minutes count."
+            )
     folder = Path(args.out)
     folder.mkdir(parents=True, exist_ok=True)
     for minutes in args.minutes:
@@ -291,8 +300,7 @@ def train_all(args):
             spec = {name: getattr(args, name) for name in names}
             spec |= {"minutes": minutes, "steps": None, **ENTRIES[name]}
             measured = {"name": name, "minutes": minutes}
-            if args.steps_of:
-                step_s = {row["name"]: row["step_s"] for row in read(Path(args.steps_of))}
+            if name in step_s:
                 measured["step_s"] = step_s[name]
                 spec["steps"] = round(60 * minutes / step_s[name])
             found = _train(spec, args)

@@ -20,7 +20,7 @@ from keras_psp.atomic import read_table
 from keras_psp.callbacks.run_folder import find_scores
 from keras_psp.labels import ClassList
 from keras_psp.metrics import MeanIoU
-from keras_psp.optimizers import SGD
+from keras_psp.optimizers import SGD, adamw
 from tests.conftest import draw_nothing
 from tests.tiny import Tiny, data
 
@@ -378,6 +378,29 @@ def test_a_folder_of_another_run(whole, change, message):
     with pytest.raises(ValueError, match=rf"Received: folder='{whole[0]}', {message}"):
         train(model, run)
     assert_same(weights(model), before)
+
+
+def test_a_run_that_scales_losses(tmp_path):
+    def begin(optimizer):
+        keras.config.set_dtype_policy("mixed_float16")
+        try:
+            model = Tiny()
+        finally:
+            keras.config.set_dtype_policy("float32")
+        model.compile(optimizer, run_eagerly=keras.backend.backend() == "tensorflow")
+        return model, RunFolder(tmp_path, classes=ABC)
+
+    for epochs in (1, 2):
+        model, run = begin(adamw())
+        train(model, run, epochs=epochs)
+    assert [row["learning_rate"] for row in rows(tmp_path / "history.csv")] == [0, 0]
+    # As many as `load_run` makes, else it would load none of them.
+    names = [variable.name for variable in model.optimizer.variables]
+    assert names.count("step_counter") == names.count("dynamic_scale") == 1
+    model, run = begin(SGD())
+    message = r"\(optimizer: LossScaleOptimizer of AdamW → LossScaleOptimizer of SGD\)"
+    with pytest.raises(ValueError, match=message):
+        train(model, run, epochs=3)
 
 
 @pytest.mark.parametrize(

@@ -320,6 +320,16 @@ def test_the_presets_blur_as_opencv_does():
         np.testing.assert_allclose(blurred, np.broadcast_to(expected, blurred.shape), atol=0.025)
 
 
+@pytest.mark.parametrize("name", augmentation.PRESETS)
+def test_presets_that_turn(name):
+    images = np.zeros((16, 32, 32, 3), "float32")
+    labels = np.zeros((16, 32, 32), "int32")
+    labels[:, 16:] = 1
+    _, labels = run(augmentation.get(name, (32, 32)), images, labels)
+    slopes = ((labels == 0).any(2) & (labels == 1).any(2)).any()
+    assert slopes == (name in ("authors", "course", "scratch_long"))
+
+
 def test_colors_change_as_by_layers_of_keras():
     images = np.random.default_rng(0).uniform(0, 255, (8, 10, 12, 3)).astype("float32")
     masks = np.zeros((8, 10, 12), "uint8")
@@ -418,7 +428,7 @@ def test_types_and_ranges(dtype):
     assert {254, VOID} <= set(np.unique(new_labels))
 
 
-@pytest.mark.parametrize("preset", ["authors", "scratch"])  # All layers of the four.
+@pytest.mark.parametrize("preset", ["authors", "scratch"])  # All layers of the five.
 def test_networks_in_half_precision_get_the_same_views(preset):
     batch = {
         "images": np.random.default_rng(0).uniform(0, 255, (2, 20, 30, 3)).astype("float32"),
