@@ -4,6 +4,8 @@ Nothing here needs Keras. It takes seconds to import, and `--help` and usage err
 """
 
 import argparse
+import io
+import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -65,7 +67,21 @@ def answer_at_once() -> None:
     before it imports the rest. With other arguments, and in other programs, it does nothing.
     """
     if is_the_program():
+        _ready_the_streams()
         parse()
+
+
+def _ready_the_streams() -> None:
+    """Lets the console script print whatever its words are, and wherever it is started from."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:  # It is closed, and the next file would get its number, and what is logged.
+            nowhere = os.open(os.devnull, os.O_RDWR)
+            setattr(sys, name, os.fdopen(nowhere, "w" if number else "r", encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # As stderr does: not everyone's files and pipes hold all letters of a name or a table.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def is_the_program() -> bool:

@@ -118,6 +118,8 @@ def write_folder_whole(
         if not folder.exists():
             os.replace(new, folder)
         elif not _exchange(new, folder):
+            if (aside / member).is_file():  # A process was killed behind the next two lines.
+                os.replace(aside, scratch / aside.name)
             os.replace(folder, aside)
             os.replace(new, folder)
             os.replace(aside, new)
@@ -140,7 +142,8 @@ def check_writable(folder: str | os.PathLike[str]) -> None:
     """Makes a folder if it is missing; raises an OSError if nothing can be written there."""
     probe = Path(folder, ".writable")
     try:
-        write_whole(probe, b"").unlink()
+        # Another process may look at the same time.
+        write_whole(probe, b"").unlink(missing_ok=True)
     except OSError as error:
         raise OSError(
             f"A run needs a folder that can be written to. Received: folder='{folder}' ({error}). "
@@ -156,7 +159,8 @@ def write_table(file: str | os.PathLike[str], rows: list[dict[str, Any]]) -> Pat
     writer.writeheader()
     # NaN is the one number that is not equal to itself.
     writer.writerows({key: _as_text(v) for key, v in row.items() if v == v} for row in rows)
-    return write_whole(file, table.getvalue().encode())
+    # File names of other systems may hold bytes that are no UTF-8.
+    return write_whole(file, table.getvalue().encode(errors="backslashreplace"))
 
 
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # with apostrophes, so that reading takes off one

@@ -80,21 +80,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 if the command found something wrong; 2 if it failed; 130 if it was
-        interrupted. If the system ends it by SIGTERM, the whole process ends, with 143.
+        interrupted; 141 if nobody reads its output to the end. If the system ends it by SIGTERM,
+        the whole process ends, with 143.
     """
     args = parse(arguments)
-    with warnings.catch_warnings(), _ended_by_the_system(args.command), _dtype_policy(args):
+    with (
+        warnings.catch_warnings(),
+        _ended_by_the_system(args.command),
+        _no_interrupt_gets_lost(args.command),
+        _dtype_policy(args),
+    ):
         warnings.showwarning = lambda message, *_, **__: print(f"Note: {message}", file=sys.stderr)
         try:
-            return FUNCTIONS[args.command](args) or 0
+            code = FUNCTIONS[args.command](args) or 0
+            print(end="", flush=True)
+            return code
         except KeyboardInterrupt:
-            print(f"\nkeras-psp: interrupted{_again(args.command)}", file=sys.stderr)
+            _say(f"\nkeras-psp: interrupted{_again(args.command)}")
             return 130
+        except BrokenPipeError:  # As in `keras-psp tables | head`.
+            # Python writes once more, at its end.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            if again := _again(args.command):
+                _say(f"keras-psp: nobody reads its output{again}")
+            return 141
         except Exception as error:
             if args.traceback:
                 raise
-            print(f"keras-psp: {_message(error)}", file=sys.stderr)
+            _say(f"keras-psp: {_message(error)}")
             return 2
+
+
+def _say(message: str) -> None:
+    with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends `tee`, too.
+        print(message, file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -119,18 +138,41 @@ def _ended_by_the_system(command: str) -> Iterator[None]:
         yield  # Only the main thread gets signals.
         return
 
-    def end(*_: Any) -> None:
-        # At once: an exception would get lost where Python cannot pass it on, as in a `__del__`.
-        with contextlib.suppress(Exception):
-            sys.stdout.flush()
-        os.write(2, f"\nkeras-psp: ended{_again(command)}\n".encode())
-        os._exit(143)
-
-    before = signal.signal(signal.SIGTERM, end)
+    # At once: an exception would get lost where Python cannot pass it on, as in a `__del__`.
+    before = signal.signal(signal.SIGTERM, lambda *_: _end("ended", command, 143))
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _no_interrupt_gets_lost(command: str) -> Iterator[None]:
+    """Ends the process by Ctrl-C also where Python cannot pass its exception on."""
+    before = sys.unraisablehook
+
+    def look(unraisable: Any) -> None:
+        if unraisable.exc_type is KeyboardInterrupt:
+            _end("interrupted", command, 130)
+        before(unraisable)
+
+    sys.unraisablehook = look
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
+
+
+def _end(said: str, command: str, code: int) -> None:
+    """Ends the process at once."""
+    try:
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        # Without a standard error, another file may have its number.
+        if sys.__stderr__ is not None:
+            os.write(2, f"\nkeras-psp: {said}{_again(command)}\n".encode())
+    finally:  # Also where nobody reads that.
+        os._exit(code)
 
 
 def _again(command: str) -> str:

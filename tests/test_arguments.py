@@ -9,7 +9,7 @@ import sysconfig
 import pytest
 
 import keras_psp
-from keras_psp import arguments, cli
+from keras_psp import arguments, cli, quiet
 from keras_psp.data.augmentation import PRESETS
 from keras_psp.experiments.degradation import NETWORKS
 from keras_psp.inference.exporting import FORMATS
@@ -55,6 +55,24 @@ def test_the_console_script_answers_before_anything_large_is_imported(script, co
     names = {line.rpartition("|")[2].strip().partition(".")[0] for line in imports}
     assert "keras_psp" in names
     assert not names & {"keras", "tensorflow", "jax", "torch", "numpy", "PIL", "matplotlib"}
+
+
+def test_the_console_script_prints_what_the_output_has_no_letters_for(script):
+    options = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    result = subprocess.run([script, "train", "--help"], capture_output=True, env=options)
+    assert (result.returncode, result.stderr) == (0, b"")
+    assert rb"\u2026" in result.stdout  # …
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.name != "posix", reason="a shell closes the streams")
+def test_the_console_script_needs_no_streams(script):
+    options = {name: value for name, value in os.environ.items() if name != quiet.VARIABLE}
+    for closed in ("2>&-", "<&- >&- 2>&-"):
+        command = ["sh", "-c", f'"$0" tables {closed}', script]
+        result = subprocess.run(command, stdout=subprocess.PIPE, env=options)
+        assert result.returncode == 0
+        assert (b"ResNet" in result.stdout) == (closed == "2>&-")
 
 
 @pytest.mark.parametrize("program", [["keras-psp.py", "--help"], ["python", "--version"], []])

@@ -7,7 +7,13 @@ import time
 import pytest
 
 from keras_psp import atomic
-from keras_psp.atomic import read_table, write_folder_whole, write_table, write_whole
+from keras_psp.atomic import (
+    check_writable,
+    read_table,
+    write_folder_whole,
+    write_table,
+    write_whole,
+)
 
 
 @pytest.mark.parametrize("half", [b"ne", None])
@@ -53,6 +59,19 @@ def test_two_writers_do_not_spoil_each_others_file(tmp_path):
         contents.add(file.read_bytes())
     assert contents <= {b"old", b"a" * 9000, b"b" * 9000}
     assert list(tmp_path.iterdir()) == [file]
+
+
+def test_two_processes_may_look_at_once_whether_a_folder_can_be_written_to(tmp_path, monkeypatch):
+    write = atomic.write_whole
+
+    def write_beside_another_process(file, content):
+        write(file, content)
+        write(file, content).unlink()  # the other's
+        return file
+
+    monkeypatch.setattr(atomic, "write_whole", write_beside_another_process)
+    check_writable(tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.skipif(os.name != "posix", reason="other systems have no umask")
@@ -136,6 +155,31 @@ def test_a_folder_is_exchanged(tmp_path, monkeypatch, at_once):
             write_folder_whole(tmp_path / "folder", lambda folder: 1 / 0, "mark")
         assert (tmp_path / "folder" / "mark").read_text() == "old"
     assert (write("new") / "mark").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
+
+
+def test_a_folder_is_exchanged_after_a_kill_that_left_the_older_one(tmp_path, monkeypatch):
+    def write(text):
+        def make(folder):
+            folder.mkdir()
+            (folder / "mark").write_text(text)
+
+        return write_folder_whole(tmp_path / "folder", make, "mark")
+
+    def kill(source, target):
+        if source == tmp_path / ".old-folder":
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    monkeypatch.setattr(atomic, "_exchange", lambda *_: False)
+    write("old")
+    replace = os.replace
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", kill)
+        with pytest.raises(KeyboardInterrupt):
+            write("new")
+    assert (tmp_path / ".old-folder" / "mark").read_text() == "old"
+    assert (write("newer") / "mark").read_text() == "newer"
     assert list(tmp_path.iterdir()) == [tmp_path / "folder"]
 
 

@@ -8,6 +8,7 @@ import json
 import math
 import os
 import platform
+import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -135,6 +136,13 @@ class RunFolder(keras.callbacks.Callback):
         self._read_config()  # Nothing is put into the folder of something else.
         if self._scratch is None:
             self._lock = _lock(self.folder)
+        try:
+            self._begin()
+        except BaseException:
+            self._release()
+            raise
+
+    def _begin(self):
         self.classes = find_classes(self.model, *self._classes_from)
         if getattr(self.model, "classes", self.classes) is None:
             self.model.classes = named_classes(self.classes)
@@ -188,8 +196,12 @@ class RunFolder(keras.callbacks.Callback):
 
     def on_train_end(self, logs=None):
         set_initial_epoch(self.model, None)
+        self._release()
+
+    def _release(self):
         if self._lock is not None:
-            self._lock.release()
+            # A `fit` that was interrupted in this process still holds it, too.
+            self._lock.release(force=True)
 
     def _read_config(self):
         """Reads the config of the run in the folder; `None` if there is no run to resume."""
@@ -315,6 +327,7 @@ def _lock(folder: Path) -> Any:
 
     lock = filelock.FileLock(folder / _LOCK, timeout=0, thread_local=False, is_singleton=True)
     try:
+        _check_locks(folder)
         lock.acquire()
     except filelock.Timeout as error:
         holder = folder / _HOLDER
@@ -330,6 +343,19 @@ def _lock(folder: Path) -> Any:
     who = f"process {os.getpid()} on {platform.node()}, since {since},"
     write_whole(folder / _HOLDER, who.encode())
     return lock
+
+
+def _check_locks(folder: Path) -> None:
+    """Raises an OSError where the file system has no locks.
+
+    There filelock goes by whether a file exists, which a killed process leaves. On another machine
+    nobody can know that the process has ended, and the run could not be resumed.
+    """
+    if sys.platform != "win32":
+        import fcntl
+
+        with tempfile.TemporaryFile(dir=folder) as file:
+            fcntl.flock(file, fcntl.LOCK_UN)
 
 
 def _without_lock(folder: Path, reason: str) -> None:

@@ -234,7 +234,12 @@ class DataFiles:
                 f"{', '.join(self.splits)} in {self.root}. Leave it out, or change it."
             )
         names = self.splits["train"].images.keys() | self.splits["train"].labels.keys()
-        order = sorted(names, key=lambda n: hashlib.sha256(f"{seed} {n}".encode()).digest())
+
+        def key(name: str) -> bytes:
+            # File names of other systems may hold bytes that are no UTF-8.
+            return hashlib.sha256(f"{seed} {name}".encode(errors="surrogateescape")).digest()
+
+        order = sorted(names, key=key)
         val = set(order[: min(max(round(share * len(order)), 1), len(order) - 1)])
         splits = regroup(self.splits, lambda name: "val" if name in val else None, ["train"])
         return dataclasses.replace(self, splits=splits)

@@ -192,7 +192,7 @@ class Evaluation:
             self.classes,
         )
         page = report.page(self, matrix.read_bytes(), comparison)
-        write_whole(folder / "report.html", page.encode())
+        write_whole(folder / "report.html", page.encode(errors="backslashreplace"))
         return folder
 
     def _rows(self) -> Iterator[tuple[str, float, float, float]]:

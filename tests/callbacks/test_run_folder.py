@@ -141,11 +141,15 @@ RUN = """
 import time
 import keras
 import pytest
-from tests.callbacks.test_run_folder import begin, train
+from tests.callbacks.test_run_folder import EPOCHS, begin, train
 from tests.conftest import draw_nothing
 draw_nothing(pytest.MonkeyPatch())
 model, run = begin(FOLDER, settings={"seed": 3})
-slow = keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: time.sleep(0.15))
+slow = keras.callbacks.LambdaCallback(
+    on_train_batch_end=lambda batch, logs: time.sleep(0.15),
+    # However late the kill comes, where the machine is busy.
+    on_epoch_begin=lambda epoch, logs: time.sleep(600 * (epoch == EPOCHS - 1)),
+)
 train(model, run, callbacks=[slow])
 """
 

@@ -338,6 +338,18 @@ def test_downloaded_once_by_keras(server, segnet, capsys, home, monkeypatch):
     assert [file.name for file in (home / "datasets").iterdir()] == [f"CamVid-{release.COMMIT}"]
 
 
+def test_two_processes_may_download_at_once(server, segnet, home, monkeypatch):
+    verify = release.verify
+
+    def verify_after_another_process(folder):
+        verify(folder)
+        shutil.copytree(folder, home / "datasets" / f"CamVid-{release.COMMIT}")
+
+    monkeypatch.setattr(release, "verify", verify_after_another_process)
+    assert release.download("segnet") == home / "datasets" / f"CamVid-{release.COMMIT}"
+    assert [file.name for file in (home / "datasets").iterdir()] == [f"CamVid-{release.COMMIT}"]
+
+
 def test_downloaded_once_by_tfds(server, tfds, home):
     tfds.load("camvid", split="val")
     assert (home / "datasets" / f"CamVid-{release.COMMIT}").is_dir()

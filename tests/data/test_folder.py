@@ -1,5 +1,7 @@
 """Own data: layouts, class lists, label maps as numbers and as colors, splits, pairs."""
 
+import os
+import sys
 import unicodedata
 
 import numpy as np
@@ -315,6 +317,14 @@ def test_validation_split_divides_by_name(tmp_path, write_image):
     assert [len(names) for names in other] == [7, 3]
     assert other != [train, val]
     assert len(names_of(tmp_path, ["train"])[0]) == 10
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems refuse such names")
+def test_names_of_files_need_not_be_utf_8(tmp_path, write_image):
+    latin_1 = os.fsdecode(b"Stra\xdfe")
+    fill(tmp_path, write_image, {latin_1: [[0]], "road": [[0]]}, "without splits")
+    train, val = names_of(tmp_path, ["train", "val"], validation_split=0.5)
+    assert train | val == {latin_1, "road"}
 
 
 def test_validation_split_is_for_folders_without(tmp_path, write_image):

@@ -3,12 +3,14 @@
 import csv
 import dataclasses
 import json
+import os
 
 import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from keras_psp.atomic import read_table
 from keras_psp.data import DatasetInfo, attach
 from keras_psp.evaluation.segmentation import evaluate
 from keras_psp.inference.classifying import cut_views
@@ -178,6 +180,16 @@ def test_frames_are_scored_at_their_own_size():
         "windows of 16×16 (stride 0.67 of them) of images at shorter side 24, scales 0.5, 1, "
         in str(result)
     )
+
+
+def test_names_of_files_need_not_be_utf_8(result, tmp_path):
+    names = (os.fsdecode(b"Stra\xdfe"), "image 1")  # The first is Latin-1.
+    folder = dataclasses.replace(result, names=names).write(tmp_path)
+    assert [row["image"] for row in read_table(folder / "per_image.csv")] == [
+        r"Stra\udcdfe",
+        "image 1",
+    ]
+    assert r"Stra\udcdfe" in (folder / "report.html").read_text(encoding="utf-8")
 
 
 def test_what_is_written_can_be_read(result, tmp_path):

@@ -1,5 +1,6 @@
 """No command ends in a trace: a message and the exit code say what is wrong."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -92,6 +93,25 @@ def test_ctrl_c_ends_a_training_with_a_message(monkeypatch, capsys):
     assert "keras-psp: interrupted. The same command resumes it" in capsys.readouterr().err
 
 
+class Interrupt:
+    def __del__(self):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_no_ctrl_c_gets_lost(monkeypatch, capfd):
+    before, codes = signal.signal(signal.SIGINT, signal.default_int_handler), []
+    monkeypatch.setattr(os, "_exit", codes.append)
+    monkeypatch.setattr(sys, "unraisablehook", hook := lambda lost: None)
+    monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: [Interrupt()].clear())
+    try:
+        main(["train"])
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert codes == [130]
+    assert capfd.readouterr().err == "\nkeras-psp: interrupted. The same command resumes it\n"
+    assert sys.unraisablehook is hook
+
+
 def test_a_command_gives_the_handler_of_sigterm_back(monkeypatch):
     handlers = [signal.getsignal(signal.SIGTERM)]
     look = lambda args: handlers.append(signal.getsignal(signal.SIGTERM))  # noqa: E731
@@ -124,6 +144,59 @@ def test_no_sigterm_gets_lost():
     assert ended.stdout == "printed before"
     assert ended.stderr.endswith("\nkeras-psp: ended. The same command resumes it\n")
     assert "ignored" not in ended.stderr
+
+
+def nobody_reads():
+    """The end of a pipe that can be written to, but for the other end, which is closed."""
+    read, written = os.pipe()
+    os.close(read)
+    return written
+
+
+@pytest.mark.parametrize("command, said", [("tables", ""), ("train", "same command resumes it")])
+def test_nobody_need_read_all(monkeypatch, capsys, command, said):
+    monkeypatch.setitem(cli.FUNCTIONS, command, lambda args: print("a table"))
+    with open(nobody_reads(), "w") as pipe:
+        monkeypatch.setattr(sys, "stdout", pipe)
+        assert main([command]) == 141
+    error = capsys.readouterr().err
+    assert said in error if said else not error
+
+
+def test_ctrl_c_may_end_also_who_reads_the_messages(monkeypatch):
+    def interrupt(args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(cli.FUNCTIONS, "train", interrupt)
+    pipe = os.fdopen(nobody_reads(), "w", buffering=1)
+    monkeypatch.setattr(sys, "stderr", pipe)
+    assert main(["train"]) == 130
+    with contextlib.suppress(BrokenPipeError):
+        pipe.close()
+
+
+@pytest.mark.parametrize("stderr", ["broken", "closed"])
+def test_sigterm_ends_a_command_that_nobody_listens_to(monkeypatch, tmp_path, stderr):
+    monkeypatch.setitem(cli.FUNCTIONS, "train", lambda args: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    # In the place of standard error: a broken pipe, or a file that was opened after it was closed.
+    place = (
+        nobody_reads()
+        if stderr == "broken"
+        else os.open(tmp_path / "weights", os.O_CREAT | os.O_RDWR)
+    )
+    if stderr == "closed":
+        monkeypatch.setattr(sys, "__stderr__", None)
+    before = os.dup(2)
+    try:
+        os.dup2(place, 2)
+        with pytest.raises(SystemExit, match="143"):
+            main(["train"])
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+        os.close(place)
+    assert not [file for file in tmp_path.iterdir() if file.read_bytes()]
 
 
 @pytest.mark.slow

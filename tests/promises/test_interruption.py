@@ -1,5 +1,6 @@
 """A training that is interrupted, or not alone in its folder, loses nothing."""
 
+import errno
 import os
 import random
 import shutil
@@ -68,6 +69,18 @@ def test_a_second_process_is_told_who_trains(other, tmp_path):
     assert train(model, run).epoch == [1, 2]
 
 
+def is_free(folder):
+    """Whether another process could train into the folder."""
+    filelock = pytest.importorskip("filelock")
+    lock = filelock.FileLock(folder / ".lock", timeout=0)  # Even here another one is not let in.
+    try:
+        lock.acquire()
+    except filelock.Timeout:
+        return False
+    lock.release()
+    return True
+
+
 def test_a_cell_may_be_run_again(tmp_path):
     class Fail(keras.callbacks.Callback):
         def on_epoch_begin(self, epoch, logs=None):
@@ -79,6 +92,15 @@ def test_a_cell_may_be_run_again(tmp_path):
         train(model, run, callbacks=[Fail()])
     again, second = begin(tmp_path)
     assert train(again, second).epoch == [1, 2]
+    assert is_free(tmp_path)
+
+
+def test_a_training_that_is_refused_locks_no_folder(tmp_path):
+    train(*begin(tmp_path))
+    model, run = begin(tmp_path, settings={"another": 1})
+    with pytest.raises(ValueError, match="another: None → 1"):
+        train(model, run)
+    assert is_free(tmp_path)
 
 
 @pytest.mark.parametrize("what", ["removed", "full"])
@@ -149,6 +171,20 @@ def test_the_default_model_killed_anywhere_ends_as_if_never_killed(tmp_path):
     models = [keras_psp.load_run(end, "last").model for end in ends]
     for one, other in zip(*(model.get_weights() for model in models), strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has other locks")
+def test_where_flock_is_missing_no_file_takes_its_place(tmp_path, monkeypatch):
+    import fcntl
+
+    def missing(*args):  # as on Lustre, where it is mounted so
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", missing)
+    (tmp_path / ".lock").write_text("1\nanother machine\n")  # of a process that was killed there
+    model, run = begin(tmp_path)
+    with pytest.warns(UserWarning, match=r"no other process trains.*no locks: .*not implemented"):
+        assert train(model, run, epochs=1).epoch == [0]
 
 
 def test_without_locks_a_training_says_so(tmp_path, monkeypatch):

