@@ -5,11 +5,26 @@ says what is missing in public; `tests/test_keras_internals.py` says what change
 """
 
 import contextlib
+import socket
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras.src.backend.common import global_state
+
+PATIENCE = 60.0
+"""Seconds that a download waits for the next bytes."""
+
+
+def get_file(*args: Any, **options: Any) -> str:
+    """Downloads a file by `keras.utils.get_file`, which alone would wait forever for a server that
+    says nothing more."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        return keras.utils.get_file(*args, **options)
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def run_graph(model: keras.Model, inputs: Any, call: Callable[..., Any]) -> Any:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import keras
-
 from keras_psp.atomic import scratch_beside
 from keras_psp.data.camvid.classes import CAMVID
 from keras_psp.data.class_lists import ADE20K, CITYSCAPES, VOC2012
+from keras_psp.keras_internals import get_file
 from keras_psp.labels import ClassList
 from keras_psp.warning import warn
 
@@ -272,7 +271,7 @@ def find_file(file: File) -> Path:
     try:
         # Not straight into the cache: get_file deletes a file that it fails to download.
         with scratch_beside(cached) as folder:
-            came = keras.utils.get_file(file.name, file.url, cache_dir=folder, cache_subdir="")
+            came = get_file(file.name, file.url, cache_dir=folder, cache_subdir="")
             if wrong := _fault_of(came, file):
                 raise OSError(f"what came {wrong}")
             os.replace(came, cached)

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import io
 import re
+import socket
 import threading
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 from safetensors.numpy import save
 
 import keras_psp
+from keras_psp import keras_internals
 from keras_psp.data.class_lists import CITYSCAPES, VOC2012
 from keras_psp.models import Classifier, SegmentationModel, vgg
 from keras_psp.weights import PRESETS, SOURCES, WeightsNotAvailable, published
@@ -95,6 +97,15 @@ def test_without_a_network_the_message_is_one_line(cache):
     assert "\n" not in message
     assert "Where a download fails" in message
     assert "## Where a download fails" in PAGE.read_text()
+
+
+def test_a_server_that_says_nothing_is_given_up(cache, monkeypatch):
+    monkeypatch.setattr(keras_internals, "PATIENCE", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/tiny"
+        with pytest.raises(WeightsNotAvailable, match=r"could not be downloaded \(timed out\)"):
+            find_file(File(url, SHA256, "tiny"))
+    assert socket.getdefaulttimeout() is None
 
 
 def test_a_file_comes_once(web, cache):

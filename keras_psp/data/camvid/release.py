@@ -6,10 +6,9 @@ import shutil
 import urllib.request
 from pathlib import Path
 
-import keras
-
 from keras_psp.atomic import scratch_beside
 from keras_psp.data.camvid.layouts import FOLDER_VARIABLE, check_merging
+from keras_psp.keras_internals import get_file
 from keras_psp.untrusted import check_archive
 
 COMMIT = "bb68b64e72cb004b3ed927fee0f5624dd8097498"
@@ -50,7 +49,7 @@ def download(merging: str) -> Path:
         try:
             # get_file tries for minutes; without a network, this fails at once.
             urllib.request.urlopen(urllib.request.Request(URL, method="HEAD"), timeout=30).close()
-            archive = keras.utils.get_file("CamVid.zip", URL, cache_dir=partial)
+            archive = get_file("CamVid.zip", URL, cache_dir=partial)
             check_archive(archive)
             shutil.unpack_archive(archive, partial)
         except Exception as error:  # get_file raises a bare Exception where there is no network.
