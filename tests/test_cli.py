@@ -129,7 +129,11 @@ def test_train_takes_adamw(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--optimizer", "adamv"], "An optimizer must be one of 'sgd', 'adamw'. Received: optim"),
+        (
+            ["--optimizer", "adamv"],
+            "An optimizer must be one of 'sgd', 'adamw'. Received: optimizer='adamv'. Did you mean "
+            "'adamw'",
+        ),
         (["--optimizer", "adamw", "--head-multiplier", "1"], "--head-multiplier 1.0 with"),
     ],
 )
